@@ -63,7 +63,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     write_flushed(temporary, data)
-    rename(temporary, path)
+    try:
+        rename(temporary, path)
+    except PmtrainError:
+        discard(temporary)
+        raise
     flush_folder(path.parent)
 
 
@@ -81,14 +85,14 @@ def write_flushed(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         discard(path)
-        raise _cannot("write", path, error) from error
+        raise cannot("write", path, error) from error
 
 
 def rename(source: Path, target: Path) -> None:
     """Give `source` the name `target` in one step, over what had it.
 
     Raises:
-        PmtrainError: it can't be done; `source` is removed.
+        PmtrainError: it can't be done; both files stay as they are.
     """
     for wait in (0.02, 0.1, 0.5, 1.0, None):
         try:
@@ -99,8 +103,7 @@ def rename(source: Path, target: Path) -> None:
             if isinstance(error, PermissionError) and os.name == "nt" and wait is not None:
                 time.sleep(wait)
                 continue
-            discard(source)
-            raise _cannot("write", target, error) from error
+            raise cannot("write", target, error) from error
 
 
 def flush_folder(folder: Path) -> None:
@@ -115,7 +118,7 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):  # some network file systems refuse it
-            raise _cannot("write", folder, error) from error
+            raise cannot("write", folder, error) from error
 
 
 def discard(path: Path) -> bool:
@@ -127,22 +130,23 @@ def discard(path: Path) -> bool:
     return True
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """The file's bytes.
 
     Raises:
-        PmtrainError: it can't be read, or has more than MAX_FILE_BYTES.
+        PmtrainError: it can't be read, or has more than `limit` bytes.
     """
     try:
         size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise PmtrainError(f"{path} has {size:,} bytes; a checkpoint has at most {MAX_FILE_BYTES:,}")
+        if size > limit:
+            raise PmtrainError(f"{path} has {size:,} bytes; a file of this kind has at most {limit:,}")
         return path.read_bytes()
     except OSError as error:
-        raise _cannot("read", path, error) from error
+        raise cannot("read", path, error) from error
 
 
-def _cannot(do: str, path: Path, error: OSError) -> PmtrainError:
+def cannot(do: str, path: Path, error: OSError) -> PmtrainError:
+    """The error to raise where the system refused to `do` something to a file."""
     hints = {
         errno.ENOSPC: "free some space on that disk, or choose another with --output",
         errno.EACCES: "check who owns the file and its folder, and that no other program has it open",

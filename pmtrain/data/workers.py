@@ -1,0 +1,188 @@
+"""Decoding off the main thread: a pool of spawned processes, or one thread where none are wanted."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import connection, resource_tracker
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pmtrain.data.images import BadImage, read_image
+from pmtrain.data.transforms import Preprocess
+from pmtrain.errors import PmtrainError
+from pmtrain.hardware import ALLOWED_CORES
+
+# A decoded image of training size, or why there is none.
+Decoded = np.ndarray | str
+
+TASKS_AHEAD = 2  # per worker: one in work and one waiting, so that no worker waits for the parent
+
+
+def decode(path: Path, preprocess: Preprocess) -> Decoded:
+    """Read and resize one image: uint8 (S, S, 3), or the reason why it can't be read."""
+    try:
+        return preprocess.resize(read_image(path))
+    except BadImage as bad:
+        return bad.reason
+
+
+class DecodingThread:
+    """Decodes one image after the other beside the main thread."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self._preprocess = preprocess
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def submit(self, path: Path) -> Future[Decoded]:
+        return self._executor.submit(decode, path, self._preprocess)
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+
+class DecodingProcesses:
+    """Processes that decode what is submitted, by the spawn start method on every system.
+
+    They hold nothing worth saving, so they leave Ctrl-C and SIGTERM to the parent, are killed by `close()`, and
+    end by themselves when the parent is gone: a pipe to each is all that ties them to it.
+
+    Raises, from the futures:
+        PmtrainError: a worker died.
+    """
+
+    def __init__(self, count: int, preprocess: Preprocess) -> None:
+        self._lock = threading.Lock()  # over all below
+        self._waiting: deque[tuple[Path, Future[Decoded]]] = deque()
+        self._in_work: dict[connection.Connection, deque[Future[Decoded]]] = {}
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._failure: PmtrainError | None = None
+        self._closing = False
+        # Runs before multiprocessing's own handler, which would wait for the workers for ever.
+        atexit.register(self.close)
+        self._start(count, preprocess)
+        self._collector = threading.Thread(target=self._collect, name="collect images", daemon=True)
+        self._collector.start()
+
+    def _start(self, count: int, preprocess: Preprocess) -> None:
+        context = multiprocessing.get_context("spawn")
+        with _signals_held():
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, preprocess), daemon=True)
+                process.start()
+                theirs.close()  # the worker has its own copy; the pipe must end with it
+                self._processes.append(process)
+                self._in_work[ours] = deque()
+
+    def submit(self, path: Path) -> Future[Decoded]:
+        """Queue one image."""
+        future: Future[Decoded] = Future()
+        with self._lock:
+            if self._failure:
+                future.set_exception(self._failure)
+                return future
+            self._waiting.append((path, future))
+            for pipe in sorted(self._in_work, key=lambda pipe: len(self._in_work[pipe])):
+                self._feed(pipe)
+        return future
+
+    def _feed(self, pipe: connection.Connection) -> None:
+        """Give a worker what it can take; the lock is held. Paths are short, so that sending never blocks."""
+        in_work = self._in_work[pipe]
+        while self._waiting and len(in_work) < TASKS_AHEAD:
+            path, future = self._waiting.popleft()
+            in_work.append(future)
+            try:
+                pipe.send(path)
+            except OSError:  # the worker is dead: the collector finds that out and says so
+                return
+
+    def _collect(self) -> None:
+        """Thread: hand results to their futures and new work to their workers, until every pipe has ended."""
+        while self._in_work:
+            for pipe in connection.wait(list(self._in_work)):
+                assert isinstance(pipe, connection.Connection)
+                try:
+                    result = pipe.recv()
+                except (EOFError, OSError):
+                    self._bury(pipe)
+                    continue
+                with self._lock:
+                    future = self._in_work[pipe].popleft()
+                    self._feed(pipe)
+                future.set_result(result)
+
+    def _bury(self, pipe: connection.Connection) -> None:
+        """Take a dead worker off the list; unless we killed it, everything asked for fails."""
+        with self._lock:
+            lost = [*self._in_work.pop(pipe)]
+            pipe.close()
+            if not self._closing:
+                self._failure = PmtrainError(
+                    "a process that decodes images died; the system may be out of memory",
+                    "use fewer with `--workers N`, or none with `--workers 0`",
+                )
+                lost += [future for _, future in self._waiting]
+                self._waiting.clear()
+        for future in lost:
+            if self._failure:
+                future.set_exception(self._failure)
+            else:
+                future.cancel()
+
+    def close(self) -> None:
+        """Kill the workers and wait until they are gone."""
+        atexit.unregister(self.close)
+        with self._lock:
+            self._closing = True
+            lost = [future for _, future in self._waiting]
+            self._waiting.clear()
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+            process.close()
+        self._processes.clear()
+        self._collector.join()
+        for future in lost:
+            future.cancel()
+
+
+class _signals_held:
+    """Within, Ctrl-C and SIGTERM wait, and processes started inherit that: none dies of them while it starts."""
+
+    def __enter__(self) -> None:
+        self._before = None
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()  # it would be started below and let the signals through again
+            self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+
+def _work(pipe: connection.Connection, preprocess: Preprocess) -> None:
+    """A worker's life: paths in, images out, until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    try:
+        while True:
+            pipe.send(decode(pipe.recv(), preprocess))
+    except (EOFError, OSError):
+        return
+
+
+def _unpin(cores: frozenset[int]) -> None:
+    """Let this process run on all of `cores`: OpenMP pins its threads, and a worker inherits its parent's pin."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
