@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from pmtrain import metrics
 from pmtrain.data.loader import Batch
-from pmtrain.data.readers import Sample
+from pmtrain.data.samples import Sample
 from pmtrain.device import autocast
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
@@ -71,6 +72,16 @@ class Scores:
     def probabilities(self) -> np.ndarray:
         """(N,) float64, P(positive)."""
         return expit(self.logits)
+
+    @property
+    def loss(self) -> float:
+        """The notes' validation loss: BCE, every image weighing the same."""
+        return metrics.bce(self.labels, self.logits)
+
+    @property
+    def accuracy(self) -> float:
+        """The notes' accuracy: an image is called positive where its logit is not negative."""
+        return float(np.mean((self.logits >= 0) == (self.labels == 1)))
 
 
 def score(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pmtrain import __version__, console, metrics
 from pmtrain.checkpoint import Checkpoint, apply_state, load_checkpoint
 from pmtrain.config import EvalConfig
-from pmtrain.data.loader import Loader
-from pmtrain.data.readers import DataSet, Sample
+from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
 from pmtrain.data.transforms import Preprocess
@@ -25,7 +26,6 @@ from pmtrain.run_folder import RunFolder
 from pmtrain.serialization import write_atomic
 
 FILES = ("predictions.csv", "metrics.json")
-NOTES_THRESHOLD = 0.5  # of the notes' accuracy, whatever threshold the checkpoint stores
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
@@ -46,7 +46,7 @@ def evaluate(path: Path, config: EvalConfig) -> None:
 
     model = build_model(checkpoint.info.layers)
     apply_state(model, checkpoint.state, checkpoint.path)
-    preprocess = Preprocess(checkpoint.info.preprocess, checkpoint.info.image_size)
+    preprocess = Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size)
     with Loader(
         samples,
         preprocess,
@@ -58,15 +58,18 @@ def evaluate(path: Path, config: EvalConfig) -> None:
         name_of=data.name_of,
     ) as loader:
         with console.progress(len(samples), "image", "evaluation") as bar:
-            scores = score(model, loader.epoch(0), on_batch=lambda batch: bar.update(len(batch.samples)))
+
+            def on_batch(batch: Batch) -> None:
+                bar.update(len(batch.samples))
+
+            scores = score(model, loader.epoch(0), on_batch=on_batch)
         for sample, reason in loader.bad_images:
             console.warn(f"left out: {data.name_of(sample)}: {reason}")
     if not len(scores.labels):
         raise PmtrainError(f"{data.root}: none of the {len(samples)} images could be decoded")
 
     report = measure(scores, checkpoint.info.threshold)
-    notes = metrics.evaluate_measures(scores.labels, scores.probabilities, NOTES_THRESHOLD)
-    console.result(console.validation_line(notes["accuracy"].value, metrics.bce(scores.labels, scores.logits)))
+    console.result(console.validation_line(scores.accuracy, scores.loss))
     for line in as_lines(report, checkpoint, data):
         console.result(line)
     if config.output:
@@ -107,7 +110,7 @@ def choose_images(checkpoint: Checkpoint, config: EvalConfig) -> tuple[DataSet, 
             }
         )
     data = select(options, make_synthetic_set=False)
-    known = checkpoint.info.classes
+    known = checkpoint.info.class_names
     if set(data.classes) == set(known) and data.classes != known:
         raise PmtrainError(
             f"{data.root}: {data.classes[1]!r} is its positive class, yet the checkpoint's is {known[1]!r}",
@@ -124,7 +127,8 @@ def choose_images(checkpoint: Checkpoint, config: EvalConfig) -> tuple[DataSet, 
     if not samples:
         there = sorted({sample.split for sample in data.samples if sample.split})
         raise UsageError(
-            f"--split {split}: {data.root} has no such split", f"it has {', '.join(there) or 'none'}; or give --split all"
+            f"--split {split}: {data.root} has no such split",
+            f"it has {', '.join(there) or 'none'}; or give --split all",
         )
     console.notice(f"evaluating {len(samples)} images, split: {split}")
     return data, samples, split
@@ -138,9 +142,9 @@ def measure(scores: Scores, threshold: float) -> dict[str, Any]:
         "images": len(scores.labels),
         "positives": positives,
         "negatives": len(scores.labels) - positives,
-        "loss": metrics.bce(scores.labels, scores.logits),
+        "loss": scores.loss,
         "threshold": threshold,
-        "measures": {name: value.as_dict() for name, value in measured.items()},
+        "measures": {name: asdict(value) for name, value in measured.items()},
     }
 
 
@@ -157,7 +161,7 @@ def as_lines(report: dict[str, Any], checkpoint: Checkpoint, data: DataSet) -> l
         if value["value"] is None:
             lines.append(f"{title}: undefined ({value['reason']})")
         else:
-            counts = f" ({value['count']}/{value['of']})" if value.get("of") else ""
+            counts = "" if value["k"] is None else f" ({value['k']}/{value['n']})"
             lines.append(f"{title}: {value['value']:.4f}{counts}")
     lines.append(f"threshold: {report['threshold']:g} (rule {checkpoint.info.threshold_rule})")
     return lines

@@ -149,7 +149,8 @@ def as_table(traced: ModelTrace) -> str:
 
     def line(parts: tuple[str, ...]) -> str:
         padded = [
-            part.ljust(width) if i < 3 else part.rjust(width) for i, (part, width) in enumerate(zip(parts, widths, strict=True))
+            part.ljust(width) if i < 3 else part.rjust(width)
+            for i, (part, width) in enumerate(zip(parts, widths, strict=True))
         ]
         return "  ".join(padded).rstrip()
 

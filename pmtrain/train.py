@@ -17,10 +17,20 @@ from typing import Any
 import numpy as np
 
 from pmtrain import console, environment, metrics
-from pmtrain.checkpoint import CheckpointInfo, apply_state, load_resume, save_checkpoint, save_resume
+from pmtrain.checkpoint import (
+    CheckpointInfo,
+    ResumeState,
+    apply_optimizer_state,
+    apply_state,
+    load_resume,
+    optimizer_arrays,
+    save_checkpoint,
+    save_resume,
+    to_arrays,
+)
 from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
 from pmtrain.data.loader import Batch, Loader
-from pmtrain.data.readers import DataSet
+from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.split import hold_out
 from pmtrain.data.transforms import Preprocess
@@ -82,7 +92,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     run.folder = folder
     if folder.last.exists():
         saved = load_resume(folder.last)
-        run.restore(saved.checkpoint.state, saved.optimizer_state, saved.state)
+        run.restore(saved)
         console.notice(f"resuming {path} at epoch {run.at.epoch}, batch {run.at.batch}")
     else:
         console.notice(f"{path} was stopped before its first save: starting it again")
@@ -170,6 +180,8 @@ class Run:
     def go(self) -> int:
         """Train from the current position to the last epoch; return the exit code."""
         with (
+            # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
+            paddle.utils.unique_name.guard(),
             console.logged(self.folder.log),
             StopSignal() as stop,
             self.loader("train") as train_loader,
@@ -255,7 +267,7 @@ class Run:
         )
         if at.best is None or rank(found) > rank(at.best):
             at.best = {"epoch": at.epoch, **found}
-            save_checkpoint(self.folder.best, self.weights(), self.parameter_names(), self.info(found))
+            save_checkpoint(self.folder.best, *to_arrays(self.model.state_dict()), self.info(found))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
@@ -266,34 +278,28 @@ class Run:
         save_resume(
             self.folder.last,
             f"epoch{self.at.epoch}-batch{self.at.batch}",
-            self.weights(),
-            self.parameter_names(),
-            self.info(self.at.history[-1] if self.at.history else {}),
-            arrays(self.optimizer.state_dict()),
+            *to_arrays(self.model.state_dict()),
+            self.info({}),
+            optimizer_arrays(self.optimizer),
             asdict(self.at),
         )
 
-    def restore(self, weights: Mapping[str, Any], optimizer_state: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def restore(self, saved: ResumeState) -> None:
         """Take up what `save_last` saved."""
-        apply_state(self.model, weights)
-        self.optimizer.set_state_dict(dict(optimizer_state))
-        self.at = Position(**state)
+        where = saved.checkpoint.path
+        apply_state(self.model, saved.checkpoint.state, where)
+        apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)
+        self.at = Position(**saved.state)
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
-
-    def weights(self) -> dict[str, Any]:
-        return arrays(self.model.state_dict())
-
-    def parameter_names(self) -> dict[str, str]:
-        return {name: tensor.name for name, tensor in self.model.state_dict().items()}
 
     def info(self, scores: Mapping[str, Any]) -> CheckpointInfo:
         """What a checkpoint's side file tells of it."""
         return CheckpointInfo(
             layers=self.config.layers,
             image_size=self.config.image_size,
-            preprocess=self.preprocess.name,
-            classes=self.data.classes,
+            preprocessing=self.preprocess.name,
+            class_names=self.data.classes,
             threshold=0.5,
             threshold_rule="0.5",
             epoch=self.at.epoch,
@@ -312,13 +318,10 @@ class Run:
             f"best: AUC {auc}, accuracy {best['accuracy']:.4f}, loss {best['loss']:.4f}"
             f" on {len(self.data.split('val'))} {kind}, epoch {best['epoch']}"
         )
-        console.notice(f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})")
+        console.notice(
+            f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})"
+        )
         console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
-
-
-def arrays(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A Paddle state dict with its tensors as NumPy arrays; other entries stay."""
-    return {name: value.numpy() if isinstance(value, paddle.Tensor) else value for name, value in state.items()}
 
 
 def validation_figures(scores: Scores) -> dict[str, Any]:
@@ -331,12 +334,8 @@ def validation_figures(scores: Scores) -> dict[str, Any]:
         raise PmtrainError("no validation image could be decoded", "look at the files, or give other --val-data")
     if not np.isfinite(scores.logits).all():
         raise PmtrainError("the network's output on validation images isn't finite", "lower --lr")
-    measured = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold=0.5)
-    return {
-        "loss": metrics.bce(scores.labels, scores.logits),
-        "accuracy": measured["accuracy"].value,
-        "auc": measured["auc"].value,
-    }
+    auc = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold=0.5)["auc"]
+    return {"loss": scores.loss, "accuracy": scores.accuracy, "auc": auc.value}
 
 
 def rank(found: Mapping[str, Any]) -> tuple[float, float]:
@@ -386,10 +385,7 @@ def absolute_paths(config: TrainConfig, data: DataSet) -> TrainConfig:
 
 def data_record(data: DataSet) -> dict[str, Any]:
     """What run.json tells of the data."""
-    counts = {
-        split: [sum(s.label == label for s in data.split(split)) for label in (0, 1)]
-        for split in ("train", "val", "test")
-    }
+    counts = {split: [sum(s.label == label for s in data.split(split)) for label in (0, 1)] for split in SPLITS}
     return {
         "root": str(data.root.resolve()),
         "layout": data.layout,

@@ -7,7 +7,8 @@ from pathlib import Path
 from pmtrain import console
 from pmtrain.config import DataOptions
 from pmtrain.data import synthetic
-from pmtrain.data.readers import DataSet, find_dataset, read_dataset
+from pmtrain.data.readers import find_dataset, read_dataset
+from pmtrain.data.samples import DataSet
 from pmtrain.errors import PmtrainError
 
 HOME = Path("data")
@@ -46,6 +47,10 @@ def _read(root: Path, options: DataOptions) -> DataSet:
 def make_synthetic(folder: Path, seed: int = 0, train: int = 400, val: int = 400) -> Path:
     """Render the synthetic set into `folder`, with progress; an existing set of the same making is kept."""
     with console.progress(train + val, "image", "drawing synthetic images") as bar:
-        synthetic.render(folder, seed=seed, train=train, val=val, progress=lambda done, total: bar.update(done - bar.n))
+
+        def show(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+
+        synthetic.render(folder, seed=seed, train=train, val=val, progress=show)
     console.notice(f"{folder} holds {train} training and {val} validation images, SYNTHETIC: drawn by a program")
     return folder
