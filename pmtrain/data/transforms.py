@@ -10,6 +10,7 @@ import numpy as np
 
 from pmtrain.errors import UsageError
 
+
 def _stretch(image: np.ndarray, size: int) -> np.ndarray:
     """Resize both sides to `size`, bilinear, whatever the aspect: (H, W, 3) -> (S, S, 3)."""
     return cv2.resize(image, (size, size))

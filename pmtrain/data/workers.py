@@ -11,6 +11,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -48,6 +49,11 @@ class DecodingThread:
         self._executor.shutdown(cancel_futures=True)
 
 
+class _Worker(NamedTuple):
+    paths: connection.Connection
+    futures: deque[Future[Decoded]]  # in the order of the paths sent
+
+
 class DecodingProcesses:
     """Processes that decode what is submitted, by the spawn start method on every system.
 
@@ -61,8 +67,10 @@ class DecodingProcesses:
     def __init__(self, count: int, preprocess: Preprocess) -> None:
         self._lock = threading.Lock()  # over all below
         self._waiting: deque[tuple[Path, Future[Decoded]]] = deque()
-        self._in_work: dict[connection.Connection, deque[Future[Decoded]]] = {}
+        # Of each worker, by the pipe its images come through: the pipe to it, and what it has been given.
+        self._workers: dict[connection.Connection, _Worker] = {}
         self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._shape = (preprocess.size, preprocess.size, 3)
         self._failure: PmtrainError | None = None
         self._closing = False
         # Runs before multiprocessing's own handler, which would wait for the workers for ever.
@@ -75,12 +83,17 @@ class DecodingProcesses:
         context = multiprocessing.get_context("spawn")
         with _signals_held():
             for _ in range(count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, preprocess), daemon=True)
+                # One-way pipes, which carry images several times faster than two-way ones.
+                paths_out, paths_in = context.Pipe(duplex=False)
+                images_out, images_in = context.Pipe(duplex=False)
+                process = context.Process(
+                    target=_work, args=(paths_out, images_in, preprocess, ALLOWED_CORES), daemon=True
+                )
                 process.start()
-                theirs.close()  # the worker has its own copy; the pipe must end with it
+                paths_out.close()  # the worker has its own copies; a pipe must end with it
+                images_in.close()
                 self._processes.append(process)
-                self._in_work[ours] = deque()
+                self._workers[images_out] = _Worker(paths_in, deque())
 
     def submit(self, path: Path) -> Future[Decoded]:
         """Queue one image."""
@@ -90,41 +103,44 @@ class DecodingProcesses:
                 future.set_exception(self._failure)
                 return future
             self._waiting.append((path, future))
-            for pipe in sorted(self._in_work, key=lambda pipe: len(self._in_work[pipe])):
-                self._feed(pipe)
+            for worker in sorted(self._workers.values(), key=lambda worker: len(worker.futures)):
+                self._feed(worker)
         return future
 
-    def _feed(self, pipe: connection.Connection) -> None:
+    def _feed(self, worker: _Worker) -> None:
         """Give a worker what it can take; the lock is held. Paths are short, so that sending never blocks."""
-        in_work = self._in_work[pipe]
-        while self._waiting and len(in_work) < TASKS_AHEAD:
+        while self._waiting and len(worker.futures) < TASKS_AHEAD:
             path, future = self._waiting.popleft()
-            in_work.append(future)
+            worker.futures.append(future)
             try:
-                pipe.send(path)
+                worker.paths.send(path)
             except OSError:  # the worker is dead: the collector finds that out and says so
                 return
 
     def _collect(self) -> None:
         """Thread: hand results to their futures and new work to their workers, until every pipe has ended."""
-        while self._in_work:
-            for pipe in connection.wait(list(self._in_work)):
-                assert isinstance(pipe, connection.Connection)
+        while self._workers:
+            for ready in connection.wait(list(self._workers)):
+                pipe = cast(connection.Connection, ready)
                 try:
-                    result = pipe.recv()
+                    reason = pipe.recv()
+                    decoded = reason or np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(self._shape)
                 except (EOFError, OSError):
                     self._bury(pipe)
                     continue
                 with self._lock:
-                    future = self._in_work[pipe].popleft()
-                    self._feed(pipe)
-                future.set_result(result)
+                    worker = self._workers[pipe]
+                    future = worker.futures.popleft()
+                    self._feed(worker)
+                future.set_result(decoded)
 
     def _bury(self, pipe: connection.Connection) -> None:
         """Take a dead worker off the list; unless we killed it, everything asked for fails."""
         with self._lock:
-            lost = [*self._in_work.pop(pipe)]
+            worker = self._workers.pop(pipe)
             pipe.close()
+            worker.paths.close()
+            lost = [*worker.futures]
             if not self._closing:
                 self._failure = PmtrainError(
                     "a process that decodes images died; the system may be out of memory",
@@ -139,8 +155,7 @@ class DecodingProcesses:
                 future.cancel()
 
     def close(self) -> None:
-        """Kill the workers and wait until they are gone."""
-        atexit.unregister(self.close)
+        """Kill the workers and wait until they are gone; nothing happens the second time."""
         with self._lock:
             self._closing = True
             lost = [future for _, future in self._waiting]
@@ -149,11 +164,10 @@ class DecodingProcesses:
             process.kill()
         for process in self._processes:
             process.join()
-            process.close()
-        self._processes.clear()
         self._collector.join()
         for future in lost:
             future.cancel()
+        atexit.unregister(self.close)
 
 
 class _signals_held:
@@ -170,19 +184,22 @@ class _signals_held:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
-def _work(pipe: connection.Connection, preprocess: Preprocess) -> None:
-    """A worker's life: paths in, images out, until the parent is gone."""
+def _work(
+    paths: connection.Connection, images: connection.Connection, preprocess: Preprocess, cores: frozenset[int]
+) -> None:
+    """A worker's life: paths in; out, for each, the reason why it can't be read, or None and the image."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if cores:  # OpenMP may have pinned the parent's thread that started us
+        os.sched_setaffinity(0, cores)
     cv2.setNumThreads(1)
     try:
         while True:
-            pipe.send(decode(pipe.recv(), preprocess))
-    except (EOFError, OSError):
+            decoded = decode(paths.recv(), preprocess)
+            if isinstance(decoded, str):
+                images.send(decoded)
+            else:
+                images.send(None)
+                images.send_bytes(np.ascontiguousarray(decoded).data.cast("B"))
+    except (EOFError, OSError):  # the parent is gone
         return
-
-
-def _unpin(cores: frozenset[int]) -> None:
-    """Let this process run on all of `cores`: OpenMP pins its threads, and a worker inherits its parent's pin."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
