@@ -323,7 +323,7 @@ def _read_palm(data: Path) -> list[Row]:
         )
     rows = [row for folder in found.training for row in _palm_training(folder)]
     for folder in found.validation:
-        if not found.tables and not found.sheets:  # beside the folder, as the challenge ships its ground truth
+        if not _palm_tables(found):  # beside the folder, as the challenge ships its ground truth
             beside = folder.resolve().parent
             for place in (beside, *(child for child in _look_into(beside).folders if "gt" in child.name.lower())):
                 listing = _look_into(place)
@@ -375,7 +375,7 @@ def _palm_validation(folder: Path, found: PalmFolders) -> list[Row]:
         name, label = cells["path"], cells["label"]
         if label not in ("0", "1", "0.0", "1.0"):
             raise PmtrainError(f"{table}, line {line}: the label is {label!r}, neither 0 nor 1")
-        _listed_once(lines, name.lower(), line, label, table)
+        _listed_once(lines, name.lower(), name, line, label, table)
         if name.lower() in images:
             rows.append(Row(images.pop(name.lower()), PALM_CLASSES[int(label[0])], "val"))
         else:
@@ -513,7 +513,7 @@ def _read_csv(data: Path) -> list[Row]:
                     f"{table}, line {line}: no split {cells['split']!r}", f"one of: {', '.join(SPLIT_NAMES)}"
                 )
         path = os.path.normpath(os.path.join(folder, cells["path"].replace("\\", "/")))
-        _listed_once(lines, os.path.normcase(path), line, cells["label"], table)
+        _listed_once(lines, os.path.normcase(path), cells["path"], line, cells["label"], table)
         if not os.path.isfile(path):
             missing.append(f"{cells['path']} (line {line})")
         rows.append(Row(Path(path), cells["label"], split, cells.get("patient", "")))
@@ -525,12 +525,12 @@ def _read_csv(data: Path) -> list[Row]:
     return rows
 
 
-def _listed_once(lines: dict[str, tuple[int, str]], key: str, line: int, label: str, table: Path) -> None:
+def _listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: int, label: str, table: Path) -> None:
     """Note a file's line and label; refuse one that was there before."""
     if key in lines:
         first, first_label = lines[key]
         both = f"with two labels, {first_label!r} and {label!r}" if label != first_label else f"as {label!r} both times"
-        raise PmtrainError(f"{table}, line {line}: {os.path.basename(key)} was listed on line {first} already, {both}")
+        raise PmtrainError(f"{table}, line {line}: {name} was listed on line {first} already, {both}")
     lines[key] = line, label
 
 
