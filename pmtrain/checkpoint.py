@@ -147,7 +147,7 @@ def save_checkpoint(
     side, coming = _side_file(path), _coming(path)
     _finish_renames(path)
     weights = dump_state(state, parameter_names)
-    info = info.model_copy(update={"weights_sha256": _sha256(weights)})
+    info = _describing(weights, info)
     temporary = path.with_name(path.name + ".tmp")
     try:
         write_flushed(temporary, weights)
@@ -196,6 +196,11 @@ def _coming(path: Path) -> Path:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _describing(weights: bytes, info: CheckpointInfo) -> CheckpointInfo:
+    """The side file's content for these weights, checked again: a copy may have been changed."""
+    return CheckpointInfo(**{**dict(info), "weights_sha256": _sha256(weights)})
 
 
 def _finish_renames(path: Path) -> None:
@@ -461,7 +466,7 @@ def save_resume(
         PmtrainError: it can't be written; the state that was there stays the newest.
     """
     model = dump_state(weights, parameter_names)
-    info = info.model_copy(update={"weights_sha256": _sha256(model)})
+    info = _describing(model, info)
     files = {
         MODEL: model,
         SIDE: (info.model_dump_json(indent=2) + "\n").encode(),

@@ -30,7 +30,7 @@ NUMBERS = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split())
 
 # Bounds on what a file may ask for. A ResNet-152 with its optimizer state has 25 thousand steps and 240 MB.
 MAX_FILE_BYTES = 2 << 30
-MAX_STEPS = 1_000_000
+MAX_STEPS = 500_000
 MAX_DEPTH = 32
 MAX_DIMENSIONS = 32
 

@@ -16,7 +16,9 @@ from pmtrain.errors import PmtrainError
 # Files taken for photographs, by lower-case suffix. What a file is, its content decides.
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its complaints name no file; BadImage does
+# OpenCV's own complaints name no file; BadImage does. Its version 5 moved the switch.
+_set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+_set_log_level(0)
 
 
 class BadImage(PmtrainError):

@@ -85,7 +85,7 @@ def read_dataset(
         held_out = [row for row in held_out if row.split == "val"] or held_out
         rows = [row._replace(split=row.split or "train") for row in rows if row.split != "val"]
         rows += [row._replace(split="val") for row in held_out]
-        paths = Counter(row.path for row in rows)
+        paths = Counter(os.path.abspath(row.path) for row in rows)
         if shared := [path for path, count in paths.items() if count > 1]:
             raise PmtrainError(f"{data} and {val_data} share files: {first_few(shared)}", "keep the two apart")
     classes = _classes(rows, positive, data)
@@ -202,7 +202,7 @@ class Listing(NamedTuple):
     """What lies in one folder, sorted by name, hidden files left out."""
 
     folders: list[Path]
-    images: list[Path]
+    images: list[str]  # names alone: a data set may hold 100,000
     tables: list[Path]  # .csv, .tsv
     sheets: list[Path]  # Excel's own files
 
@@ -212,46 +212,59 @@ SHEET_SUFFIXES = (".xlsx", ".xls")
 
 
 def _look_into(folder: Path) -> Listing:
-    listing = Listing([], [], [], [])
+    folders, images, tables, sheets = [], [], [], []
+    for entry in _visible(folder):
+        suffix = _suffix(entry.name)
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif suffix in SUFFIXES:
+            images.append(entry.name)
+        elif suffix in TABLE_SUFFIXES[:2]:
+            tables.append(entry.name)
+        elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock on an open file
+            sheets.append(entry.name)
+    within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets)]
+    return Listing(within[0], sorted(images), within[1], within[2])
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
-                    continue
-                suffix = os.path.splitext(entry.name)[1].lower()
-                if entry.is_dir():
-                    listing.folders.append(Path(entry.path))
-                elif suffix in SUFFIXES:
-                    listing.images.append(Path(entry.path))
-                elif suffix in TABLE_SUFFIXES[:2]:
-                    listing.tables.append(Path(entry.path))
-                elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):
-                    listing.sheets.append(Path(entry.path))
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None
-    for paths in listing:
-        paths.sort(key=lambda path: path.name)
-    return listing
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _images_under(folder: Path) -> Iterator[Path]:
     """Every image in `folder` and below, in a fixed order."""
     listing = _look_into(folder)
-    yield from listing.images
+    yield from (folder / name for name in listing.images)
     for child in listing.folders:
         if not child.is_symlink():  # it may lead back to where we are
             yield from _images_under(child)
 
 
 def _holds_images(folder: Path) -> bool:
-    return next(_images_under(folder), None) is not None
+    """Whether there is an image in `folder` or below, found without listing it all."""
+    folders = []
+    for entry in _visible(folder):
+        if entry.is_dir():
+            if not entry.is_symlink():
+                folders.append(Path(entry.path))
+        elif _suffix(entry.name) in SUFFIXES:
+            return True
+    return any(_holds_images(child) for child in folders)
 
 
 # palm: the iChallenge-PM challenge's archives as people unpack them
 
-PALM_TRAINING = re.compile(r"[PHN]\d{4}", re.IGNORECASE)
-PALM_VALIDATION = re.compile(r"V\d{4}", re.IGNORECASE)
-PALM_SUFFIXES = (".jpg", ".jpeg", ".png")  # the masks of the same names are .bmp
+# The masks of the same names are .bmp.
+PALM_TRAINING = re.compile(r"[PHN]\d{4}\.(jpe?g|png)", re.IGNORECASE)
+PALM_VALIDATION = re.compile(r"V\d{4}\.(jpe?g|png)", re.IGNORECASE)
 PALM_CLASSES = ("non-pathological", "pathological myopia")
 PALM_DEPTH = 3  # training/PALM-Training400/PALM-Training400/P0001.jpg
 
@@ -273,11 +286,10 @@ def _palm_folders(root: Path) -> PalmFolders:
         deeper = []
         for folder in level:
             listing = _look_into(folder)
-            photographs = [path for path in listing.images if path.suffix.lower() in PALM_SUFFIXES]
-            letters = {path.name[0].upper() for path in photographs if PALM_TRAINING.fullmatch(path.stem)}
+            letters = {name[0].upper() for name in listing.images if PALM_TRAINING.fullmatch(name)}
             if "P" in letters and len(letters) > 1:
                 found.training.append(folder)
-            if any(PALM_VALIDATION.fullmatch(path.stem) for path in photographs):
+            if any(PALM_VALIDATION.fullmatch(name) for name in listing.images):
                 found.validation.append(folder)
             found.tables += listing.tables
             found.sheets += listing.sheets
@@ -304,9 +316,14 @@ def _read_palm(data: Path) -> list[Row]:
                 f"{data}: {what} photographs lie in more than one folder: {first_few(folders)}",
                 "keep one of them, or give --data (and --val-data) the folder that is meant",
             )
+    if not found.validation and (tables := _palm_tables(found)):
+        raise PmtrainError(
+            f"{tables[0]}: labels validation photographs (V0001.jpg, ...), but {data} holds none",
+            "unpack PALM-Validation400 beside it, or give --data the training folder alone",
+        )
     rows = [row for folder in found.training for row in _palm_training(folder)]
     for folder in found.validation:
-        if not found.tables and not found.sheets:  # beside the folder, as the challenge ships its ground truth
+        if not _palm_tables(found):  # beside the folder, as the challenge ships its ground truth
             beside = folder.resolve().parent
             for place in (beside, *(child for child in _look_into(beside).folders if "gt" in child.name.lower())):
                 listing = _look_into(place)
@@ -318,12 +335,12 @@ def _read_palm(data: Path) -> list[Row]:
 
 def _palm_training(folder: Path) -> Iterator[Row]:
     strangers = []
-    for path in _look_into(folder).images:
-        letter = path.name[0].upper()
+    for name in _look_into(folder).images:
+        letter = name[0].upper()
         if letter in "PHN":
-            yield Row(path, PALM_CLASSES[letter == "P"], "train")
-        elif not PALM_VALIDATION.fullmatch(path.stem):
-            strangers.append(path.name)
+            yield Row(folder / name, PALM_CLASSES[letter == "P"], "train")
+        elif not PALM_VALIDATION.fullmatch(name):
+            strangers.append(name)
     if strangers:
         raise PmtrainError(
             f"{folder}: file names that begin with neither P, H nor N, so without a label: {first_few(strangers)}",
@@ -331,8 +348,13 @@ def _palm_training(folder: Path) -> Iterator[Row]:
         )
 
 
+def _palm_tables(found: PalmFolders) -> list[Path]:
+    """Those with the columns of the challenge's labels."""
+    return [path for path in found.tables if {"imgname", "label"} <= {_plain(name) for name in _header(path)}]
+
+
 def _palm_validation(folder: Path, found: PalmFolders) -> list[Row]:
-    tables = [path for path in found.tables if {"imgname", "label"} <= {_plain(name) for name in _header(path)}]
+    tables = _palm_tables(found)
     if len(tables) > 1:
         raise PmtrainError(f"{folder}: more than one table of labels: {first_few(tables)}", "keep one of them")
     if not tables and found.sheets:
@@ -346,14 +368,14 @@ def _palm_validation(folder: Path, found: PalmFolders) -> list[Row]:
             "put the challenge's labels.csv (columns imgName and Label) beside that folder or in it",
         )
     table = tables[0]
-    images = {path.name.lower(): path for path in _look_into(folder).images if PALM_VALIDATION.fullmatch(path.stem)}
+    images = {name.lower(): folder / name for name in _look_into(folder).images if PALM_VALIDATION.fullmatch(name)}
     rows, missing = [], []
     lines: dict[str, tuple[int, str]] = {}
     for line, cells in _cells(table, {"imgname": "path", "label": "label"}):
         name, label = cells["path"], cells["label"]
         if label not in ("0", "1", "0.0", "1.0"):
             raise PmtrainError(f"{table}, line {line}: the label is {label!r}, neither 0 nor 1")
-        _listed_once(lines, name.lower(), line, label, table)
+        _listed_once(lines, name.lower(), name, line, label, table)
         if name.lower() in images:
             rows.append(Row(images.pop(name.lower()), PALM_CLASSES[int(label[0])], "val"))
         else:
@@ -460,7 +482,8 @@ def _read_csv(data: Path) -> list[Row]:
         table = tables[0]
     if table.suffix.lower() in SHEET_SUFFIXES:
         raise PmtrainError(f"{table}: Excel files aren't read", "save the sheet as CSV (CSV UTF-8) and give that")
-    names = [_plain(name) for name in _header(table)]
+    _, header = next(_lines(table), (0, []))
+    names = [_plain(name) for name in header]
     wanted = {}
     for role, known in COLUMNS.items():
         columns = [name for name in names if name in known]
@@ -472,11 +495,12 @@ def _read_csv(data: Path) -> list[Row]:
             wanted[columns[0]] = role
         elif role in ("path", "label"):
             raise PmtrainError(
-                f"{table}: no column for the {role} among {first_few(_header(table))}",
+                f"{table}: no column for the {role} among {first_few(header) or 'none'}",
                 f"name it one of: {', '.join(sorted(COLUMNS[role]))}",
             )
     rows, missing = [], []
     lines: dict[str, tuple[int, str]] = {}
+    folder = str(table.parent)
     for line, cells in _cells(table, wanted):
         for role in wanted.values():
             if role != "patient" and not cells[role]:
@@ -488,8 +512,8 @@ def _read_csv(data: Path) -> list[Row]:
                 raise PmtrainError(
                     f"{table}, line {line}: no split {cells['split']!r}", f"one of: {', '.join(SPLIT_NAMES)}"
                 )
-        path = os.path.join(table.parent, cells["path"].replace("\\", "/"))
-        _listed_once(lines, os.path.normcase(os.path.normpath(path)), line, cells["label"], table)
+        path = os.path.normpath(os.path.join(folder, cells["path"].replace("\\", "/")))
+        _listed_once(lines, os.path.normcase(path), cells["path"], line, cells["label"], table)
         if not os.path.isfile(path):
             missing.append(f"{cells['path']} (line {line})")
         rows.append(Row(Path(path), cells["label"], split, cells.get("patient", "")))
@@ -501,12 +525,12 @@ def _read_csv(data: Path) -> list[Row]:
     return rows
 
 
-def _listed_once(lines: dict[str, tuple[int, str]], key: str, line: int, label: str, table: Path) -> None:
+def _listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: int, label: str, table: Path) -> None:
     """Note a file's line and label; refuse one that was there before."""
     if key in lines:
         first, first_label = lines[key]
         both = f"with two labels, {first_label!r} and {label!r}" if label != first_label else f"as {label!r} both times"
-        raise PmtrainError(f"{table}, line {line}: {Path(key).name} was listed on line {first} already, {both}")
+        raise PmtrainError(f"{table}, line {line}: {name} was listed on line {first} already, {both}")
     lines[key] = line, label
 
 
@@ -519,8 +543,11 @@ def _plain(name: str) -> str:
 
 
 def _header(table: Path) -> list[str]:
-    """The column names, empty where the file is no table."""
-    return next((cells for _, cells in _lines(table, header_only=True)), [])
+    """The column names; empty where the file is no table."""
+    try:
+        return next((cells for _, cells in _lines(table, errors="replace")), [])
+    except PmtrainError:
+        return []
 
 
 def _cells(table: Path, wanted: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -538,25 +565,20 @@ def _cells(table: Path, wanted: dict[str, str]) -> Iterator[tuple[int, dict[str,
         yield line, {key: cells[column] for key, column in columns.items()}
 
 
-def _lines(table: Path, header_only: bool = False) -> Iterator[tuple[int, list[str]]]:
+def _lines(table: Path, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
     """Line number (from 1) and cells of every line that isn't blank; comma, semicolon or tab, by the header."""
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            first = file.readline() if not header_only else file.readline(100_000)
+        with open(table, encoding="utf-8-sig", errors=errors, newline="") as file:
+            first = file.readline()
             file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, [cell.strip() for cell in cells]
-                    if header_only:
-                        return
     except UnicodeDecodeError as error:
-        if not header_only:
-            raise PmtrainError(f"{table}: not UTF-8 text ({error.reason})", "save it as CSV UTF-8") from None
+        raise PmtrainError(f"{table}: not UTF-8 text ({error.reason})", "save it as CSV UTF-8") from None
     except csv.Error as error:
-        if not header_only:
-            raise PmtrainError(f"{table}, line {reader.line_num}: {error}") from None
+        raise PmtrainError(f"{table}, line {reader.line_num}: {error}") from None
     except OSError as error:
         raise PmtrainError(f"{table}: {error.strerror}") from None
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
 
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.errors import PmtrainError
@@ -32,24 +31,36 @@ def hold_out(dataset: DataSet, fraction: float, seed: int) -> DataSet:
         if sample.split != "test":
             # The leading letter keeps a patient and a file of one name apart.
             groups[f"p {sample.patient}" if sample.patient else f"f {dataset.name_of(sample)}"].append(sample)
-    counts = {name: np.bincount([sample.label for sample in group], minlength=2) for name, group in groups.items()}
-    total = np.sum(list(counts.values()), axis=0)  # (2,) images per class
-    wanted = np.maximum(1, np.round(total * fraction))
-    held, held_out = np.zeros(2), set()
+    total = _per_class(sample for group in groups.values() for sample in group)
+    wanted = [max(1, round(count * fraction)) for count in total]
+    held, held_out = [0, 0], set()
     for name in sorted(groups, key=lambda name: _lot(seed, name)):
-        if np.abs(held + counts[name] - wanted).sum() < np.abs(held - wanted).sum():  # nearer to what is wanted
-            held += counts[name]
+        more = [have + count for have, count in zip(held, _per_class(groups[name]), strict=True)]
+        if _distance(more, wanted) < _distance(held, wanted):
+            held = more
             held_out.add(name)
-    if not (held.all() and (total - held).all()):
+    if 0 in held or any(have == count for have, count in zip(held, total, strict=True)):
         raise PmtrainError(
             f"{dataset.root}: too few images or patients of a class to hold {fraction:.0%} out for validation: "
-            + ", ".join(f"{name} {int(count)} images" for name, count in zip(dataset.classes, total, strict=True)),
+            + ", ".join(f"{name} {count} images" for name, count in zip(dataset.classes, total, strict=True)),
             "add images, or name the validation images yourself with --val-data",
         )
     split_of = {sample.path: "val" if name in held_out else "train" for name in groups for sample in groups[name]}
     return replace(
         dataset, samples=tuple(replace(sample, split=split_of.get(sample.path, "test")) for sample in dataset.samples)
     )
+
+
+def _per_class(samples: Iterable[Sample]) -> list[int]:
+    """Images of the negative and of the positive class."""
+    counts = [0, 0]
+    for sample in samples:
+        counts[sample.label] += 1
+    return counts
+
+
+def _distance(these: list[int], those: list[int]) -> int:
+    return abs(these[0] - those[0]) + abs(these[1] - those[1])
 
 
 def _lot(seed: int, name: str) -> bytes:

@@ -83,13 +83,13 @@ class Sample:
     def slope_fit(self) -> np.ndarray:
         """(2,) the coefficients on `standardised` where every image counts once: where other weightings start."""
         zeros, once = np.zeros(len(self)), np.ones((1, len(self)))
-        return logistic.fit(self.labels, self.standardised, zeros, once, np.zeros(2))[0]
+        return logistic.fit(self.labels, self.standardised, zeros, once, np.zeros(2), tolerance=1e-8)[0]
 
     @cached_property
     def intercept_fit(self) -> np.ndarray:
         """(1,) the constant to add to the logits where every image counts once."""
         once = np.ones((1, len(self)))
-        return logistic.fit(self.labels, once.T, self.logits, once, np.zeros(1))[0]
+        return logistic.fit(self.labels, once.T, self.logits, once, np.zeros(1), tolerance=1e-8)[0]
 
     @cached_property
     def columns(self) -> np.ndarray:
