@@ -65,7 +65,7 @@ def trace(layers: int, batch_size: int, image_size: int) -> ModelTrace:
                 input=tuple(inputs[0].shape),
                 output=tuple(output.shape),
                 weight=weight,
-                parameters=sum(paddle.numel(parameter).item() for parameter in layer.parameters()),
+                parameters=sum(paddle.numel(p).item() for p in layer.parameters() if not p.stop_gradient),
                 macs=weights * positions,
             )
         )

@@ -1,0 +1,75 @@
+"""What tests of several modules share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory) -> Path:
+    """A data set that a network can learn: 12 + 8 images of 40 x 36, bright centres against dark ones, split/class."""
+    root = tmp_path_factory.mktemp("small") / "photographs of eyes"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 8)):
+        for number in range(count):
+            sick = number % 2
+            image = rng.integers(60, 160, (36, 40, 3), np.uint8)
+            cv2.circle(image, (20, 18), 9, (230, 230, 230) if sick else (20, 20, 20), -1)
+            path = root / split / ("sick" if sick else "healthy") / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return root
+
+
+# Small images, few steps: the options under which a ResNet-50 trains in seconds.
+QUICK = ("--image-size", "32", "--batch-size", "4", "--workers", "0", "--log-every", "1")
+
+
+@pytest.fixture
+def run_cli(tmp_path, monkeypatch):
+    """run_cli("train", ...) runs a command in this process, in an empty folder; the result has exit_code, stdout, stderr."""
+    from pmtrain.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PMTRAIN_DEBUG", "")
+
+    def run(*arguments: object):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def run_process(tmp_path):
+    """run_process("train", ...) runs the real command in a process of its own, in an empty folder."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            command(*arguments),
+            capture_output=True,
+            cwd=options.pop("cwd", tmp_path),
+            env=environment(env or {}),
+            timeout=600,
+            **options,
+        )
+
+    return run
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pmtrain", *map(str, arguments)]
+
+
+def environment(more: dict[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return os.environ | {"PYTHONPATH": path} | more
