@@ -47,9 +47,10 @@ def listing(model) -> list[str]:
 def test_names_shapes_and_parameter_count(layers):
     model = build_model(layers)
     assert listing(model) == block_names(DEPTHS[layers])
-    assert sum(int(np.prod(parameter.shape)) for parameter in model.parameters() if not parameter.stop_gradient) == PARAMETERS[
-        layers
-    ]
+    assert (
+        sum(int(np.prod(parameter.shape)) for parameter in model.parameters() if not parameter.stop_gradient)
+        == PARAMETERS[layers]
+    )
 
 
 def test_names_are_the_notes_own():
@@ -87,7 +88,9 @@ def paddle_name(name: str) -> str:
     return f"layer{stage + 1}.{index}.{place}.{part}"
 
 
-@pytest.mark.parametrize("layers", [50, pytest.param(101, marks=pytest.mark.slow), pytest.param(152, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layers", [50, pytest.param(101, marks=pytest.mark.slow), pytest.param(152, marks=pytest.mark.slow)]
+)
 def test_logits_equal_paddles_own_resnet(layers):
     paddle.seed(1)
     ours = build_model(layers)
