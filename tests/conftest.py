@@ -37,7 +37,7 @@ QUICK = ("--image-size", "32", "--batch-size", "4", "--workers", "0", "--log-eve
 
 @pytest.fixture
 def run_cli(tmp_path, monkeypatch):
-    """run_cli("train", ...) runs a command in this process, in an empty folder; the result has exit_code, stdout, stderr."""
+    """run_cli("train", ...) runs a command in this process, in an empty folder; gives exit_code, stdout, stderr."""
     from pmtrain.cli import app
 
     monkeypatch.chdir(tmp_path)
