@@ -390,18 +390,21 @@ def test_a_pair_is_whole_whatever_step_fails(kind, tmp_path):
 
 def test_a_pair_is_whole_after_two_kills_in_a_row(tmp_path):
     """The first kill comes between the two renames, when the only right side file is still called .next."""
-    between = 0
-    for first, second in itertools.product(range(14), range(16)):
-        path = tmp_path / f"{first}-{second}" / "best.pdparams"
+    paths = (tmp_path / str(n) / "best.pdparams" for n in itertools.count())
+
+    def killed_at(nth: int) -> Path:
+        path = next(paths)
         path.parent.mkdir()
         save(path, 1)
-        with_faults("kill", first, save, path, 2)
-        if load_checkpoint(path).side_file.suffix != ".next":
-            continue
-        between += 1
+        with_faults("kill", nth, save, path, 2)
+        return path
+
+    between = [nth for nth in range(14) if load_checkpoint(killed_at(nth)).side_file.suffix == ".next"]
+    assert between
+    for first, second in itertools.product(between, range(16)):
+        path = killed_at(first)
         with_faults("kill", second, save, path, 3)
         assert number_in(path) in (2, 3)
-    assert between
 
 
 def test_the_first_pair_is_whole_or_not_there(tmp_path):
