@@ -70,7 +70,7 @@ class CheckpointInfo(BaseModel):
 
     format: int = FORMAT
     layers: int
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=1, le=8192)  # a side file from elsewhere can't ask for all memory
     preprocessing: str
     class_names: tuple[str, str]
     threshold: float = Field(ge=0, le=1)

@@ -44,7 +44,11 @@ LOOKALIKES = {
 
 
 class _Refused(Exception):
-    """Why the bytes are no state dict, without the file's name."""
+    """Why the bytes are no state dict, without the file's name, and the way out."""
+
+    def __init__(self, message: str, hint: str = "copy or download it again, or give another checkpoint") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -251,18 +255,22 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def parse_state(data: bytes, path: Path) -> dict[str, Any]:
     """As load_state, of bytes read before; `path` serves the choice of the format and the messages."""
-    again = "copy or download it again, or give another checkpoint"
     try:
         if path.suffix == ".safetensors":
             return _parse_safetensors(data)
-        _check_start(data)
-        state = _plain(_Unpickler(data).run())
+        return _parse_pickle(data)
     except _Refused as refusal:
-        raise PmtrainError(f"{path} {refusal}", again) from None
+        raise PmtrainError(f"{path} {refusal}", refusal.hint) from None
+
+
+def _parse_pickle(data: bytes) -> dict[str, Any]:
+    _check_start(data)
+    try:
+        state = _plain(_Unpickler(data).run())
     except (ArithmeticError, IndexError, KeyError, TypeError, ValueError, MemoryError, struct.error) as error:
-        raise PmtrainError(f"{path} is damaged: {type(error).__name__} while its pickle was read", again) from error
+        raise _Refused(f"is damaged: {type(error).__name__} while its pickle was read") from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise PmtrainError(f"{path} holds no state dict, but a {type(state).__name__}", again)
+        raise _Refused(f"holds no state dict, but a {type(state).__name__}")
     state.pop(NAME_TABLE, None)
     return state
 
@@ -522,8 +530,8 @@ class _Unpickler:
         except KeyError:
             full = shown(f"{module}.{name}")
             raise _Refused(
-                f"asks for `{full}`, which is neither an array nor a plain container: nothing of it was run"
-                " (paddle.load would run it)"
+                f"asks for `{full}`, which is neither an array nor a plain container; nothing of it was run",
+                "don't open it with paddle.load, which would run it: get the weights from someone you trust",
             ) from None
 
     def call(self, function: Any, arguments: Any) -> Any:
