@@ -73,10 +73,10 @@ class DecodingProcesses:
         self._shape = (preprocess.size, preprocess.size, 3)
         self._failure: PmtrainError | None = None
         self._closing = False
+        self._collector = threading.Thread(target=self._collect, name="collect images", daemon=True)
         # Runs before multiprocessing's own handler, which would wait for the workers for ever.
         atexit.register(self.close)
         self._start(count, preprocess)
-        self._collector = threading.Thread(target=self._collect, name="collect images", daemon=True)
         self._collector.start()
 
     def _start(self, count: int, preprocess: Preprocess) -> None:
@@ -164,7 +164,8 @@ class DecodingProcesses:
             process.kill()
         for process in self._processes:
             process.join()
-        self._collector.join()
+        if self._collector.ident:  # Ctrl-C may have come before it was started
+            self._collector.join()
         for future in lost:
             future.cancel()
         atexit.unregister(self.close)
