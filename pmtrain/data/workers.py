@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import multiprocessing
 import os
 import signal
@@ -52,7 +53,7 @@ class DecodingThread:
 
 class _Worker(NamedTuple):
     paths: connection.Connection
-    futures: deque[Future[Decoded]]  # in the order of the paths sent
+    futures: dict[int, Future[Decoded]]  # what it has been given, by number
 
 
 class DecodingProcesses:
@@ -68,8 +69,10 @@ class DecodingProcesses:
     def __init__(self, count: int, preprocess: Preprocess) -> None:
         self._lock = threading.Lock()  # over all below
         self._waiting: deque[tuple[Path, Future[Decoded]]] = deque()
-        # Of each worker, by the pipe its images come through: the pipe to it, and what it has been given.
+        # By the pipe that a worker's images come through. Numbers tell whose an image is, even where an
+        # exception (Ctrl-C) broke off a sending.
         self._workers: dict[connection.Connection, _Worker] = {}
+        self._numbers = itertools.count()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._shape = (preprocess.size, preprocess.size, 3)
         self._failure: PmtrainError | None = None
@@ -113,7 +116,7 @@ class DecodingProcesses:
                 paths_out.close()  # the worker has its own copies; a pipe must end with it
                 images_in.close()
                 self._processes.append(process)
-                self._workers[images_out] = _Worker(paths_in, deque())
+                self._workers[images_out] = _Worker(paths_in, {})
                 self._feed(self._workers[images_out])
 
     def submit(self, path: Path) -> Future[Decoded]:
@@ -132,27 +135,30 @@ class DecodingProcesses:
         """Give a worker what it can take; the lock is held. Paths are short, so that sending never blocks."""
         while self._waiting and len(worker.futures) < TASKS_AHEAD:
             path, future = self._waiting.popleft()
-            worker.futures.append(future)
+            number = next(self._numbers)
+            worker.futures[number] = future
             try:
-                worker.paths.send(path)
+                worker.paths.send((number, path))
             except OSError:  # the worker is dead: the collector finds that out and says so
                 return
 
     def _collect(self, pipe: connection.Connection) -> None:
         """Hand one result to its future and new work to its worker; take a dead worker off the list."""
         try:
-            reason = pipe.recv()
+            number, reason = pipe.recv()
             decoded = reason or np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(self._shape)
         except (EOFError, OSError):
             with self._lock:
                 worker = self._workers.pop(pipe)
-                self._fail("a process that decodes images died; the system may be out of memory", worker.futures)
+                self._fail(
+                    "a process that decodes images died; the system may be out of memory", worker.futures.values()
+                )
             pipe.close()
             worker.paths.close()
             return
         with self._lock:
             worker = self._workers[pipe]
-            future = worker.futures.popleft()
+            future = worker.futures.pop(number)
             self._feed(worker)
         future.set_result(decoded)
 
@@ -185,7 +191,7 @@ class DecodingProcesses:
 def _work(
     paths: connection.Connection, images: connection.Connection, preprocess: Preprocess, cores: frozenset[int]
 ) -> None:
-    """A worker's life: paths in; out, for each, the reason why it can't be read, or None and the image."""
+    """A worker's life: numbered paths in; out, the number with the reason or with None, and then the image."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if cores:  # OpenMP may have pinned the parent's thread that started us
@@ -193,11 +199,12 @@ def _work(
     cv2.setNumThreads(1)
     try:
         while True:
-            decoded = decode(paths.recv(), preprocess)
+            number, path = paths.recv()
+            decoded = decode(path, preprocess)
             if isinstance(decoded, str):
-                images.send(decoded)
+                images.send((number, decoded))
             else:
-                images.send(None)
+                images.send((number, None))
                 images.send_bytes(np.ascontiguousarray(decoded).data.cast("B"))
     except (EOFError, OSError):  # the parent is gone
         return
