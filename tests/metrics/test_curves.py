@@ -53,9 +53,9 @@ def test_the_band_equals_a_plain_bootstrap_up_to_its_own_noise():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 150)
     p = 1 / (1 + np.exp(-np.round(rng.normal(y, 1), 1)))
-    band = roc_band(y, p, n_boot=2000, n_points=11)
+    band = roc_band(y, p, n_boot=1000, n_points=11)
     draws = []
-    for _ in range(2000):
+    for _ in range(1000):
         i = rng.integers(0, 150, 150)
         fpr, tpr, _ = sk.roc_curve(y[i], p[i], drop_intermediate=False)
         # The highest TPR at each FPR, as a line between them.

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn import metrics as sk
 
 from pmtrain.metrics import (
     MEASURES,
@@ -174,25 +173,20 @@ def test_weighting_images_equals_repeating_them(images, threshold):
 def test_the_bootstrap_equals_one_written_plainly_up_to_its_own_noise(by_patient):
     y, p = some_images(150)
     patients = [f"patient {i // 3}" for i in range(150)] if by_patient else None
-    got = bootstrap_intervals(y, p, 0.5, groups=patients, n_boot=3000, seed=1)
+    got = bootstrap_intervals(y, p, 0.5, groups=patients, n_boot=2000, seed=1)
     rng, draws = np.random.default_rng(2), []
-    for _ in range(3000):
+    for _ in range(2000):
         if by_patient:
             i = np.concatenate([np.arange(3 * k, 3 * k + 3) for k in rng.integers(0, 50, 50)])
         else:
             i = rng.integers(0, 150, 150)
-        called = p[i] >= 0.5
-        draws.append(
-            [
-                sk.roc_auc_score(y[i], p[i]),
-                sk.average_precision_score(y[i], p[i]),
-                called[y[i] == 1].mean(),
-                np.mean((p[i] - y[i]) ** 2),
-            ]
-        )
+        positives, negatives = p[i][y[i] == 1], p[i][y[i] == 0]
+        auc = (np.sign(positives[:, None] - negatives) / 2 + 0.5).mean()
+        precision = [(positives >= a).sum() / (p[i] >= a).sum() for a in positives]
+        draws.append([auc, np.mean(precision), (positives >= 0.5).mean(), np.mean((p[i] - y[i]) ** 2)])
     for k, name in enumerate(("auc", "average_precision", "sensitivity", "brier")):
         column = np.array(draws)[:, k]
-        # An end point found from 3,000 draws has a standard error of about 0.05 standard deviations.
+        # An end point found from 2,000 draws has a standard error of about 0.06 standard deviations.
         noise = 0.25 * column.std()
         assert got[name].low == pytest.approx(np.quantile(column, 0.025), abs=noise), name
         assert got[name].high == pytest.approx(np.quantile(column, 0.975), abs=noise), name
