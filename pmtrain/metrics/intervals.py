@@ -198,21 +198,47 @@ def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, 
 def delong_interval(labels, scores, groups: Sequence | None = None, level: float = 0.95) -> Interval:
     """The AUC's interval by DeLong's standard error, on the logit scale, so that it stays within 0 and 1.
 
+    An AUC of 0 or 1 has no such standard error. There it is Newcombe's interval instead, which the method says, where
+    images are independent, and None where they come in groups.
+
     Source: DeLong et al. 1988; the logit scale after Pepe 2003, section 5.2, since near 1 it covers better.
     """
     z = _normal_quantile(level)
+    y, s = checked(labels, scores)
     method = "DeLong, logit scale" + ("" if groups is None else ", by patient")
     try:
-        (auc,), ((variance,),) = delong(labels, scores, groups)
+        (auc,), ((variance,),) = delong(y, s, groups)
     except ValueError as error:
-        y, _ = checked(labels, scores)  # what is wrong with the input itself stays an error
-        group_members(groups, len(y))
+        group_members(groups, len(y))  # what is wrong with the input itself stays an error
         return Interval(None, None, level, method, note=str(error))
-    if not 0 < auc < 1 or variance <= 0:
-        return Interval(None, None, level, method, note=f"the AUC is {auc:g} with no variance that can be estimated")
-    half = z * math.sqrt(variance) / (auc * (1 - auc))
-    low, high = (1 / (1 + math.exp(-(math.log(auc / (1 - auc)) + side * half))) for side in (-1, 1))
-    return Interval(low, high, level, method)
+    if 0 < auc < 1 and variance > 0:
+        half = z * math.sqrt(variance) / (auc * (1 - auc))
+        low, high = (1 / (1 + math.exp(-(math.log(auc / (1 - auc)) + side * half))) for side in (-1, 1))
+        return Interval(low, high, level, method)
+    note = f"DeLong's standard error is 0 at an AUC of {auc:g}"
+    if groups is not None or 0 < auc < 1:
+        return Interval(None, None, level, method, note=note)
+    bound = _newcombe_bound(int(y.sum()), int(len(y) - y.sum()), z)
+    return Interval(bound if auc == 1 else 0.0, 1.0 if auc == 1 else 1 - bound, level, "Newcombe", note=note)
+
+
+def _newcombe_bound(m: int, n: int, z: float) -> float:
+    """The lowest AUC from which 1 is no more than z standard errors away, of m positives and n negatives.
+
+    The standard error is Hanley and McNeil's (1982) at that AUC with the mean class size in its last two terms: the
+    fifth method of Newcombe 2006 (part 2), which like Wilson's interval of a proportion doesn't vanish at the ends.
+    """
+    others = (m + n) / 2 - 1
+
+    def too_far(auc: float) -> bool:
+        variance = auc * (1 - auc) / (m * n) * (1 + others * ((1 - auc) / (2 - auc) + auc / (1 + auc)))
+        return (1 - auc) ** 2 > z * z * variance
+
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_far(middle) else (low, middle)
+    return low
 
 
 def _midranks(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from pmtrain.metrics import (
     MEASURES,
@@ -121,13 +121,28 @@ def test_the_delong_interval_is_symmetric_in_the_logit_and_none_where_nothing_va
     logit = stats.logistic.ppf
     assert logit(i.low) + logit(i.high) == pytest.approx(2 * logit(auc))
     assert logit(i.high) - logit(auc) == pytest.approx(1.959964 * math.sqrt(variance) / (auc * (1 - auc)), rel=1e-6)
-    assert delong_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]).low is None
+    assert delong_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], groups=list("abcd")).low is None
     for labels, words in (([0, 0, 0, 1], "1 positive"), ([0, 0, 0, 0], "0 positive"), ([1, 1, 1, 1], "0 negative")):
         none = delong_interval(labels, [0.1, 0.2, 0.8, 0.9])
         assert none.low is None and words in none.note
     assert "of 1 groups" in delong_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], ["a", "a", "b", "c"]).note
     with pytest.raises(ValueError, match="nan"):
         delong_interval([0, 0, 1, 1], [0.1, np.nan, 0.8, 0.9])
+
+
+def test_an_auc_of_1_has_newcombes_interval():
+    # 20 and 30 images told apart without an error: solved here by a root finder.
+    y, p = np.repeat([1, 0], [20, 30]), np.repeat([0.9, 0.1], [20, 30])
+
+    def excess(a):
+        variance = a * (1 - a) / 600 * (1 + 24 * (1 - a) / (2 - a) + 24 * a / (1 + a))
+        return (1 - a) - 1.959964 * math.sqrt(variance)
+
+    interval = delong_interval(y, p)
+    assert (interval.high, interval.method) == (1.0, "Newcombe")
+    assert interval.low == pytest.approx(optimize.brentq(excess, 0.5, 1 - 1e-6), abs=1e-6)
+    mirrored = delong_interval(1 - y, p)
+    assert (mirrored.low, mirrored.high) == (0.0, pytest.approx(1 - interval.low))
 
 
 @settings(max_examples=200, deadline=None)
