@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -14,11 +13,12 @@ from pmtrain.metrics.intervals import (
     delong,
     describe_bootstrap,
     group_members,
-    percentile_interval,
+    interval_of_draws,
+    no_variance,
     resample_weights,
     too_few,
 )
-from pmtrain.metrics.measures import MEASURES, Sample, Tally, Value, evaluate_measures
+from pmtrain.metrics.measures import MEASURES, Sample, Tally, Value, checked, evaluate_measures
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def compare_scores(
         for name, measure in MEASURES.items():
             draws[name].append(measure.values(tallies[0]) - measure.values(tallies[1]))
     values_a, values_b = (evaluate_measures(labels, *model) for model in models)
-    method = "paired " + describe_bootstrap(members, n_boot)
+    method = "paired " + describe_bootstrap("percentile", members, n_boot)
     differences = {}
     for name in MEASURES:
         a, b = values_a[name], values_b[name]
         difference = None if a.value is None or b.value is None else a.value - b.value
         reason = a.reason or b.reason or too_few(members, n)
-        interval = percentile_interval(np.concatenate(draws[name]), level, method, reason)
+        interval = interval_of_draws(np.concatenate(draws[name]), level, method, reason)
         differences[name] = Difference(a, b, difference, interval)
     return Comparison(
         differences,
@@ -102,18 +102,15 @@ def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> P
     With groups the covariance is Obuchowski's (see `delong`).
     """
     method = "paired DeLong" + ("" if groups is None else ", by patient")
-    try:
-        auc, covariance = delong(labels, np.stack([np.asarray(scores_a, float), np.asarray(scores_b, float)]), groups)
-    except ValueError as error:
-        for scores in (scores_a, scores_b):
-            Sample(labels, scores)
-        group_members(groups, len(labels))
-        return PairedTest(method, None, note=str(error))
+    (y, a), (_, b) = checked(labels, scores_a), checked(labels, scores_b)
+    if reason := no_variance(y, groups):
+        return PairedTest(method, None, note=reason)
+    auc, covariance = delong(y, np.stack([a, b]), groups)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if variance <= 1e-15:  # what rounding leaves of 0
         return PairedTest(method, None, note="the two models rank every positive and negative alike: nothing to test")
     z = float((auc[0] - auc[1]) / math.sqrt(variance))
-    return PairedTest(method, 2 * NormalDist().cdf(-abs(z)), statistic=z)
+    return PairedTest(method, math.erfc(abs(z) / math.sqrt(2)), statistic=z)
 
 
 def mcnemar_test(labels, called_a, called_b) -> PairedTest:
@@ -123,10 +120,11 @@ def mcnemar_test(labels, called_a, called_b) -> PairedTest:
         labels: (N,) int.
         called_a, called_b: (N,) bool, what each model calls positive.
     Returns: `counts` are the images that A alone has right and those that B alone has.
+    Raises: ValueError: no images, lengths that differ; the message prints them.
     Source: McNemar 1947; the exact binomial form, two-sided.
     """
-    y = np.asarray(labels).astype(bool)
-    right_a, right_b = np.asarray(called_a, bool) == y, np.asarray(called_b, bool) == y
+    (y, a), (_, b) = checked(labels, called_a, 0, 1), checked(labels, called_b, 0, 1)
+    right_a, right_b = a == y, b == y
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     if only_a + only_b == 0:
         return PairedTest("McNemar, exact", 1.0, counts=(0, 0), note="both models are right on the same images")

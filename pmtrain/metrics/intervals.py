@@ -74,22 +74,30 @@ def bootstrap_intervals(
         for name, measure in MEASURES.items():
             draws[name].append(measure.values(tally))
     once = Tally.once(sample)
-    method = describe_bootstrap(members, n_boot)
     intervals = {}
     for name, measure in MEASURES.items():
         reason = measure.reason(once) or too_few(members, len(sample))
-        intervals[name] = percentile_interval(np.concatenate(draws[name]), level, method, reason)
+        mirror = float(measure.values(once)[0]) if measure.bootstrap == "basic" else None
+        method = describe_bootstrap(measure.bootstrap, members, n_boot)
+        intervals[name] = interval_of_draws(np.concatenate(draws[name]), level, method, reason, mirror)
     return intervals
 
 
-def percentile_interval(draws: np.ndarray, level: float, method: str, reason: str = "") -> Interval:
-    """The middle `level` of the resamples' values, NaN ones being counted and left out."""
+def interval_of_draws(
+    draws: np.ndarray, level: float, method: str, reason: str = "", mirror: float | None = None
+) -> Interval:
+    """The middle `level` of the resamples' values, NaN ones being counted and left out.
+
+    With `mirror`, the basic interval: its ends mirrored about that value and kept from falling below 0.
+    """
     tail = (1 - _checked_level(level)) / 2
     defined = draws[np.isfinite(draws)]
     undefined = len(draws) - len(defined)
     if reason or not len(defined):
         return Interval(None, None, level, method, undefined, reason or "undefined in every resample")
     low, high = (float(q) for q in np.quantile(defined, [tail, 1 - tail]))
+    if mirror is not None:
+        low, high = max(0.0, 2 * mirror - high), max(0.0, 2 * mirror - low)
     note = ""
     if defined.min() == defined.max():
         note = "every resample gives the same value: these images can't show the uncertainty"
@@ -126,10 +134,10 @@ def group_members(groups: Sequence | None, n: int) -> np.ndarray | None:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
-def describe_bootstrap(members: np.ndarray | None, n_boot: int) -> str:
+def describe_bootstrap(kind: str, members: np.ndarray | None, n_boot: int) -> str:
     """The method in words."""
     unit = "image" if members is None else f"patient ({int(members.max()) + 1})"
-    return f"percentile bootstrap by {unit}, {n_boot} resamples"
+    return f"{kind} bootstrap by {unit}, {n_boot} resamples"
 
 
 def too_few(members: np.ndarray | None, n: int) -> str:
@@ -173,14 +181,12 @@ def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, 
     """
     rows = [checked(labels, row) for row in np.atleast_2d(np.asarray(scores, float))]
     y = rows[0][0]
+    if reason := no_variance(y, groups):
+        raise ValueError(reason)
     members = group_members(groups, len(y))
     members = np.arange(len(y)) if members is None else members
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     m, n = len(positive), len(negative)
-    for name, who in (("positive", positive), ("negative", negative)):
-        if len(np.unique(members[who])) < 2:
-            of = "" if groups is None else f" of {len(np.unique(members[who]))} groups"
-            raise ValueError(f"{len(who)} {name} images{of}; a variance needs two")
     # A component of a positive is the share of negatives below it, of a negative that of positives above it.
     on_positives = np.stack([(_midranks(s)[positive] - _midranks(s[positive])) / n for _, s in rows])  # (S, m)
     on_negatives = np.stack([1 - (_midranks(s)[negative] - _midranks(s[negative])) / m for _, s in rows])  # (S, n)
@@ -195,6 +201,18 @@ def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, 
     return auc, covariance + both / (both - 1) * (cross + cross.T)
 
 
+def no_variance(labels: np.ndarray, groups: Sequence | None) -> str:
+    """Why the AUC's variance can't be estimated with these labels; empty where it can."""
+    members = group_members(groups, len(labels))
+    for name, who in (("positive", labels == 1), ("negative", labels == 0)):
+        n = int(who.sum())
+        if n < 2:
+            return f"{n} {name} image{'s' * (n != 1)}; a variance needs two"
+        if members is not None and len(np.unique(members[who])) < 2:
+            return f"the {n} {name} images are all of one patient; a variance needs two patients"
+    return ""
+
+
 def delong_interval(labels, scores, groups: Sequence | None = None, level: float = 0.95) -> Interval:
     """The AUC's interval by DeLong's standard error, on the logit scale, so that it stays within 0 and 1.
 
@@ -206,11 +224,9 @@ def delong_interval(labels, scores, groups: Sequence | None = None, level: float
     z = _normal_quantile(level)
     y, s = checked(labels, scores)
     method = "DeLong, logit scale" + ("" if groups is None else ", by patient")
-    try:
-        (auc,), ((variance,),) = delong(y, s, groups)
-    except ValueError as error:
-        group_members(groups, len(y))  # what is wrong with the input itself stays an error
-        return Interval(None, None, level, method, note=str(error))
+    if reason := no_variance(y, groups):
+        return Interval(None, None, level, method, note=reason)
+    (auc,), ((variance,),) = delong(y, s, groups)
     if 0 < auc < 1 and variance > 0:
         half = z * math.sqrt(variance) / (auc * (1 - auc))
         low, high = (1 / (1 + math.exp(-(math.log(auc / (1 - auc)) + side * half))) for side in (-1, 1))

@@ -246,6 +246,8 @@ class Measure:
             the scores, because a class is absent, counts as undefined.
         ideal: its value for a perfect classifier; nearer is better.
         counts: for a proportion, its `k` and `n`.
+        bootstrap: the kind of interval; `basic` mirrors the resamples about the value, for a measure at least 0 that
+            lies above the truth as its resamples lie above it.
     """
 
     title: str
@@ -254,6 +256,7 @@ class Measure:
     requires: tuple[Requirement, ...]
     ideal: float = 1.0
     counts: Callable[[Tally], Counts] | None = None
+    bootstrap: Literal["percentile", "basic"] = "percentile"
 
     def values(self, tally: Tally) -> np.ndarray:
         """(B,) float, NaN where undefined."""
@@ -289,7 +292,7 @@ MEASURES: dict[str, Measure] = {
     "kappa": Measure("Cohen's kappa", kappa, "threshold", BOTH),
     "mcc": Measure("MCC", mcc, "threshold", (*BOTH, CALLED_POSITIVE, CALLED_NEGATIVE)),
     "brier": Measure("Brier score", brier, "probability", (), ideal=0.0),
-    "ece": Measure("Expected calibration error", ece, "probability", (), ideal=0.0),
+    "ece": Measure("Expected calibration error", ece, "probability", (), ideal=0.0, bootstrap="basic"),
     "calibration_slope": Measure("Calibration slope", calibration_slope, "probability", (*BOTH, OVERLAP)),
     "calibration_intercept": Measure("Calibration intercept", calibration_intercept, "probability", BOTH, ideal=0.0),
 }

@@ -88,8 +88,7 @@ def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThresh
         ValueError: as `Sample`; a rule that isn't chosen on images.
     """
     y, p = checked(labels, probabilities, low=0.0, high=1.0)
-    if rule.kind == "fixed":
-        assert rule.target is not None  # parse_threshold_rule sees to it
+    if rule.kind == "fixed" and rule.target is not None:
         return _reached(y, p, rule.target, rule, "")
     if rule.kind not in ("youden", "sensitivity", "specificity"):
         raise ValueError(f"the rule {rule} isn't chosen on images")

@@ -33,6 +33,7 @@ def test_delongs_test_says_when_there_is_nothing_to_test():
     assert same.p is None and "alike" in same.note
     alone = delong_test([0, 0, 1], [0.1, 0.2, 0.3], [0.2, 0.1, 0.3])
     assert alone.p is None and "1 positive" in alone.note
+    assert delong_test([0, 0, 1, 1], [-3.0, 2.0, 7.0, 1.0], [5.0, 6.0, 4.0, 9.0]).p is not None  # any scores
     with pytest.raises(ValueError, match="3 labels but 2 scores"):
         delong_test([0, 0, 1], [0.1, 0.2], [0.2, 0.1])
 
@@ -59,6 +60,8 @@ def test_mcnemar_equals_scipys_binomial_test(only_a, only_b):
 def test_mcnemar_of_equal_models_is_1():
     test = mcnemar_test([0, 1], [True, True], [True, True])
     assert (test.p, test.counts) == (1.0, (0, 0)) and test.note
+    with pytest.raises(ValueError, match="2 labels but 1"):
+        mcnemar_test([0, 1], [True, True], [True])
 
 
 def test_every_difference_is_that_of_the_measures_with_an_interval():

@@ -125,7 +125,10 @@ def test_the_delong_interval_is_symmetric_in_the_logit_and_none_where_nothing_va
     for labels, words in (([0, 0, 0, 1], "1 positive"), ([0, 0, 0, 0], "0 positive"), ([1, 1, 1, 1], "0 negative")):
         none = delong_interval(labels, [0.1, 0.2, 0.8, 0.9])
         assert none.low is None and words in none.note
-    assert "of 1 groups" in delong_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], ["a", "a", "b", "c"]).note
+    assert (
+        "2 negative images are all of one patient"
+        in delong_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], ["a", "a", "b", "c"]).note
+    )
     with pytest.raises(ValueError, match="nan"):
         delong_interval([0, 0, 1, 1], [0.1, np.nan, 0.8, 0.9])
 
