@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
@@ -51,7 +53,7 @@ class DecodingThread:
 
 class _Worker(NamedTuple):
     paths: connection.Connection
-    futures: deque[Future[Decoded]]  # in the order of the paths sent
+    futures: dict[int, Future[Decoded]]  # what it has been given, by number
 
 
 class DecodingProcesses:
@@ -67,22 +69,43 @@ class DecodingProcesses:
     def __init__(self, count: int, preprocess: Preprocess) -> None:
         self._lock = threading.Lock()  # over all below
         self._waiting: deque[tuple[Path, Future[Decoded]]] = deque()
-        # Of each worker, by the pipe its images come through: the pipe to it, and what it has been given.
+        # By the pipe that a worker's images come through. Numbers tell whose an image is, even where an
+        # exception (Ctrl-C) broke off a sending.
         self._workers: dict[connection.Connection, _Worker] = {}
+        self._numbers = itertools.count()
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._shape = (preprocess.size, preprocess.size, 3)
         self._failure: PmtrainError | None = None
         self._closing = False
+        self._thread = threading.Thread(target=self._run, args=(count, preprocess), name="decoders", daemon=True)
         # Runs before multiprocessing's own handler, which would wait for the workers for ever.
         atexit.register(self.close)
-        self._start(count, preprocess)
-        self._collector = threading.Thread(target=self._collect, name="collect images", daemon=True)
-        self._collector.start()
+        self._thread.start()
+
+    def _run(self, count: int, preprocess: Preprocess) -> None:
+        """The thread: start the workers, then hand their images out until they are gone.
+
+        Python runs signal handlers in the main thread alone, so that Ctrl-C can't break off a start here.
+        """
+        try:
+            self._start(count, preprocess)
+        except OSError as error:
+            with self._lock:
+                self._fail(f"can't start a process that decodes images: {error}")
+        while self._workers:
+            for ready in connection.wait(list(self._workers)):
+                self._collect(cast(connection.Connection, ready))
 
     def _start(self, count: int, preprocess: Preprocess) -> None:
         context = multiprocessing.get_context("spawn")
-        with _signals_held():
-            for _ in range(count):
+        if hasattr(signal, "pthread_sigmask"):
+            # Workers inherit this thread's mask: no signal meant for all of us kills one before it ignores them.
+            resource_tracker.ensure_running()  # which would lift the mask if it were started later
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        for _ in range(count):
+            with self._lock:
+                if self._closing:
+                    return
                 # One-way pipes, which carry images several times faster than two-way ones.
                 paths_out, paths_in = context.Pipe(duplex=False)
                 images_out, images_in = context.Pipe(duplex=False)
@@ -93,7 +116,8 @@ class DecodingProcesses:
                 paths_out.close()  # the worker has its own copies; a pipe must end with it
                 images_in.close()
                 self._processes.append(process)
-                self._workers[images_out] = _Worker(paths_in, deque())
+                self._workers[images_out] = _Worker(paths_in, {})
+                self._feed(self._workers[images_out])
 
     def submit(self, path: Path) -> Future[Decoded]:
         """Queue one image."""
@@ -111,83 +135,63 @@ class DecodingProcesses:
         """Give a worker what it can take; the lock is held. Paths are short, so that sending never blocks."""
         while self._waiting and len(worker.futures) < TASKS_AHEAD:
             path, future = self._waiting.popleft()
-            worker.futures.append(future)
+            number = next(self._numbers)
+            worker.futures[number] = future
             try:
-                worker.paths.send(path)
+                worker.paths.send((number, path))
             except OSError:  # the worker is dead: the collector finds that out and says so
                 return
 
-    def _collect(self) -> None:
-        """Thread: hand results to their futures and new work to their workers, until every pipe has ended."""
-        while self._workers:
-            for ready in connection.wait(list(self._workers)):
-                pipe = cast(connection.Connection, ready)
-                try:
-                    reason = pipe.recv()
-                    decoded = reason or np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(self._shape)
-                except (EOFError, OSError):
-                    self._bury(pipe)
-                    continue
-                with self._lock:
-                    worker = self._workers[pipe]
-                    future = worker.futures.popleft()
-                    self._feed(worker)
-                future.set_result(decoded)
-
-    def _bury(self, pipe: connection.Connection) -> None:
-        """Take a dead worker off the list; unless we killed it, everything asked for fails."""
-        with self._lock:
-            worker = self._workers.pop(pipe)
+    def _collect(self, pipe: connection.Connection) -> None:
+        """Hand one result to its future and new work to its worker; take a dead worker off the list."""
+        try:
+            number, reason = pipe.recv()
+            decoded = reason or np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(self._shape)
+        except (EOFError, OSError):
+            with self._lock:
+                worker = self._workers.pop(pipe)
+                self._fail(
+                    "a process that decodes images died; the system may be out of memory", worker.futures.values()
+                )
             pipe.close()
             worker.paths.close()
-            lost = [*worker.futures]
-            if not self._closing:
-                self._failure = PmtrainError(
-                    "a process that decodes images died; the system may be out of memory",
-                    "use fewer with `--workers N`, or none with `--workers 0`",
-                )
-                lost += [future for _, future in self._waiting]
-                self._waiting.clear()
-        for future in lost:
+            return
+        with self._lock:
+            worker = self._workers[pipe]
+            future = worker.futures.pop(number)
+            self._feed(worker)
+        future.set_result(decoded)
+
+    def _fail(self, message: str, in_work: Iterable[Future[Decoded]] = ()) -> None:
+        """Let what is in work and all that waits fail, or be cancelled where we are closing; the lock is held."""
+        if not self._closing:
+            self._failure = PmtrainError(message, "use fewer with `--workers N`, or none with `--workers 0`")
+        for future in [*in_work, *(future for _, future in self._waiting)]:
             if self._failure:
                 future.set_exception(self._failure)
             else:
                 future.cancel()
+        self._waiting.clear()
 
     def close(self) -> None:
         """Kill the workers and wait until they are gone; nothing happens the second time."""
         with self._lock:
             self._closing = True
-            lost = [future for _, future in self._waiting]
-            self._waiting.clear()
         for process in self._processes:
             process.kill()
         for process in self._processes:
             process.join()
-        self._collector.join()
-        for future in lost:
-            future.cancel()
+        if self._thread.ident:  # Ctrl-C may have come before it was started
+            self._thread.join()
+        with self._lock:
+            self._fail("closed")
         atexit.unregister(self.close)
-
-
-class _signals_held:
-    """Within, Ctrl-C and SIGTERM wait, and processes started inherit that: none dies of them while it starts."""
-
-    def __enter__(self) -> None:
-        self._before = None
-        if hasattr(signal, "pthread_sigmask"):
-            resource_tracker.ensure_running()  # it would be started below and let the signals through again
-            self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 def _work(
     paths: connection.Connection, images: connection.Connection, preprocess: Preprocess, cores: frozenset[int]
 ) -> None:
-    """A worker's life: paths in; out, for each, the reason why it can't be read, or None and the image."""
+    """A worker's life: numbered paths in; out, the number with the reason or with None, and then the image."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if cores:  # OpenMP may have pinned the parent's thread that started us
@@ -195,11 +199,12 @@ def _work(
     cv2.setNumThreads(1)
     try:
         while True:
-            decoded = decode(paths.recv(), preprocess)
+            number, path = paths.recv()
+            decoded = decode(path, preprocess)
             if isinstance(decoded, str):
-                images.send(decoded)
+                images.send((number, decoded))
             else:
-                images.send(None)
+                images.send((number, None))
                 images.send_bytes(np.ascontiguousarray(decoded).data.cast("B"))
     except (EOFError, OSError):  # the parent is gone
         return

@@ -54,7 +54,7 @@ class Sample:
         y, p = checked(labels, probabilities, low=0.0, high=1.0)
         if not np.isfinite(threshold):
             raise ValueError(f"threshold is {threshold}; it has to be a finite number")
-        self.order = np.argsort(p, kind="stable")
+        self.order = np.lexsort((y, p))  # by probability, then by label: the order of the rows given doesn't matter
         self.labels, self.probabilities = y[self.order], p[self.order]
         self.threshold = float(threshold)
         self.positive = np.flatnonzero(self.labels)  # where in the sorted images
@@ -93,11 +93,15 @@ class Sample:
 
     @cached_property
     def columns(self) -> np.ndarray:
-        """(N, 5 + N_BINS): what is summed over images; see `Tally`."""
+        """(N, 5): what is summed over images; see `Tally`."""
         y, p = self.labels.astype(float), self.probabilities
         called = p >= self.threshold
-        in_bin = bin_of(p)[:, None] == np.arange(N_BINS)
-        return np.column_stack([y, 1 - y, y * called, (1 - y) * called, (p - y) ** 2, (p - y)[:, None] * in_bin])
+        return np.column_stack([y, 1 - y, y * called, (1 - y) * called, (p - y) ** 2])
+
+    @cached_property
+    def bin_starts(self) -> np.ndarray:
+        """(at most N_BINS,): where each bin of the calibration error that has images begins."""
+        return np.unique(bin_of(self.probabilities), return_index=True)[1]
 
 
 class Tally:
@@ -109,9 +113,7 @@ class Tally:
 
     def __init__(self, sample: Sample, weights: np.ndarray) -> None:
         self.sample, self.weights = sample, weights
-        sums = weights @ sample.columns
-        self.positives, self.negatives, self.tp, self.fp, self.squared_error = sums[:, :5].T
-        self.bin_errors = sums[:, 5:]  # (B, N_BINS): sum of probability minus label
+        self.positives, self.negatives, self.tp, self.fp, self.squared_error = (weights @ sample.columns).T
         self.n = self.positives + self.negatives
         self.fn, self.tn = self.positives - self.tp, self.negatives - self.fp
 
@@ -196,7 +198,8 @@ def ece(t: Tally) -> np.ndarray:
     The bins are [0, 0.1), [0.1, 0.2), ..., [0.9, 1]. It is of P(positive), not of the winning class's confidence, and
     it lies above its true value in small samples: chance gaps add up, they don't cancel. Source: Naeini et al. 2015.
     """
-    return np.abs(t.bin_errors).sum(1) / t.n
+    errors = np.add.reduceat(t.weights * (t.sample.probabilities - t.sample.labels), t.sample.bin_starts, axis=1)
+    return np.abs(errors).sum(1) / t.n
 
 
 def calibration_slope(t: Tally) -> np.ndarray:
@@ -243,6 +246,8 @@ class Measure:
             the scores, because a class is absent, counts as undefined.
         ideal: its value for a perfect classifier; nearer is better.
         counts: for a proportion, its `k` and `n`.
+        bootstrap: the kind of interval; `basic` mirrors the resamples about the value, for a measure at least 0 that
+            lies above the truth as its resamples lie above it.
     """
 
     title: str
@@ -251,6 +256,7 @@ class Measure:
     requires: tuple[Requirement, ...]
     ideal: float = 1.0
     counts: Callable[[Tally], Counts] | None = None
+    bootstrap: Literal["percentile", "basic"] = "percentile"
 
     def values(self, tally: Tally) -> np.ndarray:
         """(B,) float, NaN where undefined."""
@@ -286,7 +292,7 @@ MEASURES: dict[str, Measure] = {
     "kappa": Measure("Cohen's kappa", kappa, "threshold", BOTH),
     "mcc": Measure("MCC", mcc, "threshold", (*BOTH, CALLED_POSITIVE, CALLED_NEGATIVE)),
     "brier": Measure("Brier score", brier, "probability", (), ideal=0.0),
-    "ece": Measure("Expected calibration error", ece, "probability", (), ideal=0.0),
+    "ece": Measure("Expected calibration error", ece, "probability", (), ideal=0.0, bootstrap="basic"),
     "calibration_slope": Measure("Calibration slope", calibration_slope, "probability", (*BOTH, OVERLAP)),
     "calibration_intercept": Measure("Calibration intercept", calibration_intercept, "probability", BOTH, ideal=0.0),
 }

@@ -18,9 +18,7 @@ PREPROCESS = Preprocess(size=32)
 @pytest.fixture
 def samples(tmp_path, make_image) -> list[Sample]:
     """23 images with names of several scripts."""
-    names = [
-        f"{word} {number}.{suffix}" for number, word in enumerate(["eye", "眼底", "глаз"] * 8) for suffix in ("jpg",)
-    ]
+    names = [f"{word} {number}.jpg" for number, word in enumerate(["eye", "眼底", "глаз"] * 8)]
     return [Sample(make_image(tmp_path / "im ages" / name, seed), seed % 2) for seed, name in enumerate(names[:23])]
 
 

@@ -59,21 +59,27 @@ def images(tmp_path, make_image) -> Path:
     return tmp_path / "images"
 
 
-def start(tmp_path: Path, images: Path, body: str) -> tuple[subprocess.Popen, list[int]]:
-    """The program in a process group of its own, with its workers' ids."""
+def launch(tmp_path: Path, images: Path, program: str) -> subprocess.Popen:
+    """The program in a process group of its own."""
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM.format(body=body.strip()), encoding="utf-8")
-    root = Path(pmtrain.__file__).parent.parent
-    process = subprocess.Popen(
+    script.write_text(program, encoding="utf-8")
+    return subprocess.Popen(
         [sys.executable, str(script), str(images)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(Path(pmtrain.__file__).parent.parent)},
         start_new_session=True,
     )
+
+
+def start(tmp_path: Path, images: Path, body: str) -> tuple[subprocess.Popen, list[int]]:
+    """The program when its workers are at work, and their process ids."""
+    process = launch(tmp_path, images, PROGRAM.format(body=body.strip()))
     assert process.stdout
-    return process, [int(word) for word in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2
+    return process, pids
 
 
 def is_running(pid: int) -> bool:
@@ -99,7 +105,6 @@ def group(pid: int) -> list[int]:
 
 def wait_until_gone(process: subprocess.Popen, pids: list[int]) -> list[int]:
     """Those still running when half a minute is over."""
-    assert len(pids) == 2
     left = pids
     for _ in range(300):
         left = [pid for pid in pids if is_running(pid)] + group(process.pid)
@@ -130,24 +135,16 @@ def test_ctrl_c_is_the_parents_business(tmp_path, images, body):
 
 @posix
 def test_ctrl_c_while_workers_start_is_the_parents_business(tmp_path, images):
-    script = PROGRAM.format(body=FOR_EVER.strip()).replace("    next(loader", "    print(flush=True)\n    next(loader")
-    (tmp_path / "program.py").write_text(script, encoding="utf-8")
+    program = PROGRAM.format(body=FOR_EVER.strip()).replace("    next(loader", "    print(flush=True)\n    next(loader")
     for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
-        process = subprocess.Popen(
-            [sys.executable, str(tmp_path / "program.py"), str(images)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(pmtrain.__file__).parent.parent)},
-            start_new_session=True,
-        )
+        process = launch(tmp_path, images, program)
         assert process.stdout
         process.stdout.readline()
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert errors.count("Traceback") == 1 and errors.strip().endswith("KeyboardInterrupt"), errors
-        assert not group(process.pid)
+        assert not wait_until_gone(process, [])
 
 
 @posix
@@ -156,6 +153,7 @@ def test_workers_outlive_a_sigterm_that_the_parent_handles(tmp_path, images):
     import signal
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+    print("ready", flush=True)
     while not stopped:
         for _ in loader.epoch(0):
             time.sleep(0.01)
@@ -163,6 +161,7 @@ def test_workers_outlive_a_sigterm_that_the_parent_handles(tmp_path, images):
     print(sum(len(batch.samples) for batch in loader.epoch(0)))
     """
     process, pids = start(tmp_path, images, body)
+    assert process.stdout and process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output.strip(), errors) == (0, "12", "")

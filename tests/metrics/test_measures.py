@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -40,7 +42,7 @@ def arrays(images):
     return np.array(labels), np.array(probabilities)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(IMAGES, THRESHOLD)
 def test_every_measure_equals_scikit_learn(images, threshold):
     y, p = arrays(images)
@@ -217,3 +219,9 @@ def test_bce_equals_log_loss_and_survives_huge_logits():
     for labels, logits in (([], []), ([1], [np.nan]), ([1, 0], [0.5])):
         with pytest.raises(ValueError):
             bce(labels, logits)
+
+
+def test_nothing_slow_is_imported_with_the_measures():
+    code = "import sys, pmtrain.metrics; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "numpy" in loaded and not {"scipy", "sklearn", "paddle"} & set(loaded)

@@ -1,0 +1,85 @@
+"""The inference plan of the project's ResNet: 53 convolutions with their batch norms folded in, and two poolings."""
+
+from __future__ import annotations
+
+from pmtrain.framework import paddle
+from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
+from pmtrain.onednn import primitives as ops
+from pmtrain.onednn.folding import FoldedWeights
+from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32
+from pmtrain.onednn.primitives import After, Arg
+from pmtrain.onednn.program import Program
+from pmtrain.onednn.training import STEM_POOL, window_of
+
+
+class InferencePlan:
+    """Forward for one input shape, nothing kept.
+
+    Args:
+        shape: (N, 3, H, W).
+        dtype: of weights and activations.
+        weights: shared with the other plans of the engine; its owner refreshes it.
+        arena: shared likewise, overwritten by every forward pass.
+    """
+
+    def __init__(
+        self,
+        model: ResNet,
+        shape: tuple[int, int, int, int],
+        dtype: DataType,
+        weights: FoldedWeights,
+        arena: Arena,
+    ) -> None:
+        self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
+        self._input, self._features = Place(), Place()
+        x = self.program.tensor(shape, dtype)
+        self._reorder(self._input.view(describe(shape, f32, Layout.oihw)), x)
+        x = self._max_pool(self._convolution(model.conv, x))
+        for block in (block for stage in model.stages for block in stage):
+            x = self._block(block, x)
+        pooled = self.program.tensor((*x.dims[:2], 1, 1), dtype)
+        mean = ops.global_mean(x.descriptor, pooled.descriptor, inference=True)
+        self.program.add(mean, {Arg.SRC: x, Arg.DST: pooled})
+        self._reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.oihw)))
+        self.feature_dims = x.dims[:2]
+        self.program.plan()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(N, 3, H, W) f32, contiguous -> (N, C) f32 features."""
+        features = paddle.empty(self.feature_dims, "float32")
+        self.program.place(self.arena)
+        self._input.move(x.data_ptr())
+        self._features.move(features.data_ptr())
+        self.program.run()
+        return features
+
+    def _block(self, block: BottleneckBlock, x: Tensor) -> Tensor:
+        inner = self._convolution(block.conv1, self._convolution(block.conv0, x))
+        shortcut = x if block.short is None else self._convolution(block.short, x)
+        return self._convolution(block.conv2, inner, added_to=shortcut)
+
+    def _convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
+        """The folded layer; the sum with `added_to`, then a ReLU, are taken in its place."""
+        window = window_of(layer)
+        channels, inputs = layer._conv.weight.shape[:2]
+        height, width = (window.output(size) for size in x.dims[2:])
+        y = added_to or self.program.tensor((x.dims[0], channels, height, width), self.dtype)
+        free = describe((channels, inputs, window.kernel, window.kernel), self.dtype, Layout.any)
+        folded = self.weights.of(layer)
+        after = After(accumulate=added_to is not None, relu=layer.relu or added_to is not None)
+        primitive = ops.convolution(
+            x.descriptor, free, y.descriptor, window, folded.bias.descriptor, after, inference=True
+        )
+        weights = folded.weights(primitive.weights(free))
+        self.program.add(primitive, {Arg.SRC: x, Arg.WEIGHTS: weights, Arg.BIAS: folded.bias, Arg.DST: y})
+        return y
+
+    def _max_pool(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.dims
+        y = self.program.tensor((batch, channels, STEM_POOL.output(height), STEM_POOL.output(width)), self.dtype)
+        pool = ops.max_pool(x.descriptor, y.descriptor, STEM_POOL, inference=True)
+        self.program.add(pool, {Arg.SRC: x, Arg.DST: y})
+        return y
+
+    def _reorder(self, source: Tensor, target: Tensor) -> None:
+        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})

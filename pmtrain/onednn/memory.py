@@ -1,0 +1,201 @@
+"""What a primitive reads and writes: descriptors of layouts, places in memory, and tensors over both."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import mmap
+from collections.abc import Callable, Sequence
+from ctypes import c_int64, c_void_p
+from enum import IntEnum
+
+import numpy as np
+
+from pmtrain.onednn.library import check, open_library
+
+Dims = tuple[int, ...]
+PAGE = 4096
+
+
+class DataType(IntEnum):
+    """dnnl_data_type_t."""
+
+    bf16 = 2
+    f32 = 3
+
+    @property
+    def bytes(self) -> int:
+        return {DataType.bf16: 2, DataType.f32: 4}[self]
+
+
+class Layout(IntEnum):
+    """dnnl_format_tag_t: the orders of dimensions used here, and `any` for the primitive's own choice."""
+
+    any = 1
+    vector = 2  # a
+    matrix = 3  # ab
+    oihw = 5  # abcd, which is nchw too
+    nhwc = 22  # acdb
+
+
+bf16, f32 = DataType.bf16, DataType.f32
+
+
+def int64s(values: Sequence[int]) -> ctypes.Array[c_int64]:
+    """The values as the C array that oneDNN takes for dimensions."""
+    return (c_int64 * len(values))(*values)
+
+
+class Handle(c_void_p):
+    """A oneDNN object, destroyed with the Python object that holds it."""
+
+    def __init__(self, destroy: Callable[[c_void_p], int]) -> None:
+        super().__init__()
+        self._destroy = destroy
+
+    def __del__(self) -> None:
+        if self.value:
+            self._destroy(self)
+            self.value = None
+
+
+class Descriptor:
+    """Dimensions, data type and order in memory.
+
+    Made by `describe` and `strided`, or taken from a primitive that chose a layout of its own. Equal where
+    oneDNN calls them equal, so that they key caches.
+    """
+
+    def __init__(self, handle: c_void_p, dims: Dims, dtype: DataType, order: str, owner: object = None) -> None:
+        self.handle, self.dims, self.dtype, self.order = handle, dims, dtype, order
+        self._owner = owner  # what keeps a borrowed handle valid
+        self.bytes = int(open_library().api.dnnl_memory_desc_get_size(handle))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Descriptor)
+            and self.dims == other.dims
+            and bool(open_library().api.dnnl_memory_desc_equal(self.handle, other.handle))
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.dims, self.dtype))
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name} {'x'.join(map(str, self.dims))} {self.order}"
+
+
+@functools.lru_cache(maxsize=4096)
+def describe(dims: Dims, dtype: DataType, layout: Layout) -> Descriptor:
+    """A dense descriptor in one of the named layouts."""
+    api = open_library().api
+    handle = Handle(api.dnnl_memory_desc_destroy)
+    what = f"{dtype.name} {dims} {layout.name}"
+    check(api.dnnl_memory_desc_create_with_tag(handle, len(dims), int64s(dims), dtype, layout), what)
+    return Descriptor(handle, dims, dtype, layout.name)
+
+
+@functools.lru_cache(maxsize=4096)
+def strided(dims: Dims, dtype: DataType, strides: Dims) -> Descriptor:
+    """A descriptor by strides, counted in elements: a transposed or a partial view of other memory."""
+    api = open_library().api
+    handle = Handle(api.dnnl_memory_desc_destroy)
+    order = f"strides {strides}"
+    what = f"{dtype.name} {dims} {order}"
+    check(api.dnnl_memory_desc_create_with_strides(handle, len(dims), int64s(dims), dtype, int64s(strides)), what)
+    return Descriptor(handle, dims, dtype, order)
+
+
+class Place:
+    """Somewhere in memory whose address is set later, and again whenever it moves."""
+
+    def __init__(self) -> None:
+        self.address = 0
+        self._tensors: list[Tensor] = []
+
+    def view(self, descriptor: Descriptor, offset: int = 0) -> Tensor:
+        """A tensor here, `offset` bytes from the start."""
+        tensor = Tensor(self, descriptor, offset)
+        tensor.point(self.address)
+        self._tensors.append(tensor)
+        return tensor
+
+    def move(self, address: int) -> None:
+        """Point every tensor here at `address`."""
+        if address != self.address:
+            self.address = address
+            for tensor in self._tensors:
+                tensor.point(address)
+
+
+class Buffer(Place):
+    """A place of `size` bytes in a program's arena, alive from the step `first` to the step `last`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.first = self.last = -1
+        self.offset = 0
+
+    def use(self, step: int) -> None:
+        """Note that this step reads or writes the buffer."""
+        if self.first < 0:
+            self.first = step
+        self.last = max(self.last, step)
+
+
+class Tensor:
+    """A place seen through a descriptor: what a primitive takes as an argument (dnnl_memory_t)."""
+
+    def __init__(self, place: Place, descriptor: Descriptor, offset: int = 0) -> None:
+        library = open_library()
+        self.place, self.descriptor, self.offset = place, descriptor, offset
+        self.handle = Handle(library.api.dnnl_memory_destroy)
+        check(library.api.dnnl_memory_create(self.handle, descriptor.handle, library.engine, None), str(descriptor))
+        self._set = library.api.dnnl_memory_set_data_handle
+
+    @property
+    def dims(self) -> Dims:
+        return self.descriptor.dims
+
+    @property
+    def address(self) -> int:
+        return self.place.address + self.offset
+
+    def point(self, address: int) -> None:
+        """Set the address of the place; 0 for none."""
+        self._set(self.handle, address + self.offset if address else None)
+
+    def seen_as(self, descriptor: Descriptor, offset: int = 0) -> Tensor:
+        """The same memory through another descriptor, `offset` bytes further on."""
+        return self.place.view(descriptor, self.offset + offset)
+
+
+class Arena:
+    """Memory for the buffers of every program of one engine; it grows to the largest and is freed with the engine."""
+
+    def __init__(self) -> None:
+        self.address = 0
+        self.size = 0
+        self._first_byte: ctypes.c_char | None = None
+
+    def reserve(self, size: int) -> None:
+        """Make room for `size` bytes; a growth loses what was there and changes `address`."""
+        if size <= self.size:
+            return
+        self._first_byte = None  # what is held is given back before more is taken
+        self.size = math.ceil(size / PAGE) * PAGE
+        memory = mmap.mmap(-1, self.size)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        self._first_byte = ctypes.c_char.from_buffer(memory)
+        self.address = ctypes.addressof(self._first_byte)
+
+
+def array_at(address: int, shape: Sequence[int]) -> np.ndarray:
+    """The f32 values that lie at an address, in C order, as an array that writes through."""
+    count = math.prod(shape)
+    return np.frombuffer(memoryview((ctypes.c_float * count).from_address(address)), np.float32).reshape(shape)

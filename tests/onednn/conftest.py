@@ -1,0 +1,83 @@
+"""Small programs over NumPy arrays, and the reason to skip where this machine has no engine."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pmtrain.onednn import primitives as ops
+from pmtrain.onednn.library import LibraryUnavailable, open_library
+from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, array_at, describe, f32
+from pmtrain.onednn.primitives import Arg
+from pmtrain.onednn.program import Program
+from pmtrain.onednn.threads import prepare_threads
+
+LAYOUTS = {1: Layout.vector, 2: Layout.matrix, 4: Layout.oihw}
+
+
+class Arrays:
+    """A program whose inputs and results are f32 arrays in C order; inside, images are channels last."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+        self._held: list[np.ndarray] = []
+
+    def place(self, array: np.ndarray) -> Place:
+        """Where an array lies; what is written there is seen in the array."""
+        assert array.dtype == np.float32 and array.flags.c_contiguous
+        self._held.append(array)
+        place = Place()
+        place.move(array.ctypes.data)
+        return place
+
+    def tensor(self, array: np.ndarray, dtype: DataType = f32) -> Tensor:
+        """A copy of an array in the program's own layout and `dtype`."""
+        source = self.place(array).view(describe(array.shape, f32, LAYOUTS[array.ndim]))
+        target = self.program.tensor(array.shape, dtype, Layout.nhwc if array.ndim == 4 else LAYOUTS[array.ndim])
+        return self._reorder(source, target)
+
+    def result(self, tensor: Tensor) -> np.ndarray:
+        """The array that holds the tensor's values once the program has run."""
+        array = np.full(tensor.dims, np.nan, np.float32)
+        self._reorder(tensor, self.place(array).view(describe(tensor.dims, f32, LAYOUTS[len(tensor.dims)])))
+        return array
+
+    def run(self) -> None:
+        self.program.plan()
+        arena = Arena()
+        self.program.place(arena)
+        if self.program.size:
+            # What the program doesn't write itself must not matter.
+            array_at(arena.address, (self.program.size // 4,))[:] = math.nan
+        self.program.run()
+
+    def _reorder(self, source: Tensor, target: Tensor) -> Tensor:
+        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
+        return target
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _library():
+    try:
+        library = open_library()
+    except LibraryUnavailable as error:
+        pytest.skip(error.message)
+    if not library.has_avx512:
+        pytest.skip("the processor has no AVX-512")
+    prepare_threads(library)
+    return library
+
+
+@pytest.fixture(params=["f32", "bf16"])
+def dtype(request, _library) -> DataType:
+    """Each working type that this processor has instructions for."""
+    if request.param == "bf16" and not _library.has_bf16:
+        pytest.skip("the processor has no bf16 instructions")
+    return DataType[request.param]
+
+
+@pytest.fixture
+def arrays() -> type[Arrays]:
+    return Arrays
