@@ -4,9 +4,24 @@ The bootstrap is the percentile one. Patients are drawn with replacement where t
 come along), images otherwise; the threshold stays where it is, so an interval is of performance at that threshold and
 doesn't hold the uncertainty of choosing it. BCa isn't used: it needs every measure once more without each patient,
 which at 100,000 images costs fifty times what the 2,000 resamples do, and it is undefined where the percentile
-interval is at its worst, when every resample gives the same value.
+interval is at its worst, when every resample gives the same value. The calibration error alone has the basic
+interval: it lies above its true value by chance gaps, its resamples lie above it in turn, and the percentile interval
+of it held the truth in 6 to 60 % of simulations.
 
-COVERAGE
+How often the 95 % intervals hold the true value, in % (scripts/simulate_coverage.py --repeats 1000, 1,000 resamples
+each, standard error 0.7; normal scores, an overconfident network; the script states the rest):
+
+    images, positive, AUC          AUC bootstrap, DeLong   sensitivity bootstrap, Wilson   slope   calibration error
+    400, half, 0.92                96.0, 96.3              94.7, 95.0                      94.8    91.1
+    400, a tenth, 0.92             93.1, 94.2              95.7, 96.3                      93.0    93.6
+    400, half, 0.99                93.1, 95.5              93.4, 95.0                      91.2    94.1
+    100, half, 0.92                92.7, 94.8              94.2, 96.0                      90.0    89.2
+    two eyes of 200 patients       93.5, 94.3              92.8, 87.9                      92.5    91.0
+
+Every other measure's bootstrap lies between 90.6 and 96.1. So DeLong is the better one for the AUC, Wilson's for a
+proportion of independent images and never for several images of a patient, which it doesn't know of. Where the network
+is calibrated perfectly, and the true calibration error is 0, its interval holds that in 55 % only: at 0 there is no
+room to mirror into.
 """
 
 from __future__ import annotations
