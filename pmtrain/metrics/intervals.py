@@ -67,7 +67,7 @@ def bootstrap_intervals(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The percentile bootstrap interval of every measure.
+    """The bootstrap interval of every measure: percentile, or basic where its row of `MEASURES` says so.
 
     Args:
         labels: (N,) int, 1 is the positive class.
@@ -79,6 +79,7 @@ def bootstrap_intervals(
         seed: the same one gives the same intervals.
     Raises: ValueError: as `Sample`, and for a group that is missing or a level or count out of range.
     """
+    checked_level(level)
     sample = Sample(labels, probabilities, threshold)
     members = group_members(groups, len(sample))
     draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
@@ -105,7 +106,7 @@ def interval_of_draws(
 
     With `mirror`, the basic interval: its ends mirrored about that value and kept from falling below 0.
     """
-    tail = (1 - _checked_level(level)) / 2
+    tail = (1 - checked_level(level)) / 2
     defined = draws[np.isfinite(draws)]
     undefined = len(draws) - len(defined)
     if reason or not len(defined):
@@ -281,10 +282,11 @@ def _midranks(values: np.ndarray) -> np.ndarray:
 
 def _normal_quantile(level: float) -> float:
     """How many standard errors an interval reaches to either side: 1.96 at 0.95."""
-    return NormalDist().inv_cdf((1 + _checked_level(level)) / 2)
+    return NormalDist().inv_cdf((1 + checked_level(level)) / 2)
 
 
-def _checked_level(level: float) -> float:
+def checked_level(level: float) -> float:
+    """The confidence level; ValueError, printing it, where it isn't between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"the confidence level is {level}; it has to lie between 0 and 1")
     return level
