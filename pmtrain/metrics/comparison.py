@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,11 +89,10 @@ def compare_scores(
         reason = a.reason or b.reason or too_few(members, n)
         interval = interval_of_draws(np.concatenate(draws[name]), level, method, reason)
         differences[name] = Difference(a, b, difference, interval)
-    return Comparison(
-        differences,
-        delong_test(labels, probabilities_a, probabilities_b, groups),
-        mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models)),
-    )
+    mcnemar = mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models))
+    if groups is not None:
+        mcnemar = replace(mcnemar, note="the images of a patient are taken as independent")
+    return Comparison(differences, delong_test(labels, probabilities_a, probabilities_b, groups), mcnemar)
 
 
 def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> PairedTest:
@@ -108,7 +107,7 @@ def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> P
     auc, covariance = delong(y, np.stack([a, b]), groups)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if variance <= 1e-15:  # what rounding leaves of 0
-        return PairedTest(method, None, note="the two models rank every positive and negative alike: nothing to test")
+        return PairedTest(method, None, note="the difference of the AUCs has no variance: nothing to test")
     z = float((auc[0] - auc[1]) / math.sqrt(variance))
     return PairedTest(method, math.erfc(abs(z) / math.sqrt(2)), statistic=z)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmtrain.metrics.intervals import Interval, group_members, resample_weights, wilson
+from pmtrain.metrics.intervals import Interval, checked_level, group_members, resample_weights, wilson
 from pmtrain.metrics.measures import N_BINS, Sample, bin_of, checked
 
 
@@ -112,7 +112,7 @@ def roc_band(
         for tp, fp in zip(*above, strict=True):
             if tp[-1] and fp[-1]:
                 curves.append(_tpr_at(grid, np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])))
-    tail = (1 - level) / 2
+    tail = (1 - checked_level(level)) / 2
     if not curves:
         raise ValueError(f"a class is absent from each of {n_boot} resamples of {len(sample)} images")
     low, high = np.quantile(curves, [tail, 1 - tail], axis=0)

@@ -4,9 +4,24 @@ The bootstrap is the percentile one. Patients are drawn with replacement where t
 come along), images otherwise; the threshold stays where it is, so an interval is of performance at that threshold and
 doesn't hold the uncertainty of choosing it. BCa isn't used: it needs every measure once more without each patient,
 which at 100,000 images costs fifty times what the 2,000 resamples do, and it is undefined where the percentile
-interval is at its worst, when every resample gives the same value.
+interval is at its worst, when every resample gives the same value. The calibration error alone has the basic
+interval: it lies above its true value by chance gaps, its resamples lie above it in turn, and the percentile interval
+of it held the truth in 6 to 60 % of simulations.
 
-COVERAGE
+How often the 95 % intervals hold the true value, in % (scripts/simulate_coverage.py --repeats 1000, 1,000 resamples
+each, standard error 0.7; normal scores, an overconfident network; the script states the rest):
+
+    images, positive, AUC          AUC bootstrap, DeLong   sensitivity bootstrap, Wilson   slope   calibration error
+    400, half, 0.92                96.0, 96.3              94.7, 95.0                      94.8    91.1
+    400, a tenth, 0.92             93.1, 94.2              95.7, 96.3                      93.0    93.6
+    400, half, 0.99                93.1, 95.5              93.4, 95.0                      91.2    94.1
+    100, half, 0.92                92.7, 94.8              94.2, 96.0                      90.0    89.2
+    two eyes of 200 patients       93.5, 94.3              92.8, 87.9                      92.5    91.0
+
+Every other measure's bootstrap lies between 90.6 and 96.1. So DeLong is the better one for the AUC, Wilson's for a
+proportion of independent images and never for several images of a patient, which it doesn't know of. Where the network
+is calibrated perfectly, and the true calibration error is 0, its interval holds that in 55 % only: at 0 there is no
+room to mirror into.
 """
 
 from __future__ import annotations
@@ -52,7 +67,7 @@ def bootstrap_intervals(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The percentile bootstrap interval of every measure.
+    """The bootstrap interval of every measure: percentile, or basic where its row of `MEASURES` says so.
 
     Args:
         labels: (N,) int, 1 is the positive class.
@@ -64,6 +79,7 @@ def bootstrap_intervals(
         seed: the same one gives the same intervals.
     Raises: ValueError: as `Sample`, and for a group that is missing or a level or count out of range.
     """
+    checked_level(level)
     sample = Sample(labels, probabilities, threshold)
     members = group_members(groups, len(sample))
     draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
@@ -90,7 +106,7 @@ def interval_of_draws(
 
     With `mirror`, the basic interval: its ends mirrored about that value and kept from falling below 0.
     """
-    tail = (1 - _checked_level(level)) / 2
+    tail = (1 - checked_level(level)) / 2
     defined = draws[np.isfinite(draws)]
     undefined = len(draws) - len(defined)
     if reason or not len(defined):
@@ -266,10 +282,11 @@ def _midranks(values: np.ndarray) -> np.ndarray:
 
 def _normal_quantile(level: float) -> float:
     """How many standard errors an interval reaches to either side: 1.96 at 0.95."""
-    return NormalDist().inv_cdf((1 + _checked_level(level)) / 2)
+    return NormalDist().inv_cdf((1 + checked_level(level)) / 2)
 
 
-def _checked_level(level: float) -> float:
+def checked_level(level: float) -> float:
+    """The confidence level; ValueError, printing it, where it isn't between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"the confidence level is {level}; it has to lie between 0 and 1")
     return level

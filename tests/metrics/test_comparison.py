@@ -30,7 +30,7 @@ def test_delongs_test_is_the_normal_one_of_the_difference():
 def test_delongs_test_says_when_there_is_nothing_to_test():
     y, a, _ = two_models()
     same = delong_test(y, a, a / 2)
-    assert same.p is None and "alike" in same.note
+    assert same.p is None and "no variance" in same.note
     alone = delong_test([0, 0, 1], [0.1, 0.2, 0.3], [0.2, 0.1, 0.3])
     assert alone.p is None and "1 positive" in alone.note
     assert delong_test([0, 0, 1, 1], [-3.0, 2.0, 7.0, 1.0], [5.0, 6.0, 4.0, 9.0]).p is not None  # any scores
@@ -80,7 +80,9 @@ def test_every_difference_is_that_of_the_measures_with_an_interval():
 def test_the_paired_bootstrap_equals_one_written_plainly_up_to_its_own_noise():
     y, a, b = two_models()
     patients = np.arange(200) // 2
-    got = compare_scores(y, a, b, 0.5, 0.5, groups=patients, n_boot=3000).differences["auc"].interval
+    comparison = compare_scores(y, a, b, 0.5, 0.5, groups=patients, n_boot=3000)
+    assert "independent" in comparison.mcnemar.note and "by patient" in comparison.delong.method
+    got = comparison.differences["auc"].interval
     rng, draws = np.random.default_rng(5), []
     for _ in range(3000):
         drawn = rng.integers(0, 100, 100)

@@ -21,7 +21,7 @@ def test_roc_and_precision_recall_equal_scikit_learn(images):
     fpr, tpr, thresholds = roc_points(y, p)
     for got, expected in zip((fpr, tpr, thresholds), sk.roc_curve(y, p, drop_intermediate=False), strict=True):
         assert got == pytest.approx(expected)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(evaluate_measures(y, p, 0.5)["auc"].value)
+    assert sk.auc(fpr, tpr) == pytest.approx(evaluate_measures(y, p, 0.5)["auc"].value)
     recall, precision, cuts = pr_points(y, p)
     expected_precision, expected_recall, expected_cuts = sk.precision_recall_curve(y, p)
     # Theirs rises in threshold and ends at an added (0, 1).
