@@ -116,6 +116,12 @@ def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
+def use_threads(count: int | None) -> None:
+    """Set the thread count where Paddle's libraries read it, which they do once, when they load."""
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         console.result(f"pmtrain {__version__}")
@@ -149,6 +155,7 @@ def train(
     if resume and config:
         raise UsageError("--resume goes on with the run's own options", "leave --config out")
     checked = load_config(TrainConfig, flags, config)
+    use_threads(checked.threads)
     from pmtrain import train as training
 
     if resume:
@@ -172,6 +179,7 @@ def evaluate(
     Without --data, the data of the checkpoint's own run; else data/ is searched.
     """
     checked = load_config(EvalConfig, flags)
+    use_threads(checked.threads)
     from pmtrain import evaluate as evaluation
 
     evaluation.evaluate(checkpoint, checked)

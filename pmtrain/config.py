@@ -30,10 +30,14 @@ def _known_depth(layers: int) -> int:
 AnyPath = Annotated[Path, Field(strict=False)]
 
 
-class DataOptions(BaseModel):
-    """Which images, and how they are labelled."""
+class Options(BaseModel):
+    """Unknown names and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataOptions(Options):
+    """Which images, and how they are labelled."""
 
     data: AnyPath | None = Field(None, description="Folder or CSV of labelled images. Without it, data/ is searched.")
     val_data: AnyPath | None = Field(None, description="Validation images, where they lie apart from --data.")
@@ -43,10 +47,24 @@ class DataOptions(BaseModel):
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
     workers: int = Field(min(2, available_cpus()), ge=0, le=64, description="Processes that decode images.")
+
+
+class ComputeOptions(Options):
+    """What does the arithmetic."""
+
     device: str = Field("auto", pattern=r"^(auto|cpu|gpu|gpu:\d+)$", description="auto, cpu, gpu or gpu:N.")
+    backend: Literal["auto", "onednn", "paddle"] = Field(
+        "auto", description="On a CPU: the oneDNN engine, Paddle's own kernels, or the first that fits."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format of the network's arithmetic, where the device has it."
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads on a CPU.  [default: OMP_NUM_THREADS, or the cores at hand]"
+    )
 
 
-class TrainConfig(DataOptions):
+class TrainConfig(ComputeOptions, DataOptions):
     """Everything that decides a training run."""
 
     val_fraction: float = Field(
@@ -60,15 +78,12 @@ class TrainConfig(DataOptions):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the optimizer.")
     weight_decay: float = Field(0.001, ge=0, le=1, description="L2 penalty on every parameter.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights and of the order of images.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Number format of the forward and backward pass, where the device has it."
-    )
     log_every: int = Field(20, ge=1, description="Print the loss of every Nth batch.")
     save_every: int = Field(500, ge=1, description="Save the state to resume from every N batches, and every epoch.")
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
 
 
-class EvalConfig(DataOptions):
+class EvalConfig(ComputeOptions, DataOptions):
     """Everything that decides an evaluation, the checkpoint apart."""
 
     split: Literal["train", "val", "test", "all"] | None = Field(
@@ -78,8 +93,10 @@ class EvalConfig(DataOptions):
     output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
 
 
-# Options that may change when a run is resumed: none of them alters a result.
-RESUMABLE = {"data", "val_data", "epochs", "workers", "device", "log_every", "save_every", "on_bad_image"}
+# Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
+RESUMABLE = {
+    "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",
+}  # fmt: skip
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
 

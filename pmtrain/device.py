@@ -1,13 +1,9 @@
-"""The device and the number format that a command computes with."""
+"""The device that a command computes on."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 from pmtrain.errors import UsageError
 from pmtrain.framework import paddle
-
-AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def gpu_count() -> int:
@@ -37,26 +33,3 @@ def select_device(wanted: str) -> str:
         wanted = f"gpu:{index}"
     paddle.device.set_device(wanted)
     return wanted
-
-
-def require_precision(precision: str, device: str) -> None:
-    """Refuse a precision that the device hasn't got.
-
-    Raises:
-        UsageError: with the reason.
-    """
-    if precision == "fp32":
-        return
-    if device == "cpu":
-        raise UsageError(
-            f"--precision {precision}: Paddle's automatic mixed precision needs a GPU, and the device is the CPU",
-            "give --precision fp32",
-        )
-    supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
-    if not supported[precision](device):
-        raise UsageError(f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32")
-
-
-def autocast(precision: str) -> AbstractContextManager:
-    """The context in which a forward pass computes in `precision`."""
-    return paddle.amp.auto_cast(enable=precision != "fp32", dtype=AMP_TYPES.get(precision, "float16"))

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import expit
 
 from pmtrain import metrics
+from pmtrain.backend import Backend
 from pmtrain.data.loader import Batch
 from pmtrain.data.samples import Sample
-from pmtrain.device import autocast
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
 
@@ -27,14 +27,14 @@ class TrainingStep:
     Args:
         model: (N, 3, S, S) float32 -> (N, 1) logits.
         optimizer: holds the model's parameters.
-        precision: fp32, bf16 or fp16; the last scales its loss so that small gradients don't vanish.
+        backend: what does the arithmetic.
     """
 
-    def __init__(self, model, optimizer, precision: str = "fp32") -> None:
+    def __init__(self, model, optimizer, backend: Backend) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.precision = precision
-        self.scaler = paddle.amp.GradScaler(enable=precision == "fp16")
+        self.backend = backend
+        self.scaler = paddle.amp.GradScaler(enable=backend.scales_loss)
 
     def __call__(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Learn from one batch, images (N, 3, S, S) and labels (N, 1); return its mean loss before the step.
@@ -43,7 +43,7 @@ class TrainingStep:
             NonFiniteLoss: nothing was learned from this batch.
         """
         self.model.train()
-        with autocast(self.precision):
+        with self.backend.autocast():
             logits = self.model(paddle.to_tensor(images))  # (N, 1)
             # In float32 whatever the precision: a mean of half-precision logs is too coarse to print.
             loss = paddle.nn.functional.binary_cross_entropy_with_logits(
@@ -85,15 +85,15 @@ class Scores:
 
 
 def score(
-    model, batches: Iterable[Batch], precision: str = "fp32", on_batch: Callable[[Batch], None] = lambda batch: None
+    model, batches: Iterable[Batch], backend: Backend, on_batch: Callable[[Batch], None] = lambda batch: None
 ) -> Scores:
     """The model's logit for every image; `on_batch` is called after each batch and may raise to stop."""
     model.eval()
     samples: list[Sample] = []
     logits: list[np.ndarray] = []
-    with paddle.no_grad():
+    with paddle.no_grad(), backend.fixed_weights():
         for batch in batches:
-            with autocast(precision):
+            with backend.autocast():
                 output = model(paddle.to_tensor(batch.images))  # (N, 1)
             logits.append(output.astype("float32").numpy().reshape(-1))
             samples += batch.samples

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain import __version__, console, metrics
+from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state, load_checkpoint
 from pmtrain.config import EvalConfig
 from pmtrain.data.loader import Batch, Loader
@@ -46,6 +47,7 @@ def evaluate(path: Path, config: EvalConfig) -> None:
 
     model = build_model(checkpoint.info.layers)
     apply_state(model, checkpoint.state, checkpoint.path)
+    backend = choose_backend(model, device, config)
     preprocess = Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size)
     with Loader(
         samples,
@@ -62,7 +64,7 @@ def evaluate(path: Path, config: EvalConfig) -> None:
             def on_batch(batch: Batch) -> None:
                 bar.update(len(batch.samples))
 
-            scores = score(model, loader.epoch(0), on_batch=on_batch)
+            scores = score(model, loader.epoch(0), backend, on_batch)
         for sample, reason in loader.bad_images:
             console.warn(f"left out: {data.name_of(sample)}: {reason}")
     if not len(scores.labels):
@@ -82,6 +84,8 @@ def evaluate(path: Path, config: EvalConfig) -> None:
             "data_fingerprint": data.fingerprint(),
             "left_out": {data.name_of(sample): reason for sample, reason in loader.bad_images},
             "device": device,
+            "backend": backend.name,
+            "precision": backend.precision,
             "versions": {"pmtrain": __version__, "paddle": paddle.__version__},
         }
         write(config.output, scores, data, report | context)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pmtrain import console, environment, metrics
+from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import (
     CheckpointInfo,
     ResumeState,
@@ -32,9 +33,9 @@ from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
-from pmtrain.data.split import hold_out
+from pmtrain.data.split import hold_out, require_both_classes
 from pmtrain.data.transforms import Preprocess
-from pmtrain.device import require_precision, select_device
+from pmtrain.device import select_device
 from pmtrain.engine import NonFiniteLoss, Scores, TrainingStep, score
 from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.framework import paddle
@@ -49,14 +50,14 @@ def train(config: TrainConfig) -> int:
         PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
     """
     device = select_device(config.device)
-    require_precision(config.precision, device)
     data = with_validation(select(config), config)
-    run = Run(config, data)
-    run.folder = RunFolder.create(absolute_paths(config, data))
+    run = Run(config, data, device)
+    run.folder = RunFolder.create(resolved(config, run))
     run.folder.write_info(
         {
             "command": command_line(),
             "device": device,
+            "backend": run.step.backend.name,
             "environment": environment.describe(),
             "data": data_record(data),
         }
@@ -80,7 +81,6 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
             )
     config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
     device = select_device(config.device)
-    require_precision(config.precision, device)
     data = with_validation(select(config), config)
     before = folder.info()["data"]["fingerprint"]
     if data.fingerprint() != before:
@@ -88,7 +88,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
             f"{data.root}: the images or labels aren't those that the run began with",
             "put them back as they were, or start a new run",
         )
-    run = Run(config, data)
+    run = Run(config, data, device)
     run.folder = folder
     if folder.last.exists():
         saved = load_resume(folder.last)
@@ -104,12 +104,11 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
 def dry_run(config: TrainConfig) -> int:
     """Check everything and take one step, and write nothing."""
     device = select_device(config.device)
-    require_precision(config.precision, device)
     if config.output is not None and config.output.exists() and any(config.output.iterdir()):
         raise UsageError(f"--output {config.output}: exists already, and a run is never overwritten")
     with tempfile.TemporaryDirectory() as scratch:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config, data)
+        run = Run(config, data, device)
         with run.loader("train") as loader:
             batch = next(iter(loader.epoch(0)))
             loss = run.step(batch.images, batch.labels)
@@ -119,15 +118,19 @@ def dry_run(config: TrainConfig) -> int:
 
 
 def with_validation(data: DataSet, config: TrainConfig) -> DataSet:
-    """The data with a validation split: its own, or a share held out of the training images."""
-    if data.split("val"):
-        return data
-    held = hold_out(data, config.val_fraction, config.seed)
-    console.notice(
-        f"no validation split: {len(held.split('val'))} of {len(data.samples)} images held out for it"
-        f" (--val-fraction {config.val_fraction}, --seed {config.seed})"
-    )
-    return held
+    """The data with a validation split: its own, or a share held out of the training images.
+
+    Raises:
+        PmtrainError: a split lacks a class.
+    """
+    if not data.split("val"):
+        data = hold_out(data, config.val_fraction, config.seed)
+        console.notice(
+            f"no validation split: {len(data.split('val'))} of {len(data.samples)} images held out for it"
+            f" (--val-fraction {config.val_fraction}, --seed {config.seed})"
+        )
+    require_both_classes(data)
+    return data
 
 
 @dataclass
@@ -149,7 +152,7 @@ class Run:
 
     folder: RunFolder
 
-    def __init__(self, config: TrainConfig, data: DataSet) -> None:
+    def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
         self.config = config
         self.data = data
         self.preprocess = Preprocess(size=config.image_size)
@@ -162,7 +165,7 @@ class Run:
             parameters=self.model.parameters(),
             weight_decay=config.weight_decay,
         )
-        self.step = TrainingStep(self.model, self.optimizer, config.precision)
+        self.step = TrainingStep(self.model, self.optimizer, choose_backend(self.model, device, config))
 
     def loader(self, split: str) -> Loader:
         """Batches of one split: the training images shuffled by epoch, others in the order of the data."""
@@ -245,7 +248,7 @@ class Run:
                 bar.update(batch.index + 1 - bar.n)
                 stop.check()
 
-            return score(self.model, loader.epoch(0), self.config.precision, on_batch)
+            return score(self.model, loader.epoch(0), self.step.backend, on_batch)
 
     def end_epoch(self, scores: Scores) -> None:
         """Print and record the epoch, keep the weights if they are the best yet, and save."""
@@ -274,7 +277,7 @@ class Run:
 
     def save_last(self) -> None:
         """Save all that an exact resume needs."""
-        self.at.scaler = self.step.scaler.state_dict() if self.config.precision == "fp16" else {}
+        self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
         save_resume(
             self.folder.last,
             f"epoch{self.at.epoch}-batch{self.at.batch}",
@@ -377,10 +380,15 @@ class StopSignal:
             raise Stopped
 
 
-def absolute_paths(config: TrainConfig, data: DataSet) -> TrainConfig:
-    """The config with the data that was used, by paths that hold from any folder."""
-    val_data = config.val_data.resolve() if config.val_data else None
-    return config.model_copy(update={"data": (config.data or data.root).resolve(), "val_data": val_data})
+def resolved(config: TrainConfig, run: Run) -> TrainConfig:
+    """The config with the data and the backend that were chosen, by paths that hold from any folder."""
+    return config.model_copy(
+        update={
+            "data": (config.data or run.data.root).resolve(),
+            "val_data": config.val_data.resolve() if config.val_data else None,
+            "backend": run.step.backend.name,
+        }
+    )
 
 
 def data_record(data: DataSet) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import csv
 import difflib
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,6 @@ def read_dataset(
             raise PmtrainError(f"{data} and {val_data} share files: {first_few(shared)}", "keep the two apart")
     classes = _classes(rows, positive, data)
     samples = tuple(Sample(row.path, int(row.label == classes[1]), row.split, row.patient) for row in rows)
-    _check_splits(samples, classes, data)
     root = data if data.is_dir() else data.parent
     synthetic = any((folder / SYNTHETIC_NOTE).exists() for folder in (root, root.resolve().parent))
     return DataSet(root, layout, classes, samples, synthetic)
@@ -179,20 +178,6 @@ def _classes(rows: list[Row], positive: str | None, data: Path) -> tuple[str, st
             f"--positive {names[0]!r} or --positive {names[1]!r}",
         )
     return negatives[0], names[1 - names.index(negatives[0])]
-
-
-def _check_splits(samples: tuple[Sample, ...], classes: tuple[str, str], data: Path) -> None:
-    """Refuse a training or validation split that lacks a class."""
-    labels: dict[str | None, set[int]] = defaultdict(set)
-    for sample in samples:
-        labels[sample.split].add(sample.label)
-    for split in ("train", "val"):
-        if len(labels[split]) == 1:
-            missing = classes[1 - labels[split].pop()]
-            raise PmtrainError(
-                f"{data}: the {split} split holds no image of class {missing!r}",
-                "each class must be in both the training and the validation split",
-            )
 
 
 # Listing folders

@@ -11,6 +11,22 @@ from pmtrain.data.samples import DataSet, Sample
 from pmtrain.errors import PmtrainError
 
 
+def require_both_classes(dataset: DataSet) -> None:
+    """Refuse what can't be trained on: both the training and the validation split need both classes.
+
+    Raises:
+        PmtrainError: one is empty or lacks a class.
+    """
+    for split in ("train", "val"):
+        labels = {sample.label for sample in dataset.split(split)}
+        for label, name in enumerate(dataset.classes):
+            if label not in labels:
+                raise PmtrainError(
+                    f"{dataset.root}: the {split} split holds no image of class {name!r}",
+                    "each class must be in both the training and the validation split",
+                )
+
+
 def hold_out(dataset: DataSet, fraction: float, seed: int) -> DataSet:
     """Hold a part of the training images out for validation, the same part of each class.
 
