@@ -35,6 +35,7 @@ class Program:
         self._buffers: list[Buffer] = []
         self._kept: list[Buffer] = []
         self._address = 0
+        self._arena: Arena | None = None  # held, for the buffers lie in it
 
     def tensor(self, dims: Dims, dtype: DataType, layout: Layout = Layout.nhwc) -> Tensor:
         """A new tensor in the arena."""
@@ -71,6 +72,7 @@ class Program:
 
     def place(self, arena: Arena) -> None:
         """Move the buffers into the arena, where it has moved since the last time."""
+        self._arena = arena
         arena.reserve(self.size)
         if self._address != arena.address:
             self._address = arena.address

@@ -183,7 +183,7 @@ def test_inference_sees_every_change_of_the_weights():
 
     def in_place():
         with paddle.no_grad():
-            model.stages[0][0].conv0._batch_norm._mean.scale_(3.0)
+            model.stages[0][0].conv0._batch_norm._variance.scale_(3.0)
 
     attach(model)
     previous, _ = both()

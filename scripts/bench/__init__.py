@@ -1,0 +1,1 @@
+"""What bench_train.py and bench_eval.py share."""

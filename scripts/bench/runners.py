@@ -1,0 +1,283 @@
+"""The worker process: python runners.py NAME OPTIONS-AS-JSON. Every line on stdin is one turn of work.
+
+Answers on stdout with one line of JSON: once when it is warm, then after each turn. Libraries are imported by the
+runner that needs them, so that each process holds its own alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Work = Callable[[], object]
+
+
+def images_and_labels(options: dict[str, Any]):
+    """The same random batch for every runner: (N, 3, S, S) and (N, 1) float32."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    batch, size = options["batch_size"], options["image_size"]
+    images = rng.standard_normal((batch, 3, size, size), dtype=np.float32)
+    return images, rng.integers(0, 2, (batch, 1)).astype(np.float32)
+
+
+def paddle_step(paddle, model, options: dict[str, Any]) -> Work:
+    """The notes' training step."""
+    images, labels = map(paddle.to_tensor, images_and_labels(options))
+    optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters(), weight_decay=0.001)
+    model.train()
+
+    def step():
+        loss = paddle.nn.functional.binary_cross_entropy_with_logits(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        return float(loss)
+
+    return step
+
+
+def paddle_scores(paddle, model, options: dict[str, Any]) -> Work:
+    """The notes' evaluation of a batch."""
+    images, _ = map(paddle.to_tensor, images_and_labels(options))
+    model.eval()
+
+    def score():
+        with paddle.no_grad():
+            return model(images).numpy()
+
+    return score
+
+
+def own_model(precision: str | None):
+    """pmtrain's ResNet-50 and, with a precision, the oneDNN engine under it; else Paddle's kernels."""
+    from pmtrain.framework import paddle
+    from pmtrain.models import build_model
+
+    paddle.seed(0)
+    model = build_model(50)
+    if precision is None:
+        return paddle, model, contextlib.nullcontext()
+    from pmtrain.onednn import attach
+
+    return paddle, model, attach(model, precision).fixed_weights()
+
+
+def own_training(precision: str | None):
+    def make(options: dict[str, Any]) -> Work:
+        paddle, model, _ = own_model(precision)
+        return paddle_step(paddle, model, options)
+
+    return make
+
+
+def own_evaluation(precision: str | None):
+    def make(options: dict[str, Any]) -> Work:
+        paddle, model, fixed = own_model(precision)
+        fixed.__enter__()  # as an evaluation does, for as long as it runs
+        return paddle_scores(paddle, model, options)
+
+    return make
+
+
+def notes_training(options: dict[str, Any]) -> Work:
+    """Paddle as it is installed, nothing set: its own ResNet-50 in the notes' plain loop."""
+    import paddle
+
+    return paddle_step(paddle, paddle.vision.models.resnet50(num_classes=1), options)
+
+
+def torch_training(precision: str):
+    def make(options: dict[str, Any]) -> Work:
+        import torch
+        from torch_resnet import new_step
+
+        images, labels = map(torch.from_numpy, images_and_labels(options))
+        _, step = new_step(precision)
+        return lambda: step(images, labels)
+
+    return make
+
+
+def torch_evaluation(precision: str):
+    def make(options: dict[str, Any]) -> Work:
+        import torch
+        from torch_resnet import resnet50
+
+        model = resnet50().eval().to(memory_format=torch.channels_last)
+        images = torch.from_numpy(images_and_labels(options)[0]).contiguous(memory_format=torch.channels_last)
+
+        def score():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                return model(images).float().numpy()
+
+        return score
+
+    return make
+
+
+def onnx_evaluation(options: dict[str, Any]) -> Work:
+    import onnxruntime
+    import torch
+    from torch_resnet import resnet50
+
+    images, _ = images_and_labels(options)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "resnet50.onnx")
+        torch.onnx.export(resnet50().eval(), (torch.from_numpy(images),), path, input_names=["x"], dynamo=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": images})
+
+
+def paddle_inference(precision: str):
+    def make(options: dict[str, Any]) -> Work:
+        from pmtrain.framework import paddle
+        from pmtrain.onednn.threads import thread_count
+
+        images, _ = images_and_labels(options)
+        model = paddle.vision.models.resnet50(num_classes=1)
+        model.eval()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "resnet50")
+            paddle.jit.save(model, path, input_spec=[paddle.static.InputSpec(list(images.shape), "float32")])
+            program = next(file for file in Path(folder).iterdir() if file.suffix in (".json", ".pdmodel"))
+            config = paddle.inference.Config(str(program), path + ".pdiparams")
+            config.disable_gpu()
+            config.disable_glog_info()
+            config.enable_mkldnn()
+            config.set_cpu_math_library_num_threads(thread_count())
+            if precision == "bf16":
+                config.enable_mkldnn_bfloat16()
+            predictor = paddle.inference.create_predictor(config)
+        source = predictor.get_input_handle(predictor.get_input_names()[0])
+        result = predictor.get_output_handle(predictor.get_output_names()[0])
+
+        def score():
+            source.copy_from_cpu(images)
+            predictor.run()
+            return result.copy_to_cpu()
+
+        return score
+
+    return make
+
+
+def matmul_limit(precision: str):
+    """The time that the step's convolutions take at the speed of oneDNN's largest matrix products."""
+
+    def make(options: dict[str, Any]) -> Work:
+        import numpy as np
+
+        from pmtrain.onednn import primitives as ops
+        from pmtrain.onednn.engine import PRECISIONS
+        from pmtrain.onednn.library import open_library
+        from pmtrain.onednn.memory import Arena, Layout, array_at
+        from pmtrain.onednn.primitives import Arg
+        from pmtrain.onednn.program import Program
+        from pmtrain.onednn.threads import prepare_threads
+
+        prepare_threads(open_library())
+        size = 2048
+        program, arena = Program(), Arena()
+        a, b, c = (program.tensor((size, size), PRECISIONS[precision], Layout.matrix) for _ in range(3))
+        product = ops.matmul(a.descriptor, b.descriptor, c.descriptor)
+        for _ in range(4):
+            program.add(product, {Arg.SRC: a, Arg.WEIGHTS: b, Arg.DST: c})
+        program.plan()
+        program.place(arena)
+        array_at(arena.address, (arena.size // 4,))[:] = np.float32(1.0)
+
+        def peak() -> float:
+            best = min(timed(program.run) for _ in range(5))
+            return options["gflop"] * 1e9 * best / (4 * 2 * size**3)
+
+        return peak
+
+    make.reports_seconds = True  # type: ignore[attr-defined]
+    return make
+
+
+# Name -> what makes its work. The names' first word says which environment it needs: `torch` and `onnxruntime` the
+# peers', the rest pmtrain's own.
+TRAINING = {
+    "pmtrain-paddle": own_training(None),
+    "pmtrain-onednn-fp32": own_training("fp32"),
+    "pmtrain-onednn-bf16": own_training("bf16"),
+    "notes-as-installed": notes_training,
+    "torch-fp32": torch_training("fp32"),
+    "torch-bf16": torch_training("bf16"),
+    "limit-fp32": matmul_limit("fp32"),
+    "limit-bf16": matmul_limit("bf16"),
+}
+EVALUATION = {
+    "pmtrain-paddle": own_evaluation(None),
+    "pmtrain-onednn-fp32": own_evaluation("fp32"),
+    "pmtrain-onednn-bf16": own_evaluation("bf16"),
+    "paddle-inference-fp32": paddle_inference("fp32"),
+    "paddle-inference-bf16": paddle_inference("bf16"),
+    "torch-fp32": torch_evaluation("fp32"),
+    "torch-bf16": torch_evaluation("bf16"),
+    "onnxruntime-fp32": onnx_evaluation,
+}
+WORK = {"train": TRAINING, "eval": EVALUATION}
+PEERS = ("torch", "onnxruntime")
+
+
+def timed(work: Work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def peak_mib() -> float | None:
+    """The most memory that this process has held, in MiB; None where the system doesn't say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def versions() -> dict[str, str]:
+    loaded = {name: sys.modules[name] for name in ("paddle", "torch", "onnxruntime", "numpy") if name in sys.modules}
+    return {name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def answer(**content: Any) -> None:
+        print(json.dumps(content | {"peak_mib": peak_mib(), "versions": versions()}), file=answers, flush=True)
+
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    try:
+        make = WORK[options["work"]][name]
+        work = make(options)
+        for _ in range(options["warm"]):
+            work()
+        answer()
+        for _ in sys.stdin:
+            # The median of a few: a single one is at the mercy of whatever else runs.
+            if getattr(make, "reports_seconds", False):
+                answer(seconds=work())
+            else:
+                answer(seconds=statistics.median(timed(work) for _ in range(options["steps"])))
+    except Exception as error:
+        traceback.print_exc()
+        answer(error=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""ResNet-50 in plain PyTorch, the stride on the 3x3 convolution, and the notes' training in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs: int, width: int, stride: int, projection: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *conv_bn(inputs, width, 1),
+            nn.ReLU(inplace=True),
+            *conv_bn(width, width, 3, stride),
+            nn.ReLU(inplace=True),
+            *conv_bn(width, 4 * width, 1),
+        )
+        self.short = nn.Sequential(*conv_bn(inputs, 4 * width, 1, stride)) if projection else nn.Identity()
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.short(x))
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs)]
+
+
+def resnet50() -> nn.Module:
+    layers: list[nn.Module] = [*conv_bn(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    channels = 64
+    for stage, (width, depth) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3), strict=True)):
+        for index in range(depth):
+            layers.append(Bottleneck(channels, width, 2 if index == 0 and stage else 1, index == 0))
+            channels = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1))
+
+
+def new_step(precision: str):
+    """A channels-last model, its optimizer, and one training step on (N, 3, S, S) images and (N, 1) labels."""
+    torch.manual_seed(0)
+    model = resnet50().to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9, weight_decay=0.001)
+
+    def step(images, labels):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return model, step
+
+
+class Images(torch.utils.data.Dataset):
+    """JPEG files and their labels, resized and scaled as in the notes."""
+
+    def __init__(self, samples: list[tuple[str, int]], size: int) -> None:
+        self.samples, self.size = samples, size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int):
+        import cv2
+
+        path, label = self.samples[index]
+        image = cv2.resize(cv2.imread(path), (self.size, self.size)).transpose(2, 0, 1)
+        return torch.from_numpy(image.astype("float32") / 255.0 * 2.0 - 1.0), torch.tensor([float(label)])
+
+
+def job(data: Path, precision: str, epochs: int, batch_size: int, size: int, workers: int) -> float:
+    """The notes' whole training on iChallenge-PM; returns the last validation accuracy."""
+    import csv
+
+    # The first letter names the class: P is pathological.
+    training = [(str(path), int(path.name[0] == "P")) for path in sorted((data / "PALM-Training400").glob("*.jpg"))]
+    with open(data / "labels.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    validation = [(str(data / "PALM-Validation400" / row["imgName"]), int(row["Label"])) for row in rows]
+    model, step = new_step(precision)
+    options = {"batch_size": batch_size, "num_workers": workers, "persistent_workers": True}
+    train_loader = torch.utils.data.DataLoader(Images(training, size), shuffle=True, **options)
+    valid_loader = torch.utils.data.DataLoader(Images(validation, size), **options)
+    accuracy = 0.0
+    for _ in range(epochs):
+        model.train()
+        for images, labels in train_loader:
+            step(images, labels)
+        model.eval()
+        right = 0
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            for images, labels in valid_loader:
+                logits = model(images.contiguous(memory_format=torch.channels_last))
+                right += int(((logits >= 0) == (labels == 1)).sum())
+        accuracy = right / len(validation)
+    return accuracy

@@ -1,0 +1,177 @@
+"""Runners in processes of their own that take turns, so that all of them meet the same machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "KMP_AFFINITY", "OMP_PROC_BIND", "MKL_DEBUG_CPU_TYPE")
+
+
+@dataclass
+class Runner:
+    """One way to do the work: a process that waits for its turn, does it and says how long it took."""
+
+    name: str
+    python: Path
+    options: dict[str, Any]
+    as_installed: bool = False  # thread settings of the environment are kept from it
+    times: list[float] = field(default_factory=list)  # seconds, one a turn
+    report: dict[str, Any] = field(default_factory=dict)  # what it said last
+    error: str = ""
+    _process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until it is warm; a failure is kept in `error`."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        if self.as_installed:
+            environment = {name: value for name, value in environment.items() if name not in THREAD_VARIABLES}
+        command = [
+            str(self.python),
+            str(ROOT / "scripts" / "bench" / "runners.py"),
+            self.name,
+            json.dumps(self.options),
+        ]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
+        )
+        self._hear()
+
+    def turn(self) -> None:
+        """Let it work once and keep the time."""
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.write("turn\n")
+        self._process.stdin.flush()
+        self._hear()
+        if not self.error:
+            self.times.append(self.report["seconds"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            self._process.wait()
+        self._process = None
+
+    def _hear(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            self.report |= json.loads(line)
+            self.error = self.report.get("error", "")
+        else:
+            self.error = f"its process ended with code {self._process.wait()}; what it said is above"
+        if self.error:
+            say(f"{self.name}: {self.error}")
+            self._process.stdin and self._process.stdin.close()
+            self._process = None
+
+
+def say(text: str) -> None:
+    """Progress, to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def interleave(runners: Sequence[Runner], rounds: int) -> None:
+    """Start every runner, then let each take one turn a round, and end them all."""
+    for runner in runners:
+        say(f"starting {runner.name}")
+        runner.start()
+    try:
+        for number in range(rounds):
+            started = time.perf_counter()
+            # Each round in the other direction: no runner always follows the same one.
+            for runner in runners if number % 2 == 0 else list(reversed(runners)):
+                runner.turn()
+            say(f"round {number + 1} of {rounds}: {time.perf_counter() - started:.0f} s")
+    finally:
+        for runner in runners:
+            runner.close()
+
+
+def peer_python(requirements: Sequence[str], folder: Path | None = None) -> Path:
+    """The Python of an environment that holds the peers, made on first use (`build/bench-env`)."""
+    folder = folder or ROOT / "build" / "bench-env"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = "\n".join(requirements)
+    marker = folder / "requirements.txt"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
+        say(f"making an environment for the peers in {folder}: {', '.join(requirements)}")
+        venv.create(folder, with_pip=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True, stdout=sys.stderr)
+        marker.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    sys.path.insert(0, str(ROOT))
+    from pmtrain.hardware import available_cpus, processor_name
+
+    return {
+        "processor": processor_name(),
+        "cores": available_cpus(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }
+
+
+def summary(runner: Runner) -> dict[str, Any]:
+    """Median, extremes and quartiles of a runner's turns, and what it said of itself."""
+    if not runner.times:
+        return {"runner": runner.name, "error": runner.error or "no turn was taken"}
+    quartiles = (
+        statistics.quantiles(runner.times, n=4, method="inclusive") if len(runner.times) > 1 else runner.times * 3
+    )
+    return {
+        "runner": runner.name,
+        "median": statistics.median(runner.times),
+        "low": quartiles[0],
+        "high": quartiles[2],
+        "best": min(runner.times),
+        "times": runner.times,
+        "peak_mib": runner.report.get("peak_mib"),
+        "versions": runner.report.get("versions"),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]], columns: dict[str, Any]) -> str:
+    """Rows as a Markdown table; a column is a heading and a function of a row that gives its text."""
+    cells = [list(columns)] + [[str(column(row)) for column in columns.values()] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def ratio(rows: Sequence[dict[str, Any]], name: str, others: Sequence[str]) -> float | None:
+    """The median over rounds of a runner's time over the best of the others' in the same round."""
+    times = {row["runner"]: row["times"] for row in rows if "times" in row}
+    peers = [times[other] for other in others if other in times]
+    if name not in times or not peers:
+        return None
+    count = min(len(times[name]), *map(len, peers))
+    best = min(peers, key=statistics.median)
+    return statistics.median(times[name][index] / best[index] for index in range(count))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write the measurement to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    say(f"written to {path}")

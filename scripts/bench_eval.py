@@ -1,0 +1,71 @@
+"""How fast ResNet-50 scores images on this machine's CPU: pmtrain, paddle.inference, PyTorch, onnxruntime, in turns.
+
+  python scripts/bench_eval.py                   batches of 10, 224 x 224
+  python scripts/bench_eval.py --batch-size 1
+
+Run it with a Python that has pmtrain's requirements; PyTorch and onnxruntime come into build/bench-eval-env, which
+the script makes. The table goes to stdout, progress to stderr, everything measured to a JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+from bench.runners import EVALUATION, PEERS
+from bench.turns import ROOT, Runner, interleave, machine, peer_python, ratio, summary, table, write_json
+
+PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "onnx", "onnxruntime")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runners", nargs="+", choices=EVALUATION, default=list(EVALUATION), metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of each runner (8)")
+    parser.add_argument("--steps", type=int, default=7, help="batches a turn, of which the median counts (7)")
+    parser.add_argument("--batch-size", type=int, default=10)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--peer-python", type=Path, help="a Python that has the peers, instead of build/bench-eval-env")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-eval.json")
+    options = parser.parse_args()
+    needs_peers = any(name.startswith(PEERS) for name in options.runners)
+    folder = ROOT / "build" / "bench-eval-env"
+    peers = options.peer_python or (peer_python(PEER_REQUIREMENTS, folder) if needs_peers else None)
+    given = {"work": "eval", "batch_size": options.batch_size, "image_size": options.image_size, "warm": 3}
+    runners = [
+        Runner(
+            name,
+            peers if peers is not None and name.startswith(PEERS) else Path(sys.executable),
+            given | {"steps": 1 if name == "pmtrain-paddle" else options.steps},
+        )
+        for name in options.runners
+    ]
+    interleave(runners, options.rounds)
+    rows = [summary(runner) for runner in runners]
+    columns = {
+        "runner": lambda row: row["runner"],
+        "ms a batch": lambda row: f"{1e3 * row['median']:.1f}" if "median" in row else row["error"],
+        "quartiles": lambda row: f"{1e3 * row['low']:.1f} to {1e3 * row['high']:.1f}" if "low" in row else "",
+        "images/s": lambda row: f"{options.batch_size / row['median']:.1f}" if "median" in row else "",
+        "peak MiB": lambda row: f"{row['peak_mib']:.0f}" if row.get("peak_mib") else "",
+    }
+    print(table(rows, columns))
+    ratios = {}
+    for precision in ("fp32", "bf16"):
+        name = f"pmtrain-onednn-{precision}"
+        others = [row for row in rows if row["runner"].endswith(precision) and row["runner"] != name and "times" in row]
+        if others:
+            best = min(others, key=lambda row: statistics.median(row["times"]))["runner"]
+            value = ratio(rows, name, [best])
+            if value is not None:
+                ratios[f"{name} / {best}"] = value
+                print(f"{name} / the best other in {precision}, {best}: {value:.2f}")
+    content = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    write_json(options.json, {"options": content, "machine": machine(), "rows": rows, "ratios": ratios})
+    return 1 if any("error" in row for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
