@@ -270,7 +270,7 @@ class Run:
         )
         if at.best is None or rank(found) > rank(at.best):
             at.best = {"epoch": at.epoch, **found}
-            save_checkpoint(self.folder.best, *to_arrays(self.model.state_dict()), self.info(found))
+            save_checkpoint(self.folder.best, *self.weights(), self.info(found))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
@@ -281,11 +281,26 @@ class Run:
         save_resume(
             self.folder.last,
             f"epoch{self.at.epoch}-batch{self.at.batch}",
-            *to_arrays(self.model.state_dict()),
+            *self.weights(),
             self.info({}),
             optimizer_arrays(self.optimizer),
             asdict(self.at),
         )
+
+    def weights(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The model's arrays and parameter names, as they are saved.
+
+        Raises:
+            PmtrainError: one isn't finite. A loss can still be: Paddle's ReLU turns NaN into 0.
+        """
+        state, names = to_arrays(self.model.state_dict())
+        for name, array in state.items():
+            if not np.isfinite(array).all():
+                raise PmtrainError(
+                    f"epoch {self.at.epoch}, batch {self.at.batch}: {name} isn't finite any more",
+                    f"lower --lr; the checkpoints saved before are whole, in {self.folder.path}",
+                )
+        return state, names
 
     def restore(self, saved: ResumeState) -> None:
         """Take up what `save_last` saved."""

@@ -137,6 +137,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(run_cli, small_set, tmp
         assert all(np.isfinite(array).all() for array in load_state(file).values())
 
 
+def test_weights_that_are_not_finite_are_never_saved(run_cli, small_set, tmp_path, monkeypatch):
+    from pmtrain import engine
+
+    step = engine.TrainingStep.__call__
+
+    def poisoned(self, images, labels):
+        loss = step(self, images, labels)
+        self.model.conv._batch_norm._mean.set_value(np.full(64, np.nan, np.float32))
+        return loss
+
+    monkeypatch.setattr(engine.TrainingStep, "__call__", poisoned)
+    done = run_cli("train", "--data", small_set, "--output", "run", *QUICK)
+    assert done.exit_code == 1
+    assert "conv._batch_norm._mean isn't finite" in done.stderr or "output on validation images" in done.stderr
+    assert not list((tmp_path / "run").glob("**/*.pdparams"))
+
+
 def test_bad_images_stop_or_are_left_out(run_cli, small_set, tmp_path):
     root = shutil.copytree(small_set, tmp_path / "damaged")
     whole = (root / "train/sick/1.png").read_bytes()
@@ -264,8 +281,9 @@ def test_a_killed_run_goes_on_as_if_never_killed(small_set, undisturbed, tmp_pat
 
 
 def test_precision_that_the_cpu_has_not_is_refused_with_the_reason(run_cli, small_set):
-    for precision in ("bf16", "fp16"):
-        done = run_cli("train", "--data", small_set, "--device", "cpu", "--precision", precision, *QUICK)
+    for precision, backend in (("bf16", "paddle"), ("fp16", "auto")):
+        options = ("--device", "cpu", "--precision", precision, "--backend", backend)
+        done = run_cli("train", "--data", small_set, *options, *QUICK)
         assert (done.exit_code, done.stdout) == (2, "")
         assert f"--precision {precision}" in done.stderr
         assert "CPU" in done.stderr
