@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -258,8 +259,6 @@ def _mapped(function: Callable, jobs: list[Job], workers: int) -> Iterator[Itera
 
 
 def _start_worker() -> None:
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     cv2.setNumThreads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -317,6 +316,10 @@ class View:
         return self.centre + points * self.radius
 
 
+# How strongly the choroidal vessels show through, from and to.
+TESSELLATION = {"P": (0.75, 1.15), "H": (0.15, 0.35), "N": (0.0, 0.25)}
+
+
 def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, tuple[float, float]]:
     """One photograph.
 
@@ -327,11 +330,9 @@ def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, t
     radius = np.sqrt(x * x + y * y)
     choroid = _choroid_pattern(rng, view)
 
-    tessellated = (
-        rng.uniform(0.5, 1.0) if kind == "P" else rng.uniform(0.3, 0.6) if kind == "H" else rng.uniform(0, 0.4)
-    )
-    image = _background(rng, view, x, y, choroid, tessellated)
-    _spots(rng, view, x, y, image, rng.random() < 0.25)
+    image = _background(rng, view, x, y, choroid, rng.uniform(*TESSELLATION[kind]))
+    if rng.random() < 0.25:
+        _spots(rng, view, image)
     _lesions(rng, view, x, y, image, choroid, kind)
     _disc(rng, view, x, y, image)
     arteries, veins = _vessels(rng, view)
@@ -441,21 +442,14 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
     """Pale areas round the disc and elsewhere: atrophy in P, in the others glare of the same places and sizes."""
     zoom = float(np.hypot(*view.axes[0]))
     n = view.size
-    ring = _outline(
-        rng,
-        x,
-        y,
-        view.disc + view.axes[0] * rng.uniform(0.0, 0.08) + view.axes[1] * rng.uniform(-0.03, 0.03),
-        zoom * rng.uniform(0.2, 0.36),
-        0.1,
-    )
-    areas = [ring] if rng.random() < 0.9 else []
-    for _ in range(rng.choice([0, 1, 2, 3, 4], p=[0.25, 0.3, 0.25, 0.12, 0.08])):
+    beside = view.disc + view.axes[0] * rng.uniform(0.0, 0.08) + view.axes[1] * rng.uniform(-0.03, 0.03)
+    ring = _outline(rng, x, y, beside, zoom * rng.uniform(0.2, 0.36), 0.1)
+    patches = rng.choice([0, 1, 2, 3, 4], p=[0.25, 0.3, 0.25, 0.12, 0.08])
+    areas = [ring] if patches == 0 or rng.random() < 0.9 else []
+    for _ in range(patches):
         angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.55)
         point = view.fovea + far * np.array([np.cos(angle), np.sin(angle)])
         areas.append(_outline(rng, x, y, point, zoom * rng.uniform(0.08, 0.24), 0.22))
-    if not areas:
-        areas = [ring]
     pale = _rgb(0.95, 0.8, 0.52) * np.float32(rng.uniform(0.85, 1.05))
     if kind == "P":
         signed = np.maximum.reduce(areas)
@@ -477,10 +471,8 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
         _paint(image, pale, _step(rim, 0.02) * np.float32(0.7))
 
 
-def _spots(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array, present: bool) -> None:
+def _spots(rng: np.random.Generator, view: View, image: Array) -> None:
     """Drusen-like dots about the macula."""
-    if not present:
-        return
     layer = np.zeros(image.shape[:2], np.uint8)
     for _ in range(rng.integers(5, 40)):
         point = view.pixels(view.fovea + rng.normal(0, 0.05, 2)) * 8
@@ -496,8 +488,7 @@ def _disc(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array
     d = np.sqrt(dx * dx + dy * dy)
     reach = zoom * rng.uniform(0.105, 0.135)
     _paint(image, _rgb(0.95, 0.6, 0.36) * np.float32(rng.uniform(0.9, 1.1)), _step(reach - d, 0.03))
-    away = -view.axes[0] * rng.uniform(0.0, 0.02)
-    cup = _from(view.disc - away, x, y)
+    cup = _from(view.disc + view.axes[0] * rng.uniform(0.0, 0.02), x, y)
     cover = _step(reach * rng.uniform(0.35, 0.6) - cup, 0.06) * np.float32(rng.uniform(0.6, 0.95))
     _paint(image, _rgb(1.0, 0.86, 0.62), cover)
 
