@@ -317,7 +317,7 @@ class View:
 
 
 # How strongly the choroidal vessels show through, from and to.
-TESSELLATION = {"P": (0.75, 1.15), "H": (0.15, 0.35), "N": (0.0, 0.25)}
+TESSELLATION = {"P": (0.5, 1.0), "H": (0.3, 0.6), "N": (0.0, 0.4)}
 
 
 def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, tuple[float, float]]:
@@ -454,11 +454,11 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
     if kind == "P":
         signed = np.maximum.reduce(areas)
         cover = _step(signed, 0.03) * np.float32(rng.uniform(0.7, 0.95))
-        border = np.exp(-((signed / np.float32(0.018)) ** 2)) * np.clip(_noise(rng, n, 26) + np.float32(0.2), 0, 1)
-        inside = 1 - choroid[..., None] * np.float32(rng.uniform(0.7, 1.0)) * _rgb(0.3, 0.62, 0.75)
+        border = np.exp(-((signed / np.float32(0.03)) ** 2)) * np.clip(_noise(rng, n, 26) + np.float32(0.2), 0, 1)
+        inside = 1 - np.float32(rng.uniform(0.4, 0.7)) * choroid[..., None] * _rgb(0.9, 1, 1)
         pigment = _step(_noise(rng, n, 40) - np.float32(rng.uniform(1.2, 1.7)), 0.4)
         _paint(image, pale * inside, cover)
-        image *= 1 - (np.maximum(border, pigment * cover) * np.float32(0.8))[..., None] * _rgb(0.65, 0.9, 1)
+        image *= 1 - (np.maximum(border, pigment * cover) * np.float32(0.75))[..., None] * _rgb(0.75, 1, 1)
         return
     for area in areas:
         if rng.random() < 0.75:
@@ -580,7 +580,7 @@ def _expose(rng: np.random.Generator, x: Array, y: Array, image: Array, seen: Ar
     red = rng.uniform(0.44, 0.56)
     green = red * rng.uniform(0.47, 0.57)
     means = np.array([red, green, green * rng.uniform(0.45, 0.6)], np.float32)
-    spreads = means * rng.uniform(0.25, 0.32, 3).astype(np.float32) * _rgb(0.8, 1, 1)
+    spreads = means * rng.uniform(0.25, 0.32, 3).astype(np.float32)
     image *= means / image[seen].mean(axis=0)
     gx, gy = rng.normal(0, 1, 2).astype(np.float32)
     uneven = _noise(rng, len(x), 3) + gx * x + gy * y
