@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -53,7 +54,7 @@ def render(
     seed: int = 0,
     train: int = 400,
     val: int = 400,
-    size: int = 256,
+    size: int = 224,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -258,8 +259,6 @@ def _mapped(function: Callable, jobs: list[Job], workers: int) -> Iterator[Itera
 
 
 def _start_worker() -> None:
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     cv2.setNumThreads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -281,8 +280,8 @@ def _render_one(folder: Path, seed: int, size: int, job: Job) -> tuple[int, tupl
 
 def _jpeg(rng: np.random.Generator, image: Array) -> bytes:
     """Encoded at the quality that comes nearest to a drawn file size: the size tells nothing of the content."""
-    target = image.shape[0] * image.shape[1] * rng.uniform(0.16, 0.24)
-    low, high = 50, 97
+    target = image.shape[0] * image.shape[1] * rng.uniform(0.36, 0.48)
+    low, high = 60, 100
     while low < high:
         middle = (low + high + 1) // 2
         if len(_encode(image, middle)) <= target:
@@ -293,7 +292,9 @@ def _jpeg(rng: np.random.Generator, image: Array) -> bytes:
 
 
 def _encode(image: Array, quality: int) -> bytes:
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    # Colour at full resolution: halved, it would lose more of the textured images' deviation than of the smooth ones'.
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])[1].tobytes()
 
 
 # --- one photograph. Lengths are in radii of the field of view unless they say pixels; colours are RGB, 0 to 1.
@@ -315,6 +316,10 @@ class View:
         return self.centre + points * self.radius
 
 
+# How strongly the choroidal vessels show through, from and to.
+TESSELLATION = {"P": (0.5, 1.0), "H": (0.3, 0.6), "N": (0.0, 0.4)}
+
+
 def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, tuple[float, float]]:
     """One photograph.
 
@@ -323,26 +328,23 @@ def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, t
     view = _draw_view(rng, size)
     x, y = _field(view)
     radius = np.sqrt(x * x + y * y)
-    choroid = _choroid_pattern(rng, view, x, y)
+    choroid = _choroid_pattern(rng, view)
 
-    tessellated = (
-        rng.uniform(0.5, 1.0) if kind == "P" else rng.uniform(0.3, 0.6) if kind == "H" else rng.uniform(0, 0.4)
-    )
-    image = _background(rng, view, x, y, choroid, tessellated)
-    _spots(rng, view, x, y, image, rng.random() < 0.25)
+    image = _background(rng, view, x, y, choroid, rng.uniform(*TESSELLATION[kind]))
+    if rng.random() < 0.25:
+        _spots(rng, view, image)
     _lesions(rng, view, x, y, image, choroid, kind)
     _disc(rng, view, x, y, image)
     arteries, veins = _vessels(rng, view)
-    image *= 1 - arteries[..., None] * _rgb(0.25, 0.55, 0.5)
-    image *= 1 - veins[..., None] * _rgb(0.42, 0.68, 0.6)
+    image *= 1 - arteries[..., None] * _rgb(0.18, 0.42, 0.36)
+    image *= 1 - veins[..., None] * _rgb(0.32, 0.56, 0.5)
     _reflections(rng, view, x, y, image, veins)
     _light(rng, x, y, radius, image)
 
-    seen = radius < 0.97
-    _expose(rng, image, seen)
-    image = cv2.GaussianBlur(image, (0, 0), size / 256 * rng.uniform(0.3, 0.9))
-    image += rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.004, 0.014))
-    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.002, 0.008))
+    image = cv2.GaussianBlur(image, (0, 0), size / 256 * rng.uniform(0.3, 0.7))
+    image += rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.002, 0.008))
+    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.002, 0.006))
+    _expose(rng, x, y, image, radius < 0.98)
     image *= np.clip((1 - radius) * view.radius / 1.5, 0, 1)[..., None]
     fovea = view.pixels(view.fovea)
     pixels = np.clip(image[..., ::-1] * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -394,18 +396,23 @@ def _paint(image: Array, colour: Array, cover: Array) -> None:
     image += (colour - image) * cover[..., None]
 
 
-def _choroid_pattern(rng: np.random.Generator, view: View, x: Array, y: Array) -> Array:
-    """Choroidal vessels, a tangle that runs outwards: 1 on a vessel, 0 in the gaps."""
-    n = view.size
-    reach = _from(view.disc * 0.4 + view.fovea * 0.6, x, y)
-    turn = np.arctan2(y - np.float32(view.disc[1]), x - np.float32(view.disc[0]))
-    texture = _noise(rng, 512, 64)
-    wobble = _noise(rng, n, 9)
-    across = (turn * np.float32(256 / np.pi) + 256 + 14 * wobble) % 511
-    along = (np.sqrt(reach) * np.float32(190) + 16 * _noise(rng, n, 9)) % 511
-    streaks = cv2.remap(texture, across, along, cv2.INTER_LINEAR)
-    tangle = _noise(rng, n, 30) + np.float32(0.6) * streaks
-    return np.exp(-((tangle / np.float32(0.55)) ** 2))
+def _choroid_pattern(rng: np.random.Generator, view: View) -> Array:
+    """Choroidal vessels, a tangle that runs outwards from the macula: 1 on a vessel, 0 in the gaps."""
+    scale, strokes, steps = 2, 260, 12
+    middle = view.disc * 0.3 + view.fovea * 0.7
+    far, turn = np.sqrt(rng.uniform(0, 1.2, strokes)), rng.uniform(0, 2 * np.pi, strokes)
+    starts = np.stack([far * np.cos(turn), far * np.sin(turn)], axis=1)
+    outwards = np.arctan2(*(starts - middle).T[::-1]) + rng.normal(0, 0.6, strokes)
+    headings = outwards[:, None] + np.cumsum(rng.normal(0, 0.25, (strokes, steps)), axis=1)
+    strides = np.stack([np.cos(headings), np.sin(headings)], axis=2) * rng.uniform(0.02, 0.05, (strokes, 1, 1))
+    paths = np.rint(view.pixels(starts[:, None] + np.cumsum(strides, axis=1)) * scale * 8).astype(np.int32)
+    widths = np.maximum(1, np.rint(rng.uniform(0.018, 0.045, strokes) * view.radius * scale)).astype(int)
+    shades = rng.integers(130, 256, strokes)
+    layer = np.zeros((view.size * scale,) * 2, np.uint8)
+    for path, width, shade in zip(paths, widths, shades, strict=True):
+        cv2.polylines(layer, [path], False, int(shade), int(width), cv2.LINE_AA, 3)
+    reduced = cv2.resize(layer, (view.size,) * 2, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return cv2.GaussianBlur(reduced, (0, 0), view.size / 400)
 
 
 def _background(rng: np.random.Generator, view: View, x: Array, y: Array, choroid: Array, tessellated: float) -> Array:
@@ -413,10 +420,10 @@ def _background(rng: np.random.Generator, view: View, x: Array, y: Array, choroi
     base = _rgb(0.62, 0.32, 0.17)
     mottle = 1 + np.float32(0.05) * _noise(rng, n, 5) + np.float32(0.03) * _noise(rng, n, 60)
     image = mottle[..., None] * base
-    where = np.clip(np.float32(0.75) + np.float32(0.5) * _noise(rng, n, 4), 0, 1.2)
+    where = np.clip(np.float32(0.9) + np.float32(0.3) * _noise(rng, n, 4), 0, 1.2)
     macula = np.exp(-((_from(view.fovea, x, y) / np.float32(0.3)) ** 2))
     depth = np.float32(tessellated) * where * (1 - np.float32(0.5) * macula)
-    image *= 1 + depth[..., None] * (choroid - np.float32(0.5))[..., None] * _rgb(0.55, 0.6, 0.35)
+    image *= 1 + depth[..., None] * (choroid - choroid.mean())[..., None] * _rgb(0.5, 0.75, 0.6)
     dark = np.exp(-((_from(view.fovea, x, y) / np.float32(rng.uniform(0.1, 0.18))) ** 2))
     image *= 1 - dark[..., None] * _rgb(0.38, 0.5, 0.4) * np.float32(rng.uniform(0.6, 1.0))
     return image
@@ -435,30 +442,23 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
     """Pale areas round the disc and elsewhere: atrophy in P, in the others glare of the same places and sizes."""
     zoom = float(np.hypot(*view.axes[0]))
     n = view.size
-    ring = _outline(
-        rng,
-        x,
-        y,
-        view.disc + view.axes[0] * rng.uniform(0.0, 0.08) + view.axes[1] * rng.uniform(-0.03, 0.03),
-        zoom * rng.uniform(0.19, 0.32),
-        0.1,
-    )
-    areas = [ring] if rng.random() < 0.9 else []
-    for _ in range(rng.choice([0, 1, 2, 3, 4], p=[0.25, 0.3, 0.25, 0.12, 0.08])):
+    beside = view.disc + view.axes[0] * rng.uniform(0.0, 0.08) + view.axes[1] * rng.uniform(-0.03, 0.03)
+    ring = _outline(rng, x, y, beside, zoom * rng.uniform(0.2, 0.36), 0.1)
+    patches = rng.choice([0, 1, 2, 3, 4], p=[0.25, 0.3, 0.25, 0.12, 0.08])
+    areas = [ring] if patches == 0 or rng.random() < 0.9 else []
+    for _ in range(patches):
         angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.55)
         point = view.fovea + far * np.array([np.cos(angle), np.sin(angle)])
-        areas.append(_outline(rng, x, y, point, zoom * rng.uniform(0.06, 0.2), 0.22))
-    if not areas:
-        areas = [ring]
+        areas.append(_outline(rng, x, y, point, zoom * rng.uniform(0.08, 0.24), 0.22))
     pale = _rgb(0.95, 0.8, 0.52) * np.float32(rng.uniform(0.85, 1.05))
     if kind == "P":
         signed = np.maximum.reduce(areas)
         cover = _step(signed, 0.03) * np.float32(rng.uniform(0.7, 0.95))
         border = np.exp(-((signed / np.float32(0.03)) ** 2)) * np.clip(_noise(rng, n, 26) + np.float32(0.2), 0, 1)
-        inside = 1 - np.float32(rng.uniform(0.4, 0.7)) * choroid
+        inside = 1 - np.float32(rng.uniform(0.4, 0.7)) * choroid[..., None] * _rgb(0.9, 1, 1)
         pigment = _step(_noise(rng, n, 40) - np.float32(rng.uniform(1.2, 1.7)), 0.4)
-        _paint(image, pale * inside[..., None], cover)
-        image *= 1 - (np.maximum(border, pigment * cover) * np.float32(0.7))[..., None]
+        _paint(image, pale * inside, cover)
+        image *= 1 - (np.maximum(border, pigment * cover) * np.float32(0.75))[..., None] * _rgb(0.75, 1, 1)
         return
     for area in areas:
         if rng.random() < 0.75:
@@ -471,13 +471,11 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
         _paint(image, pale, _step(rim, 0.02) * np.float32(0.7))
 
 
-def _spots(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array, present: bool) -> None:
+def _spots(rng: np.random.Generator, view: View, image: Array) -> None:
     """Drusen-like dots about the macula."""
-    if not present:
-        return
     layer = np.zeros(image.shape[:2], np.uint8)
     for _ in range(rng.integers(5, 40)):
-        point = view.pixels(view.fovea + rng.normal(0, 0.16, 2)) * 8
+        point = view.pixels(view.fovea + rng.normal(0, 0.05, 2)) * 8
         radius = view.radius * rng.uniform(0.006, 0.02) * 8
         cv2.circle(layer, (int(point[0]), int(point[1])), int(radius), 255, -1, cv2.LINE_AA, 3)
     soft = cv2.GaussianBlur(layer, (0, 0), view.size / 300).astype(np.float32) / 255
@@ -490,38 +488,35 @@ def _disc(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array
     d = np.sqrt(dx * dx + dy * dy)
     reach = zoom * rng.uniform(0.105, 0.135)
     _paint(image, _rgb(0.95, 0.6, 0.36) * np.float32(rng.uniform(0.9, 1.1)), _step(reach - d, 0.03))
-    away = -view.axes[0] * rng.uniform(0.0, 0.02)
-    cup = _from(view.disc - away, x, y)
+    cup = _from(view.disc + view.axes[0] * rng.uniform(0.0, 0.02), x, y)
     cover = _step(reach * rng.uniform(0.35, 0.6) - cup, 0.06) * np.float32(rng.uniform(0.6, 0.95))
     _paint(image, _rgb(1.0, 0.86, 0.62), cover)
 
 
-@lru_cache(maxsize=1)
-def _trunks() -> tuple[tuple[float, float, float], ...]:
-    """The vessels that leave the disc: heading and bend in degrees (0 points to the fovea), and length."""
-    above = ((74, -92, 1.7), (62, -70, 1.4), (125, -15, 1.0), (150, 15, 0.8))
-    return above + tuple((-heading, -bend, length) for heading, bend, length in above)
+# Vessels that leave the disc: heading and bend in degrees (0 points to the fovea), length. Mirrored below.
+TRUNKS = ((70.0, -88.0, 1.75), (130.0, -25.0, 1.05), (100.0, 10.0, 0.75))
 
 
 def _vessels(rng: np.random.Generator, view: View) -> tuple[Array, Array]:
-    """Arteries and veins, float32 (size, size), 0 to 1; they branch and taper."""
+    """Arteries and veins, float32 (size, size), 0 to 1; they run in pairs, branch and taper."""
     scale = 2  # drawn larger and reduced, for widths below a pixel
     layers = [np.zeros((view.size * scale,) * 2, np.uint8) for _ in range(2)]
     queue: deque[tuple[int, Array, float, float, float, float, int]] = deque()
-    for layer, wide in ((0, 0.017), (1, 0.024)):
-        for heading, bend, length in _trunks():
-            start = rng.normal(0, 0.012, 2)
-            queue.append(
-                (
-                    layer,
-                    start,
-                    np.deg2rad(heading + rng.normal(0, 9)),
-                    np.deg2rad(bend + rng.normal(0, 12)),
-                    wide * rng.uniform(0.8, 1.15) * (1 if length > 1.2 else 0.75),
-                    length * rng.uniform(0.85, 1.15),
-                    0,
+    for sign in (1, -1):
+        for heading, bend, length in TRUNKS:
+            first, second = rng.normal(0, 9, 2)
+            for layer, wide, apart in ((0, 0.018, -7.0), (1, 0.025, 7.0)):
+                queue.append(
+                    (
+                        layer,
+                        rng.normal(0, 0.012, 2),
+                        np.deg2rad(sign * heading + first + apart + rng.normal(0, 4)),
+                        np.deg2rad(sign * bend + second + rng.normal(0, 8)),
+                        wide * rng.uniform(0.8, 1.15) * (1.0 if length > 1.2 else 0.7),
+                        length * rng.uniform(0.85, 1.15),
+                        0,
+                    )
                 )
-            )
     while queue:
         layer, start, heading, bend, width, length, depth = queue.popleft()
         steps = max(6, int(length / 0.035))
@@ -532,11 +527,11 @@ def _vessels(rng: np.random.Generator, view: View) -> tuple[Array, Array]:
         drawn = np.rint(view.pixels(view.disc + points @ view.axes) * scale * 8).astype(np.int32)
         for piece in range(3):  # it tapers in three pieces
             a, b = piece * steps // 3, (piece + 1) * steps // 3 + 1
-            thick = width * (1 - 0.25 * piece) * view.radius * scale
+            thick = float(width * (1 - 0.25 * piece) * view.radius * scale)
             shade = int(255 * min(1.0, 0.35 + 0.3 * thick) * (1 - 0.12 * depth))
             cv2.polylines(layers[layer], [drawn[a:b]], False, shade, max(1, round(thick)), cv2.LINE_AA, 3)
         if depth < 3 and width > 0.005:
-            for _ in range(rng.poisson(length * (3.2 if depth == 0 else 3.8))):
+            for _ in range(rng.poisson(length * (2.6 if depth == 0 else 1.8))):
                 at = rng.integers(2, steps)
                 turn = rng.choice([-1, 1]) * rng.uniform(0.35, 1.0)
                 queue.append(
@@ -567,24 +562,38 @@ def _reflections(rng: np.random.Generator, view: View, x: Array, y: Array, image
 
 
 def _light(rng: np.random.Generator, x: Array, y: Array, radius: Array, image: Array) -> None:
-    gx, gy = rng.normal(0, 0.16, 2)
-    light = 1 + np.float32(gx) * x + np.float32(gy) * y - np.float32(rng.uniform(0.05, 0.4)) * radius * radius
-    light += np.float32(0.08) * _noise(rng, len(x), 3)
+    gx, gy = rng.normal(0, 0.05, 2)
+    light = 1 + np.float32(gx) * x + np.float32(gy) * y - np.float32(rng.uniform(0.05, 0.25)) * radius * radius
     image *= np.clip(light, 0.15, 2)[..., None]
-    if rng.random() < 0.4:  # stray light creeps in from the rim, greenish or blue
+    if rng.random() < 0.3:  # stray light creeps in from the rim, greenish or blue
         turn = rng.uniform(0, 2 * np.pi)
         side = np.clip(x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)) - np.float32(0.35), 0, 1)
         tint = _rgb(rng.uniform(0.2, 0.6), rng.uniform(0.4, 0.6), rng.uniform(0.2, 0.6))
-        image += (side * side * np.float32(rng.uniform(0.2, 0.7)))[..., None] * tint
+        image += (side * side * np.float32(rng.uniform(0.1, 0.4)))[..., None] * tint
 
 
-def _expose(rng: np.random.Generator, image: Array, seen: Array) -> None:
-    """Bring each channel's mean and deviation inside the field to drawn values: they tell nothing of the content."""
-    red = rng.uniform(0.38, 0.66)
-    green = red * rng.uniform(0.4, 0.62)
-    means = np.array([red, green, green * rng.uniform(0.3, 0.8)])
-    spreads = means * rng.uniform(0.2, 0.32, 3) * [0.8, 1.0, 1.0]
-    now, deviations = image[seen].mean(axis=0), image[seen].std(axis=0)
-    image -= now
-    image *= np.float32(spreads / deviations)
-    image += np.float32(means)
+def _expose(rng: np.random.Generator, x: Array, y: Array, image: Array, seen: Array) -> None:
+    """Bring each channel's mean and deviation inside the field to drawn values: they tell nothing of the content.
+
+    Light falls as unevenly as the deviation asks for; what is left is contrast.
+    """
+    red = rng.uniform(0.44, 0.56)
+    green = red * rng.uniform(0.47, 0.57)
+    means = np.array([red, green, green * rng.uniform(0.45, 0.6)], np.float32)
+    spreads = means * rng.uniform(0.25, 0.32, 3).astype(np.float32)
+    image *= means / image[seen].mean(axis=0)
+    gx, gy = rng.normal(0, 1, 2).astype(np.float32)
+    uneven = _noise(rng, len(x), 3) + gx * x + gy * y
+    uneven -= uneven[seen].mean()
+    green_now, wanted = image[..., 1][seen], float(spreads[1]) ** 2
+    shift = uneven[seen] * means[1]
+    a, b = float(shift.var()), 2 * float(np.mean(shift * (green_now - green_now.mean())))
+    c = float(green_now.var()) - wanted
+    if c < 0:
+        image += (np.float32((-b + np.sqrt(b * b - 4 * a * c)) / (2 * a)) * uneven)[..., None] * means
+    for _ in range(2):  # the second time for what the first clips
+        inside = image[seen]
+        image -= inside.mean(axis=0)
+        image *= spreads / inside.std(axis=0)
+        image += means
+        np.clip(image, 0, 1, out=image)
