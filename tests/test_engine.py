@@ -21,14 +21,19 @@ def batches(sizes: tuple[int, ...], side: int = 32) -> list[Batch]:
     for index, size in enumerate(sizes):
         labels = rng.integers(0, 2, (size, 1)).astype(np.float32)
         samples = [Sample(f"{index}-{i}", int(label)) for i, label in enumerate(labels[:, 0])]
-        made.append(Batch(index, rng.standard_normal((size, 3, side, side)).astype(np.float32), labels, samples))
+        tints = rng.standard_normal((size, 3, 1, 1))  # images that differ, so that scores do
+        images = (tints + 0.3 * rng.standard_normal((size, 3, side, side))).astype(np.float32)
+        made.append(Batch(index, images, labels, samples))
     return made
 
 
 def ready(backend: str, seed: int = 0, precision: str = "fp32"):
     paddle.seed(seed)
     model = build_model(50)
-    with paddle.no_grad():  # running statistics that fit the images, so that scores are well conditioned
+    # Small residual branches and running statistics that fit the images, so that scores are well conditioned.
+    for block in (block for blocks in model.stages for block in blocks):
+        block.conv2._batch_norm.weight.set_value(paddle.full_like(block.conv2._batch_norm.weight, 0.1))
+    with paddle.no_grad():
         for _ in range(30):
             model(paddle.to_tensor(batches((8,))[0].images))
     try:
@@ -55,7 +60,7 @@ def test_scores_are_one_row_an_image_also_in_a_short_last_batch(backend):
     seen = []
     scores = score(model, data, chosen, lambda batch: seen.append(batch.index))
     expected = np.concatenate([in_float64(model, batch.images) for batch in data])
-    np.testing.assert_allclose(scores.logits, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(scores.logits, expected, rtol=1e-4, atol=1e-4)
     assert len(np.unique(scores.logits)) == 9
     assert [sample.path for sample in scores.samples] == [s.path for batch in data for s in batch.samples]
     assert seen == [0, 1, 2]
@@ -107,13 +112,12 @@ def test_a_loss_that_is_not_finite_teaches_nothing(backend):
     assert all((p.numpy() == before[name]).all() for name, p in model.named_parameters() if name in before)
 
 
-def test_bf16_on_the_engine_ranks_images_as_fp32_does():
+def test_bf16_on_the_engine_is_near_float64():
     model, chosen = ready("onednn", precision="bf16")
     (data,) = batches((8,))
-    logits = score(model, [data], chosen).logits
     expected = in_float64(model, data.images)
-    assert np.corrcoef(logits, expected)[0, 1] > 0.9  # how near it has to be is the engine's own test
-    assert len(np.unique(logits)) == 8
+    # bf16 holds 8 bits; the engine's own tests say how near it has to be.
+    np.testing.assert_allclose(score(model, [data], chosen).logits, expected, atol=0.1 * expected.std())
 
 
 def test_what_cannot_be_had_is_refused_with_the_reason():

@@ -20,7 +20,7 @@ from tests.conftest import QUICK, command, environment
 def run(small_set, tmp_path_factory) -> tuple[Path, str]:
     """A finished run, long enough for its running statistics: its folder and its best epoch's validation line."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    arguments = ("train", "--data", small_set, "--epochs", 8, "--output", folder, *QUICK)
+    arguments = ("train", "--data", small_set, "--epochs", 20, "--output", folder, *QUICK)
     done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment({}), timeout=600)
     assert done.returncode == 0, done.stderr
     printed = [line for line in done.stdout.splitlines() if line.startswith("[validation]")]
