@@ -16,6 +16,24 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    folder = os.environ.get("PMTRAIN_TEST_DATA")
+    if not folder:
+        pytest.skip("PMTRAIN_TEST_DATA is unset: no real images to test on")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def reference(real_data) -> Path:
+    """The folder of the notes' own printed output, beside the real data sets."""
+    folder = real_data.parent / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} isn't there: no printed output of the notes to compare with")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def small_set(tmp_path_factory) -> Path:
     """A data set that a network can learn: 12 + 8 images of 40 x 36, bright centres against dark ones, split/class."""
     root = tmp_path_factory.mktemp("small") / "photographs of eyes"

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from pmtrain.trace import chinese
 
 
-def test_text_is_the_notes_print_to_the_byte(run_process):
-    folder = os.environ.get("PMTRAIN_TEST_DATA")
-    reference = Path(folder or "").parent / "reference/trace-resnet50-b10.txt"
-    if not folder or not reference.exists():
-        pytest.skip("PMTRAIN_TEST_DATA is unset or has no reference print beside it")
+def test_text_is_the_notes_print_to_the_byte(run_process, reference):
     # A console that was opened in another encoding gets the same bytes.
     done = run_process("trace-shapes", env={"PYTHONIOENCODING": "gbk"})
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == reference.read_bytes()
+    assert done.stdout == (reference / "trace-resnet50-b10.txt").read_bytes()
 
 
 def test_again_in_one_process_is_the_same(run_cli):

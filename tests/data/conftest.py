@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real data sets; the test is skipped where there is none."""
-    folder = os.environ.get("PMTRAIN_TEST_DATA")
-    if not folder:
-        pytest.skip("PMTRAIN_TEST_DATA is unset: no real images to test on")
-    return Path(folder)
 
 
 def picture(seed: int, width: int = 24, height: int = 16) -> np.ndarray:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -53,12 +50,8 @@ def test_names_shapes_and_parameter_count(layers):
     )
 
 
-def test_names_are_the_notes_own():
-    folder = os.environ.get("PMTRAIN_TEST_DATA")
-    reference = Path(folder or "").parent / "reference/state-dict-resnet50.txt"
-    if not folder or not reference.exists():
-        pytest.skip("PMTRAIN_TEST_DATA is unset or has no reference listing beside it")
-    assert listing(build_model(50)) == reference.read_text().split("\n")[:-1]
+def test_names_are_the_notes_own(reference):
+    assert listing(build_model(50)) == (reference / "state-dict-resnet50.txt").read_text().split("\n")[:-1]
 
 
 def test_every_parameter_receives_a_gradient():
