@@ -43,7 +43,7 @@ def ensure(name: str, wheel: str, *more: str) -> Path:
         if not python.exists() and subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)]).returncode:
             sys.exit("error: Python's venv module doesn't work\nhint: on Debian or Ubuntu, apt install python3-venv")
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-        run([*pip, "uninstall", "-q", "-y", OTHER_WHEEL[wheel]])  # the two wheels share their files
+        run([*pip, "uninstall", "-qq", "-y", OTHER_WHEEL[wheel]])  # the two wheels share their files
         run([*pip, "install", "-q", "-c", str(lock), "-e", f"{ROOT}[{extras}]"])
         _mend_opencv(python, pip)
         stamp.write_text(wanted, encoding="utf-8")
@@ -60,7 +60,7 @@ def _mend_opencv(python: Path, pip: list[str]) -> None:
     say("libGL is missing here: taking opencv-python-headless, the same cv2, in place of opencv-python")
     ask = "from importlib.metadata import version; print(version('opencv-python'))"
     version = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
-    run([*pip, "uninstall", "-q", "-y", "opencv-python"])
+    run([*pip, "uninstall", "-qq", "-y", "opencv-python"])
     run([*pip, "install", "-q", "--no-deps", f"opencv-python-headless=={version}"])
 
 
