@@ -7,17 +7,19 @@ and whose few callables are functions of this module. Python's own unpickler is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import pickle  # for the names of its opcodes; nothing here loads with it
 import pickletools
+import secrets
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -73,6 +75,40 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         discard(temporary)
         raise
     flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file written bit by bit that takes its name, whole, when the block ends well; it never replaces another.
+
+    Raises:
+        PmtrainError: `path` exists already, or can't be written; no temporary is left.
+    """
+    _refuse_existing(path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(temporary, "xb")
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _refuse_existing(path)
+        rename(temporary, path)
+    except BaseException as error:
+        discard(temporary)
+        if isinstance(error, OSError):
+            raise cannot("write", path, error) from error
+        raise
+    flush_folder(path.parent)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise PmtrainError(f"{path}: exists already, and is not overwritten", "give another name, or move it away")
 
 
 def write_flushed(path: Path, data: bytes | str) -> None:

@@ -28,6 +28,7 @@ from pmtrain.serialization import (
     NUMBERS,
     dump_state,
     load_state,
+    new_file,
     parse_state,
     read_bytes,
     write_atomic,
@@ -574,6 +575,34 @@ except PmtrainError as error:
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(PmtrainError, match="no_such_folder"):
         write_atomic(tmp_path / "no_such_folder" / "x.json", "new")
+
+
+def test_a_new_file_is_there_when_it_is_whole(tmp_path):
+    path = tmp_path / "新" / "结果.csv"
+    with new_file(path) as file:
+        file.write(b"a")
+        assert not path.exists()
+        file.write(b"b")
+    assert path.read_bytes() == b"ab" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")], ids=repr)
+def test_a_new_file_that_fails_leaves_nothing(tmp_path, failure):
+    with pytest.raises((KeyboardInterrupt, PmtrainError)) as caught, new_file(tmp_path / "x") as file:
+        file.write(b"a")
+        raise failure
+    assert not list(tmp_path.iterdir())
+    assert isinstance(failure, KeyboardInterrupt) or str(caught.value).startswith(f"can't write {tmp_path / 'x'}")
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_new_file_never_takes_anothers_name(tmp_path, when):
+    path = tmp_path / "x"
+    if when == "before":
+        path.write_bytes(b"mine")
+    with pytest.raises(PmtrainError, match="exists already"), new_file(path):
+        path.write_bytes(b"mine")
+    assert path.read_bytes() == b"mine" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
