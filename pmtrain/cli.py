@@ -16,7 +16,7 @@ import typer
 from pydantic import BaseModel
 
 from pmtrain import __version__, console
-from pmtrain.config import SHORT_FLAGS, EvalConfig, TrainConfig, flag_of, kind_of, load_config
+from pmtrain.config import SHORT_FLAGS, EvalConfig, PredictConfig, TrainConfig, flag_of, kind_of, load_config
 from pmtrain.errors import PmtrainError, UsageError
 
 app = typer.Typer(
@@ -228,6 +228,25 @@ def synth(
     from pmtrain.data import select
 
     select.make_synthetic(output, seed, train, val)
+
+
+@app.command()
+@guarded
+@with_options(PredictConfig)
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or patterns like 'photos/*.jpg'.")],
+    **flags: Any,
+) -> None:
+    """Print a probability and a prediction for every image, by the checkpoint's threshold.
+
+    An image that can't be read is a row with its error; the others are predicted, and the exit code is 1.
+    """
+    checked = load_config(PredictConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import predict as prediction
+
+    raise typer.Exit(prediction.predict(checkpoint, images, checked))
 
 
 def main() -> None:

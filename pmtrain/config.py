@@ -93,6 +93,17 @@ class EvalConfig(ComputeOptions, DataOptions):
     output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
 
 
+class PredictConfig(ComputeOptions):
+    """Everything that decides a prediction, the checkpoint and the images apart."""
+
+    batch_size: int = Field(10, ge=1, description="Images a step.")
+    workers: int = Field(min(2, available_cpus()), ge=0, le=64, description="Processes that decode images.")
+    format: Literal["csv", "json", "palm"] = Field(
+        "csv", description="csv and json name files by path; palm is the iChallenge-PM submission."
+    )
+    output: AnyPath | None = Field(None, description="File to make; without it, rows go to stdout.")
+
+
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",

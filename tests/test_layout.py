@@ -17,7 +17,7 @@ LAYERS = [
     {"device", "models.resnet", "data", "checkpoint", "onednn"},
     {"backend"},
     {"environment", "engine", "run_folder", "classifier"},
-    {"train", "evaluate", "trace"},
+    {"train", "evaluate", "trace", "predict"},
     {"cli"},
     {"__main__"},
 ]
