@@ -16,7 +16,16 @@ import typer
 from pydantic import BaseModel
 
 from pmtrain import __version__, console
-from pmtrain.config import SHORT_FLAGS, EvalConfig, PredictConfig, TrainConfig, flag_of, kind_of, load_config
+from pmtrain.config import (
+    SHORT_FLAGS,
+    EvalConfig,
+    ExplainConfig,
+    PredictConfig,
+    TrainConfig,
+    flag_of,
+    kind_of,
+    load_config,
+)
 from pmtrain.errors import PmtrainError, UsageError
 
 app = typer.Typer(
@@ -247,6 +256,26 @@ def predict(
     from pmtrain import predict as prediction
 
     raise typer.Exit(prediction.predict(checkpoint, images, checked))
+
+
+@app.command()
+@guarded
+@with_options(ExplainConfig)
+def explain(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or patterns like 'photos/*.jpg'.")],
+    **flags: Any,
+) -> None:
+    """Show where in an image the network finds what speaks for the positive class (Grad-CAM).
+
+    Writes NAME.gradcam.png, the map over the image beside the original, and NAME.gradcam.npy, the map itself:
+    float32, not scaled, in units of the logit.
+    """
+    checked = load_config(ExplainConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import explain as explanation
+
+    raise typer.Exit(explanation.explain(checkpoint, images, checked))
 
 
 def main() -> None:

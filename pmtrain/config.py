@@ -104,6 +104,17 @@ class PredictConfig(ComputeOptions):
     output: AnyPath | None = Field(None, description="File to make; without it, rows go to stdout.")
 
 
+class ExplainConfig(ComputeOptions):
+    """Everything that decides an explanation, the checkpoint and the images apart."""
+
+    backend: Literal["paddle"] = Field("paddle", description="Paddle's own kernels, which alone have the gradients.")
+    precision: Literal["fp32"] = Field("fp32", description="Number format of the network's arithmetic.")
+    layer: str | None = Field(
+        None, description="Where to look: conv, or a block bb_STAGE_BLOCK such as bb_2_5.  [default: the last, bb_3_2]"
+    )
+    output: AnyPath = Field(Path("gradcam"), description="Folder for the pictures and the maps.")
+
+
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",

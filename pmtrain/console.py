@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -25,6 +27,13 @@ def batch_line(epoch: int, batch: int, loss: float) -> str:
 def validation_line(accuracy: float, loss: float) -> str:
     """The notes' line for one validation: accuracy in [0, 1], mean loss over images."""
     return f"[validation] accuracy/loss: {accuracy:.4f}/{loss:.4f}"
+
+
+def csv_row(*values: object) -> str:
+    """One line of CSV without its end; None is an empty field."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def use_utf8() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from pmtrain import console
 from pmtrain.checkpoint import load_checkpoint
 from pmtrain.classifier import Classifier, Prediction
 from pmtrain.config import PredictConfig
+from pmtrain.console import csv_row
 from pmtrain.data.find import find_images
 from pmtrain.errors import UsageError
 from pmtrain.serialization import new_file
@@ -77,16 +76,10 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
         yield lambda line: file.write((line + "\n").encode("utf-8", "surrogateescape"))
 
 
-def _row(*values: object) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
-
-
 def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    yield _row("file", "probability", "prediction", "error")
+    yield csv_row("file", "probability", "prediction", "error")
     for each in predictions:
-        yield _row(each.path, each.probability, each.class_name, each.error)
+        yield csv_row(each.path, each.probability, each.class_name, each.error)
 
 
 def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -123,9 +116,9 @@ def _json(value: object) -> str:
 
 def _as_palm(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
     """The iChallenge-PM submission; it has no column for errors, so that an unread image's risk is left empty."""
-    yield _row("FileName", "PM Risk")
+    yield csv_row("FileName", "PM Risk")
     for each in predictions:
-        yield _row(each.path and each.path.name, each.probability)
+        yield csv_row(each.path and each.path.name, each.probability)
 
 
 FORMATS: dict[str, Callable[[Classifier, Iterable[Prediction]], Iterator[str]]] = {

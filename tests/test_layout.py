@@ -16,8 +16,8 @@ LAYERS = [
     {"models", "config", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn"},
     {"backend"},
-    {"environment", "engine", "run_folder", "classifier"},
-    {"train", "evaluate", "trace", "predict"},
+    {"environment", "engine", "run_folder", "classifier", "gradcam"},
+    {"train", "evaluate", "trace", "predict", "explain"},
     {"cli"},
     {"__main__"},
 ]

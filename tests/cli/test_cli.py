@@ -11,7 +11,10 @@ import pytest
 from pmtrain import __version__
 from tests.conftest import command, environment
 
-COMMANDS = [(), ("train",), ("eval",), ("predict",), ("trace-shapes",), ("env",), ("data",), ("data", "synth")]
+COMMANDS = [
+    *((), ("train",), ("eval",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
+    *(("data",), ("data", "synth")),
+]
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
