@@ -124,6 +124,9 @@ STRENGTH = 0.65  # share of colour where the map is greatest; none where it is 0
 def picture(image: np.ndarray, heat: np.ndarray, captions: tuple[str, str]) -> np.ndarray:
     """The image, and beside it the image with the map in colours, each under its caption.
 
+    Every preprocessing stretches the whole image to the network's square, so that the map lies on all of it; one
+    that cuts something off would have to say where the map lies.
+
     Args:
         image: uint8 (H, W, 3), BGR.
         heat: float (h, w), not negative, over the whole of the image.

@@ -26,27 +26,27 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     paths = find_images(images)
     if config.format == "palm":
         _check_names(paths)
-    with _sink(config.output) as write:
-        classifier = Classifier(load_checkpoint(checkpoint), config)
-        if classifier.info.synthetic:
-            console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
-        bad = 0
+    classifier = Classifier(load_checkpoint(checkpoint), config)
+    if classifier.info.synthetic:
+        console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
+    bad = 0
 
-        def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-            nonlocal bad
-            for prediction in predictions:
-                if prediction.error:
-                    bad += 1
-                    console.warn(f"{prediction.path}: {prediction.error}")
-                yield prediction
-                bar.update()
+    def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        nonlocal bad
+        for prediction in predictions:
+            if prediction.error:
+                bad += 1
+                console.warn(f"{prediction.path}: {prediction.error}")
+            yield prediction
+            bar.update()
 
-        with (
-            console.progress(len(paths), "image", "prediction") as bar,
-            contextlib.closing(classifier.stream(paths, config.batch_size, config.workers)) as predictions,
-        ):
-            for line in FORMATS[config.format](classifier, watched(predictions)):
-                write(line)
+    with (
+        _sink(config.output) as write,
+        console.progress(len(paths), "image", "prediction") as bar,
+        contextlib.closing(classifier.stream(paths, config.batch_size, config.workers)) as predictions,
+    ):
+        for line in FORMATS[config.format](classifier, watched(predictions)):
+            write(line)
     if config.output:
         console.notice(f"wrote {config.output}")
     if bad:
