@@ -76,7 +76,13 @@ def _report(error: BaseException) -> int:
         return 1
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, MemoryError):
+    if isinstance(error, ImportError) and ("libGL" in str(error) or "libgthread" in str(error)):
+        console.notice(
+            f"error: OpenCV can't be loaded, since this machine has no libGL: {error}\n"
+            "hint: take the build that needs none: `pip uninstall -y opencv-python`, then "
+            "`pip install opencv-python-headless`"
+        )
+    elif isinstance(error, MemoryError):
         console.notice("error: there is not enough memory\nhint: try a smaller --batch-size or --image-size")
     elif isinstance(error, OSError) and error.strerror:
         console.notice(f"error: {error.filename or 'the system'}: {error.strerror}")

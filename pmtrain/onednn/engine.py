@@ -82,7 +82,10 @@ class Engine:
         self.dtype = dtype
         # The model holds the engine through its `forward`; held back weakly, both go when the model does.
         self._model = weakref.ref(model)
-        self._layers = [layer for layer in model.sublayers() if isinstance(layer, ConvBNLayer)]
+        layers = [layer for layer in model.sublayers() if isinstance(layer, ConvBNLayer)]
+        self._with_modes = layers + [layer._batch_norm for layer in layers]
+        self._bypassed = [layer for layer in model.sublayers() if layer is not model.out]
+        self._any_weight = model.conv._conv.weight
         self._lock = threading.Lock()
         self._training_arena, self._inference_arena = Arena(), Arena()
         self._training_plans: OrderedDict[Shape, TrainingPlan] = OrderedDict()
@@ -142,7 +145,7 @@ class Engine:
                 plan = self._plan(self._training_plans, tuple(x.shape), self._new_training_plan)
             features = _Training.apply(self, plan, x, *plan.parameters)
         else:
-            features = _Inference.apply(self, x, self._layers[0]._conv.weight)
+            features = _Inference.apply(self, x, self._any_weight)
         return self.model.out(features)
 
     def _fits(self, x: paddle.Tensor) -> bool:
@@ -158,12 +161,8 @@ class Engine:
             and min(x.shape) > 0
             and x.dtype == paddle.float32
             and x.stop_gradient
-            and all(layer.training == mode and layer._batch_norm.training == mode for layer in self._layers)
-            and not any(
-                layer._forward_pre_hooks or layer._forward_post_hooks
-                for layer in self.model.sublayers()
-                if layer is not self.model.out
-            )
+            and all(layer.training == mode for layer in self._with_modes)
+            and not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self._bypassed)
         )
 
     def _plan(self, plans: OrderedDict[Shape, Plan], shape: Shape, make: Callable[[Shape], Plan]) -> Plan:

@@ -79,7 +79,7 @@ class _Target:
         self.tensor = place.view(layout)
         place.move(arena.address)
         self._arena, self._source, self._program = arena, Place(), Program()
-        plain = self._source.view(describe(dims, f32, Layout.oihw))
+        plain = self._source.view(describe(dims, f32, Layout.plain))
         self._program.add(ops.reorder(plain.descriptor, layout), {Arg.SRC: plain, Arg.DST: self.tensor})
         self._program.plan()
         self._scratch = Arena()

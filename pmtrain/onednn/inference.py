@@ -32,15 +32,15 @@ class InferencePlan:
     ) -> None:
         self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
         self._input, self._features = Place(), Place()
-        x = self.program.tensor(shape, dtype)
-        self._reorder(self._input.view(describe(shape, f32, Layout.oihw)), x)
+        x = self.program.tensor(shape, dtype, Layout.plain)
+        self._reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
         x = self._max_pool(self._convolution(model.conv, x))
         for block in (block for stage in model.stages for block in stage):
             x = self._block(block, x)
         pooled = self.program.tensor((*x.dims[:2], 1, 1), dtype)
         mean = ops.global_mean(x.descriptor, pooled.descriptor, inference=True)
         self.program.add(mean, {Arg.SRC: x, Arg.DST: pooled})
-        self._reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.oihw)))
+        self._reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.plain)))
         self.feature_dims = x.dims[:2]
         self.program.plan()
 

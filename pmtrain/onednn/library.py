@@ -78,6 +78,7 @@ _ARGUMENTS: dict[str, list] = {
     "dnnl_engine_create": [_HANDLE_OUT, c_int, c_size_t],
     "dnnl_stream_create": [_HANDLE_OUT, c_void_p, c_int],
     "dnnl_memory_desc_create_with_tag": [_HANDLE_OUT, c_int, _DIMS, c_int, c_int],
+    "dnnl_memory_desc_create_with_string_tag": [_HANDLE_OUT, c_int, _DIMS, c_int, c_char_p],
     "dnnl_memory_desc_create_with_strides": [_HANDLE_OUT, c_int, _DIMS, c_int, _DIMS],
     "dnnl_memory_desc_destroy": [c_void_p],
     "dnnl_memory_desc_get_size": [c_void_p],

@@ -8,7 +8,7 @@ import math
 import mmap
 from collections.abc import Callable, Sequence
 from ctypes import c_int64, c_void_p
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 import numpy as np
 
@@ -29,14 +29,18 @@ class DataType(IntEnum):
         return {DataType.bf16: 2, DataType.f32: 4}[self]
 
 
-class Layout(IntEnum):
-    """dnnl_format_tag_t: the orders of dimensions used here, and `any` for the primitive's own choice."""
+class Layout(Enum):
+    """Orders of dimensions in memory, by oneDNN's names, and `any` for the primitive's own choice."""
 
-    any = 1
-    vector = 2  # a
-    matrix = 3  # ab
-    oihw = 5  # abcd, which is nchw too
-    nhwc = 22  # acdb
+    any = "any"
+    vector = "a"
+    matrix = "ab"
+    plain = "abcd"  # (N, C, H, W) and (O, I, k, k) as Paddle keeps them
+    channels_last = "acdb"
+    blocked = "aBcd16b"  # 16 channels innermost: (N, C / 16, H, W, 16)
+
+
+ANY = 1  # dnnl_format_tag_any, which has no name that a string could give
 
 
 bf16, f32 = DataType.bf16, DataType.f32
@@ -90,11 +94,15 @@ class Descriptor:
 
 @functools.lru_cache(maxsize=4096)
 def describe(dims: Dims, dtype: DataType, layout: Layout) -> Descriptor:
-    """A dense descriptor in one of the named layouts."""
+    """A dense descriptor in one of the named layouts; `blocked` pads the channels to a multiple of 16."""
     api = open_library().api
     handle = Handle(api.dnnl_memory_desc_destroy)
     what = f"{dtype.name} {dims} {layout.name}"
-    check(api.dnnl_memory_desc_create_with_tag(handle, len(dims), int64s(dims), dtype, layout), what)
+    if layout is Layout.any:
+        check(api.dnnl_memory_desc_create_with_tag(handle, len(dims), int64s(dims), dtype, ANY), what)
+    else:
+        name = layout.value.encode()
+        check(api.dnnl_memory_desc_create_with_string_tag(handle, len(dims), int64s(dims), dtype, name), what)
     return Descriptor(handle, dims, dtype, layout.name)
 
 

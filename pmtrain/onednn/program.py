@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Mapping
 
 from pmtrain.onednn.library import ExecArg, OneDnnError, open_library
-from pmtrain.onednn.memory import PAGE, Arena, Buffer, DataType, Descriptor, Dims, Layout, Tensor, describe
+from pmtrain.onednn.memory import PAGE, Arena, Buffer, DataType, Descriptor, Dims, Layout, Place, Tensor, describe
 from pmtrain.onednn.primitives import Arg, Primitive
 
 
@@ -34,11 +34,12 @@ class Program:
         self.size = 0
         self._buffers: list[Buffer] = []
         self._kept: list[Buffer] = []
+        self._outside: list[Arena] = []
         self._address = 0
         self._arena: Arena | None = None  # held, for the buffers lie in it
 
-    def tensor(self, dims: Dims, dtype: DataType, layout: Layout = Layout.nhwc) -> Tensor:
-        """A new tensor in the arena."""
+    def tensor(self, dims: Dims, dtype: DataType, layout: Layout = Layout.blocked) -> Tensor:
+        """A new tensor in the arena; images are blocked by 16 channels, which every primitive here is fastest with."""
         return self.buffer(describe(dims, dtype, layout))
 
     def buffer(self, descriptor: Descriptor) -> Tensor:
@@ -46,6 +47,15 @@ class Program:
         buffer = Buffer(descriptor.bytes)
         self._buffers.append(buffer)
         return buffer.view(descriptor)
+
+    def zeros(self, descriptor: Descriptor) -> Tensor:
+        """A tensor outside the arena, all zero until a step writes to it: for padding, which no step does."""
+        arena = Arena()
+        arena.reserve(descriptor.bytes)
+        self._outside.append(arena)
+        place = Place()
+        place.move(arena.address)
+        return place.view(descriptor)
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Let the tensor live from the first step to the last: it is read or written from outside."""

@@ -1,7 +1,7 @@
 """The training plan of the project's ResNet: forward with everything kept that the backward pass needs.
 
-Activations are channels last, in f32 or bf16; weights, batch-norm statistics and all gradients of parameters are
-f32, in Paddle's own tensors, whose addresses are looked up at every step.
+Activations are blocked by 16 channels, in f32 or bf16; weights, batch-norm statistics and all gradients of parameters
+are f32, in Paddle's own tensors, whose addresses are looked up at every step.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class TrainingPlan:
         self.norms: list[_ConvBatchNorm] = []
         self._input, self._features, self._features_gradient = Place(), Place(), Place()
 
-        pixels = self._input.view(describe(shape, f32, Layout.oihw))
-        x = self.program.tensor(shape, dtype)
+        pixels = self._input.view(describe(shape, f32, Layout.plain))
+        x = self.program.tensor(shape, dtype, Layout.plain)
         self.reorder(pixels, x)
         stem = _ConvBatchNorm(self, model.conv, x)
         pool = _StemPool(self, stem.z)
@@ -227,8 +227,8 @@ class _GlobalMean:
         pooled = plan.program.tensor(dims, plan.dtype)
         self.primitive = ops.global_mean(x.descriptor, pooled.descriptor)
         plan.program.add(self.primitive, {Arg.SRC: x, Arg.DST: pooled})
-        plan.reorder(pooled, features.view(describe(dims, f32, Layout.oihw)))
-        self.gradient = gradient.view(describe(dims, f32, Layout.oihw))
+        plan.reorder(pooled, features.view(describe(dims, f32, Layout.plain)))
+        self.gradient = gradient.view(describe(dims, f32, Layout.plain))
 
     def backward(self) -> Tensor:
         program = self.plan.program

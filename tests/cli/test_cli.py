@@ -124,6 +124,16 @@ def test_missing_paddle_is_told_with_the_extra(tmp_path, run_process):
     assert b"Traceback" not in done.stderr
 
 
+def test_a_missing_libgl_is_told_with_the_build_that_needs_none(tmp_path, run_process):
+    message = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({message!r})")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])}
+    done = run_process("train", "--data", tmp_path, env=env)
+    assert done.returncode == 1
+    assert b"opencv-python-headless" in done.stderr
+    assert b"fault in pmtrain" not in done.stderr
+
+
 def test_two_paddle_wheels_over_each_other_are_told(tmp_path, run_process):
     for name in ("paddlepaddle", "paddlepaddle-gpu"):
         folder = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"

@@ -14,7 +14,7 @@ from pmtrain.onednn.primitives import Arg
 from pmtrain.onednn.program import Program
 from pmtrain.onednn.threads import prepare_threads
 
-LAYOUTS = {1: Layout.vector, 2: Layout.matrix, 4: Layout.oihw}
+LAYOUTS = {1: Layout.vector, 2: Layout.matrix, 4: Layout.plain}
 
 
 class Arrays:
@@ -35,7 +35,7 @@ class Arrays:
     def tensor(self, array: np.ndarray, dtype: DataType = f32) -> Tensor:
         """A copy of an array in the program's own layout and `dtype`."""
         source = self.place(array).view(describe(array.shape, f32, LAYOUTS[array.ndim]))
-        target = self.program.tensor(array.shape, dtype, Layout.nhwc if array.ndim == 4 else LAYOUTS[array.ndim])
+        target = self.program.tensor(array.shape, dtype, Layout.blocked if array.ndim == 4 else LAYOUTS[array.ndim])
         return self._reorder(source, target)
 
     def result(self, tensor: Tensor) -> np.ndarray:
