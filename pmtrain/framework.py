@@ -12,6 +12,7 @@ import io
 import os
 import warnings
 from importlib import metadata
+from typing import Any
 
 from pmtrain.errors import PmtrainError
 from pmtrain.hardware import available_cpus, processor_features, processor_vendor
@@ -49,7 +50,7 @@ def installed_wheels() -> dict[str, str]:
     return found
 
 
-def _import_paddle():
+def _import_paddle() -> Any:
     wheels = installed_wheels()
     if len(wheels) > 1:
         both = " and ".join(f"{name} {version}" for name, version in wheels.items())

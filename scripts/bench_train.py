@@ -28,6 +28,7 @@ COMPARED = (
     ("pmtrain-onednn-bf16", "torch-bf16"),
     ("pmtrain-onednn-fp32", "limit-fp32"),
     ("pmtrain-onednn-bf16", "limit-bf16"),
+    ("pmtrain-paddle", "notes-as-installed"),
     ("pmtrain-onednn-fp32", "notes-as-installed"),
     ("pmtrain-onednn-bf16", "notes-as-installed"),
 )

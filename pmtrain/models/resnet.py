@@ -7,12 +7,13 @@ Module names are those of the notes' script, so that state dicts travel both way
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
 from pmtrain.models import DEPTHS
 
-nn = paddle.nn
+nn: Any = paddle.nn
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4  # a bottleneck's output channels over its inner width

@@ -213,8 +213,7 @@ class _Inference(paddle.autograd.PyLayer):
     def forward(ctx, engine: Engine, x: paddle.Tensor, weight: paddle.Tensor):
         with engine._lock:
             plan = engine._plan(engine._inference_plans, tuple(x.shape), engine._new_inference_plan)
-            if not engine._weights_are_fixed:
-                engine._folded.refresh()
+            engine._folded.refresh(unchanged=engine._weights_are_fixed)
             return plan.forward(x)
 
     @staticmethod

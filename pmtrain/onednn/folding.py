@@ -26,13 +26,14 @@ class FoldedWeights:
         """The folded weights of one layer."""
         return self._layers[id(layer)]
 
-    def refresh(self) -> None:
+    def refresh(self, unchanged: bool = False) -> None:
         """Fold again every layer of which any value isn't, bit for bit, what it was when it was folded.
 
-        Paddle keeps no count of changes that every writer raises, so the values themselves are compared.
+        Paddle keeps no count of changes that every writer raises, so the values themselves are compared, unless
+        the caller knows that they are `unchanged`; then only what a new plan wants is folded.
         """
         for layer in self._layers.values():
-            layer.refresh()
+            layer.refresh(unchanged)
 
 
 class _FoldedLayer:
@@ -52,7 +53,9 @@ class _FoldedLayer:
             self._seen = None
         return self._targets[layout].tensor
 
-    def refresh(self) -> None:
+    def refresh(self, unchanged: bool) -> None:
+        if self._seen is not None and unchanged:
+            return
         norm = self._layer._batch_norm
         parameters = (self._layer._conv.weight, norm.weight, norm.bias, norm._mean, norm._variance)
         values = [array_at(parameter.data_ptr(), parameter.shape) for parameter in parameters]

@@ -1,0 +1,73 @@
+"""What does a model's arithmetic: Paddle's own kernels or the oneDNN engine, in which number format."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from pmtrain import console
+from pmtrain.config import ComputeOptions
+from pmtrain.errors import UsageError
+from pmtrain.framework import paddle
+from pmtrain.onednn import Engine, attach, unavailable_reason
+
+AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The choice for one model: `device` is `cpu` or `gpu:N`; `engine` is None on Paddle's own kernels."""
+
+    device: str
+    precision: str
+    engine: Engine | None
+
+    @property
+    def name(self) -> str:
+        return "paddle" if self.engine is None else "onednn"
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled so that small gradients don't vanish in half precision."""
+        return self.precision == "fp16"
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass: Paddle's mixed precision on a GPU; the engine needs none."""
+        if self.engine is not None or self.precision == "fp32":
+            return nullcontext()
+        return paddle.amp.auto_cast(dtype=AMP_TYPES[self.precision])
+
+    def fixed_weights(self) -> AbstractContextManager:
+        """The context of many forward passes in a row between which no weight changes."""
+        return nullcontext() if self.engine is None else self.engine.fixed_weights()
+
+
+def choose_backend(model, device: str, options: ComputeOptions) -> Backend:
+    """Attach to the model what the options ask for; `auto` takes the oneDNN engine on a CPU wherever it fits.
+
+    Raises:
+        UsageError: the device has no such precision, or `--backend onednn` can't be had; the message says why.
+    """
+    precision = options.precision
+    if device != "cpu":
+        if options.backend == "onednn":
+            raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
+        supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
+        if precision != "fp32" and not supported[precision](device):
+            raise UsageError(
+                f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32"
+            )
+        return Backend(device, precision, None)
+    if precision == "fp16":
+        raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
+    reason = "" if options.backend == "paddle" else unavailable_reason(model, precision)
+    if reason is None:
+        return Backend(device, precision, attach(model, precision))
+    if precision == "bf16":
+        why = reason or "Paddle's own kernels have none on a CPU, the oneDNN engine has (--backend onednn)"
+        raise UsageError(f"--precision bf16: {why}", "give --precision fp32")
+    if options.backend == "onednn":
+        raise UsageError(f"--backend onednn: {reason}", "give --backend auto")
+    if reason:
+        console.notice(f"computing with Paddle's own kernels, since {reason}")
+    return Backend(device, precision, None)

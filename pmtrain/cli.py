@@ -1,0 +1,290 @@
+"""The command line: options in, one call out. Nothing here imports Paddle until a command runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from pydantic import BaseModel
+
+from pmtrain import __version__, console
+from pmtrain.config import (
+    SHORT_FLAGS,
+    EvalConfig,
+    ExplainConfig,
+    PredictConfig,
+    TrainConfig,
+    flag_of,
+    kind_of,
+    load_config,
+)
+from pmtrain.errors import PmtrainError, UsageError
+
+app = typer.Typer(
+    name="pmtrain",
+    help="Train, evaluate and look into classifiers of medical images, on PaddlePaddle.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: the same on every console, and sooner there
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what can go wrong into a message and an exit code, without a traceback unless --debug asks for one."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
+        except BaseException as error:
+            if _debug():
+                traceback.print_exc()
+            raise typer.Exit(_report(error)) from None
+
+    return run
+
+
+def _debug() -> bool:
+    return bool(os.environ.get("PMTRAIN_DEBUG"))
+
+
+def _report(error: BaseException) -> int:
+    """Tell the person what went wrong; return the exit code."""
+    if isinstance(error, PmtrainError):
+        console.notice(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        console.notice("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader, `head` say, has had enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # so that closing the old one can't fail again
+        return 1
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, ImportError) and ("libGL" in str(error) or "libgthread" in str(error)):
+        console.notice(
+            f"error: OpenCV can't be loaded, since this machine has no libGL: {error}\n"
+            "hint: take the build that needs none: `pip uninstall -y opencv-python`, then "
+            "`pip install opencv-python-headless`"
+        )
+    elif isinstance(error, MemoryError):
+        console.notice("error: there is not enough memory\nhint: try a smaller --batch-size or --image-size")
+    elif isinstance(error, OSError) and error.strerror:
+        console.notice(f"error: {error.filename or 'the system'}: {error.strerror}")
+    else:
+        detail = " ".join(str(error).split())[:500]
+        console.notice(
+            f"error: {type(error).__name__}: {detail}\n"
+            "hint: this is a fault in pmtrain. `pmtrain --debug ...` shows where; "
+            "please report that together with what `pmtrain env` prints"
+        )
+    return 1
+
+
+def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command one flag for each field of `model`, after the parameters that it has of its own.
+
+    The command takes them as keywords, None where the flag isn't given, so that a file's value or the default counts.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_flag(model, name) for name in model.model_fields]
+
+        @functools.wraps(command)
+        def run(**kwargs: Any) -> Any:
+            return command(**{k: v.value if isinstance(v, Enum) else v for k, v in kwargs.items()})
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + made
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
+    field = model.model_fields[name]
+    kind, choices = kind_of(field)
+    names = [flag_of(name), *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
+    default = "" if field.default is None else f"  [default: {field.default}]"
+    # Typer is told no default: None must mean that the flag wasn't given.
+    option = typer.Option(
+        *names, help=f"{field.description}{default}", show_default=False, metavar="|".join(choices) or None
+    )
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045 (kind is a value)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def use_threads(count: int | None) -> None:
+    """Set the thread count where Paddle's libraries read it, which they do once, when they load."""
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"pmtrain {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _global_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["PMTRAIN_DEBUG"] = "1"
+
+
+@app.command()
+@guarded
+@with_options(TrainConfig)
+def train(
+    config: Annotated[Optional[Path], typer.Option(help="YAML file of options; flags override it.")] = None,  # noqa: UP045
+    resume: Annotated[Optional[Path], typer.Option(help="Run folder to go on with, as if it never stopped.")] = None,  # noqa: UP045
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, take one step, write nothing.")] = False,
+    **flags: Any,
+) -> None:
+    """Train a ResNet from scratch on labelled images.
+
+    Without --data, data/ is searched; if it holds no data set, a synthetic one is made there.
+    """
+    if resume and config:
+        raise UsageError("--resume goes on with the run's own options", "leave --config out")
+    checked = load_config(TrainConfig, flags, config)
+    use_threads(checked.threads)
+    from pmtrain import train as training
+
+    if resume:
+        code = training.resume(resume, flags)
+    elif dry_run:
+        code = training.dry_run(checked)
+    else:
+        code = training.train(checked)
+    raise typer.Exit(code)
+
+
+@app.command("eval")
+@guarded
+@with_options(EvalConfig)
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    **flags: Any,
+) -> None:
+    """Evaluate a checkpoint on labelled images.
+
+    Without --data, the data of the checkpoint's own run; else data/ is searched.
+    """
+    checked = load_config(EvalConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import evaluate as evaluation
+
+    evaluation.evaluate(checkpoint, checked)
+
+
+@app.command("trace-shapes")
+@guarded
+def trace_shapes(
+    layers: Annotated[int, typer.Option(help="Depth of the ResNet: 50, 101 or 152.")] = 50,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images in the batch.")] = 10,
+    image_size: Annotated[int, typer.Option(min=32, max=4096, help="Side of the images in pixels.")] = 224,
+    format: Annotated[
+        str, typer.Option(metavar="text|table|json", help="text: the notes' print; table: for people.")
+    ] = "text",
+) -> None:
+    """Print every layer's shapes, from a real forward pass."""
+    from pmtrain import trace
+
+    if format not in trace.FORMATS:
+        raise UsageError(f"--format {format!r}: there are {', '.join(trace.FORMATS)}")
+    console.result(trace.FORMATS[format](trace.trace(layers, batch_size, image_size)))
+
+
+@app.command()
+@guarded
+def env(
+    format: Annotated[str, typer.Option(metavar="text|json", help="text for people, json for programs.")] = "text",
+) -> None:
+    """Print what a bug report needs: versions, processor, devices, threads."""
+    from pmtrain import environment
+
+    if format not in environment.FORMATS:
+        raise UsageError(f"--format {format!r}: there are {', '.join(environment.FORMATS)}")
+    console.result(environment.FORMATS[format](environment.describe()))
+
+
+@data_app.command()
+@guarded
+def synth(
+    output: Annotated[Path, typer.Option(help="Folder to make.")] = Path("data/synthetic-pm"),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    train: Annotated[int, typer.Option(min=4, help="Training images.")] = 400,
+    val: Annotated[int, typer.Option(min=4, help="Validation images.")] = 400,
+) -> None:
+    """Make the synthetic data set: fundus-like photographs drawn by a program, in the iChallenge-PM layout."""
+    from pmtrain.data import select
+
+    select.make_synthetic(output, seed, train, val)
+
+
+@app.command()
+@guarded
+@with_options(PredictConfig)
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or patterns like 'photos/*.jpg'.")],
+    **flags: Any,
+) -> None:
+    """Print a probability and a prediction for every image, by the checkpoint's threshold.
+
+    An image that can't be read is a row with its error; the others are predicted, and the exit code is 1.
+    """
+    checked = load_config(PredictConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import predict as prediction
+
+    raise typer.Exit(prediction.predict(checkpoint, images, checked))
+
+
+@app.command()
+@guarded
+@with_options(ExplainConfig)
+def explain(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or patterns like 'photos/*.jpg'.")],
+    **flags: Any,
+) -> None:
+    """Show where in an image the network finds what speaks for the positive class (Grad-CAM).
+
+    Writes NAME.gradcam.png, the map over the image beside the original, and NAME.gradcam.npy, the map itself:
+    float32, not scaled, in units of the logit.
+    """
+    checked = load_config(ExplainConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import explain as explanation
+
+    raise typer.Exit(explanation.explain(checkpoint, images, checked))
+
+
+def main() -> None:
+    """The console script."""
+    console.use_utf8()
+    app()

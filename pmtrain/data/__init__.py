@@ -1,0 +1,1 @@
+"""The data layer: layouts, images, transforms and loading. Nothing here imports Paddle."""

@@ -1,0 +1,102 @@
+"""The training step and the scoring pass, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from pmtrain import metrics
+from pmtrain.backend import Backend
+from pmtrain.data.loader import Batch
+from pmtrain.data.samples import Sample
+from pmtrain.errors import PmtrainError
+from pmtrain.framework import paddle
+
+
+class NonFiniteLoss(PmtrainError):
+    """A batch's loss is NaN or infinite; the weights are those from before it."""
+
+
+class TrainingStep:
+    """Forward, BCE-with-logits on one logit, backward, one step of Momentum.
+
+    Args:
+        model: (N, 3, S, S) float32 -> (N, 1) logits.
+        optimizer: holds the model's parameters.
+        backend: what does the arithmetic.
+    """
+
+    def __init__(self, model, optimizer, backend: Backend) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.backend = backend
+        self.scaler = paddle.amp.GradScaler(enable=backend.scales_loss)
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Learn from one batch, images (N, 3, S, S) and labels (N, 1); return its mean loss before the step.
+
+        Raises:
+            NonFiniteLoss: nothing was learned from this batch.
+        """
+        self.model.train()
+        with self.backend.autocast():
+            logits = self.model(paddle.to_tensor(images))  # (N, 1)
+            # In float32 whatever the precision: a mean of half-precision logs is too coarse to print.
+            loss = paddle.nn.functional.binary_cross_entropy_with_logits(
+                logits.astype("float32"), paddle.to_tensor(labels)
+            )
+        self.scaler.scale(loss).backward()
+        value = loss.item()  # waits for a GPU, which meanwhile has the backward pass to do
+        if math.isfinite(value):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.clear_grad()
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"the loss is {value}", "lower --lr")
+        return value
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row an image, in the order of the data: everything measured of a model is measured on these."""
+
+    samples: list[Sample]
+    labels: np.ndarray  # (N,) int, 1 is the positive class
+    logits: np.ndarray  # (N,) float64
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N,) float64, P(positive)."""
+        return expit(self.logits)
+
+    @property
+    def loss(self) -> float:
+        """The notes' validation loss: BCE, every image weighing the same."""
+        return metrics.bce(self.labels, self.logits)
+
+    @property
+    def accuracy(self) -> float:
+        """The notes' accuracy: an image is called positive where its logit is not negative."""
+        return float(np.mean((self.logits >= 0) == (self.labels == 1)))
+
+
+def score(
+    model, batches: Iterable[Batch], backend: Backend, on_batch: Callable[[Batch], None] = lambda batch: None
+) -> Scores:
+    """The model's logit for every image; `on_batch` is called after each batch and may raise to stop."""
+    model.eval()
+    samples: list[Sample] = []
+    logits: list[np.ndarray] = []
+    with paddle.no_grad(), backend.fixed_weights():
+        for batch in batches:
+            with backend.autocast():
+                output = model(paddle.to_tensor(batch.images))  # (N, 1)
+            logits.append(output.astype("float32").numpy().reshape(-1))
+            samples += batch.samples
+            on_batch(batch)
+    labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    return Scores(samples, labels, np.concatenate([*logits, np.empty(0)]).astype(np.float64))

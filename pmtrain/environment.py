@@ -1,0 +1,76 @@
+"""What a bug report and a run's record need: versions, processor, devices, threads."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pmtrain import __version__
+from pmtrain.device import gpu_count
+from pmtrain.framework import SETTINGS, installed_wheels, paddle
+from pmtrain.hardware import available_cpus, processor_name
+
+PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "typer", "pydantic", "safetensors")
+
+
+def describe() -> dict[str, Any]:
+    """Name -> value, ready for printing and for JSON."""
+    return {
+        "pmtrain": __version__,
+        "revision": revision() or "not a git checkout",
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": available_cpus(),
+        **{f"{wheel} wheel": version for wheel, version in installed_wheels().items()},
+        "gpus": [paddle.device.cuda.get_device_name(index) for index in range(gpu_count())],
+        **SETTINGS,
+        **{package: version for package in PACKAGES if (version := _version(package))},
+    }
+
+
+def revision() -> str | None:
+    """The git revision of pmtrain's own code, with `-dirty` where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def as_text(description: dict[str, Any]) -> str:
+    """One `name: value` a line."""
+    shown = {
+        name: ", ".join(value) or "none" if isinstance(value, list) else value for name, value in description.items()
+    }
+    return "\n".join(f"{name}: {value}" for name, value in shown.items())
+
+
+def as_json(description: dict[str, Any]) -> str:
+    """The same for programs."""
+    return json.dumps(description, indent=2, ensure_ascii=False)
+
+
+FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {"text": as_text, "json": as_json}

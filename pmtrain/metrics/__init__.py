@@ -1,0 +1,36 @@
+"""How good scores are: measures, their intervals, thresholds, comparisons and curves. NumPy alone at import."""
+
+from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test
+from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
+from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, wilson
+from pmtrain.metrics.measures import MEASURES, Confusion, Measure, Value, bce, confusion, evaluate_measures
+from pmtrain.metrics.thresholds import ChosenThreshold, ThresholdRule, choose_threshold, parse_threshold_rule
+
+__all__ = [
+    "MEASURES",
+    "ChosenThreshold",
+    "Comparison",
+    "Confusion",
+    "Difference",
+    "Interval",
+    "Measure",
+    "PairedTest",
+    "ThresholdRule",
+    "Value",
+    "bce",
+    "bootstrap_intervals",
+    "calibration_bins",
+    "choose_threshold",
+    "compare_scores",
+    "confusion",
+    "delong",
+    "delong_interval",
+    "delong_test",
+    "evaluate_measures",
+    "mcnemar_test",
+    "parse_threshold_rule",
+    "pr_points",
+    "roc_band",
+    "roc_points",
+    "wilson",
+]

@@ -1,0 +1,133 @@
+"""Two score vectors on the same images: is the one better, and by how much?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pmtrain.metrics.intervals import (
+    Interval,
+    delong,
+    describe_bootstrap,
+    group_members,
+    interval_of_draws,
+    no_variance,
+    resample_weights,
+    too_few,
+)
+from pmtrain.metrics.measures import MEASURES, Sample, Tally, Value, checked, evaluate_measures
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of two models, and the first's minus the second's with its paired bootstrap interval."""
+
+    a: Value
+    b: Value
+    difference: float | None
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A two-sided test; `p` is None with the reason in `note` where it can't be made."""
+
+    method: str
+    p: float | None
+    statistic: float | None = None
+    counts: tuple[int, int] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every measure's difference, DeLong's test of the AUCs and McNemar's of the accuracies."""
+
+    differences: dict[str, Difference]
+    delong: PairedTest
+    mcnemar: PairedTest
+
+
+def compare_scores(
+    labels,
+    probabilities_a,
+    probabilities_b,
+    threshold_a: float,
+    threshold_b: float,
+    groups: Sequence | None = None,
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare model A with model B on the same images: the same resamples, so what is hard is hard for both.
+
+    Args:
+        labels: (N,) int, 1 is the positive class.
+        probabilities_a, probabilities_b: (N,) float, P(positive), in [0, 1]; image by image in the same order.
+        threshold_a, threshold_b: each model's own.
+        groups, level, n_boot, seed: as `bootstrap_intervals`.
+    Raises: ValueError: as `bootstrap_intervals`.
+    """
+    models = [(np.asarray(probabilities_a, float), threshold_a), (np.asarray(probabilities_b, float), threshold_b)]
+    samples = [Sample(labels, probabilities, threshold) for probabilities, threshold in models]
+    n = len(samples[0])
+    members = group_members(groups, n)
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    for weights in resample_weights(n, members, n_boot, seed):
+        tallies = [Tally(sample, weights[:, sample.order]) for sample in samples]
+        for name, measure in MEASURES.items():
+            draws[name].append(measure.values(tallies[0]) - measure.values(tallies[1]))
+    values_a, values_b = (evaluate_measures(labels, *model) for model in models)
+    method = "paired " + describe_bootstrap("percentile", members, n_boot)
+    differences = {}
+    for name in MEASURES:
+        a, b = values_a[name], values_b[name]
+        difference = None if a.value is None or b.value is None else a.value - b.value
+        reason = a.reason or b.reason or too_few(members, n)
+        interval = interval_of_draws(np.concatenate(draws[name]), level, method, reason)
+        differences[name] = Difference(a, b, difference, interval)
+    mcnemar = mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models))
+    if groups is not None:
+        mcnemar = replace(mcnemar, note="the images of a patient are taken as independent")
+    return Comparison(differences, delong_test(labels, probabilities_a, probabilities_b, groups), mcnemar)
+
+
+def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> PairedTest:
+    """Whether two AUCs on the same images differ: the paired test of DeLong et al. 1988, normal approximation.
+
+    With groups the covariance is Obuchowski's (see `delong`).
+    """
+    method = "paired DeLong" + ("" if groups is None else ", by patient")
+    (y, a), (_, b) = checked(labels, scores_a), checked(labels, scores_b)
+    if reason := no_variance(y, groups):
+        return PairedTest(method, None, note=reason)
+    auc, covariance = delong(y, np.stack([a, b]), groups)
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    if variance <= 1e-15:  # what rounding leaves of 0
+        return PairedTest(method, None, note="the difference of the AUCs has no variance: nothing to test")
+    z = float((auc[0] - auc[1]) / math.sqrt(variance))
+    return PairedTest(method, math.erfc(abs(z) / math.sqrt(2)), statistic=z)
+
+
+def mcnemar_test(labels, called_a, called_b) -> PairedTest:
+    """Whether two accuracies on the same images differ: McNemar's exact test, which takes images as independent.
+
+    Args:
+        labels: (N,) int.
+        called_a, called_b: (N,) bool, what each model calls positive.
+    Returns: `counts` are the images that A alone has right and those that B alone has.
+    Raises: ValueError: no images, lengths that differ; the message prints them.
+    Source: McNemar 1947; the exact binomial form, two-sided.
+    """
+    (y, a), (_, b) = checked(labels, called_a, 0, 1), checked(labels, called_b, 0, 1)
+    right_a, right_b = a == y, b == y
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    if only_a + only_b == 0:
+        return PairedTest("McNemar, exact", 1.0, counts=(0, 0), note="both models are right on the same images")
+    from scipy.stats import binomtest  # here: SciPy's statistics cost a second to import
+
+    p = float(binomtest(only_a, only_a + only_b).pvalue)
+    return PairedTest("McNemar, exact", p, counts=(only_a, only_b))

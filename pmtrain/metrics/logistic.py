@@ -1,0 +1,84 @@
+"""Logistic regression of few coefficients on many weightings of the same images at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def fit(
+    labels: np.ndarray,
+    x: np.ndarray,
+    offset: np.ndarray,
+    weights: np.ndarray,
+    start: np.ndarray,
+    tolerance: float = 1e-4,
+) -> np.ndarray:
+    """Maximum-likelihood coefficients by Newton's method, one fit a weighting.
+
+    The plain method first, from `start`, which a good start makes the quick one. Where it hasn't settled, once more
+    from 0 with every step halved until the likelihood rises, which always converges where the maximum is finite.
+
+    Args:
+        labels: (N,) 0 or 1.
+        x: (N, K) regressors, of mean about 0 and spread about 1, or constant.
+        offset: (N,) a term whose coefficient is 1.
+        weights: (B, N).
+        start: (K,).
+        tolerance: the last step is below it; the error is then of the order of its square.
+    Returns: (B, K); NaN where there is no finite maximum.
+    """
+    outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)  # (N, K K)
+    with np.errstate(over="ignore", invalid="ignore"):  # a fit that runs away is run again
+        # The first step is taken from the same place by all, so it is two matrix products.
+        p, slope = _sigmoid(offset + x @ start)
+        step, _ = _solve(weights @ (slope[:, None] * outer), weights @ ((labels - p)[:, None] * x))
+        beta = _newton(labels, x, outer, offset, weights, start + step, tolerance, steps=10, guarded=False)
+        failed = np.isnan(beta[:, 0])
+        if failed.any():
+            zeros = np.zeros((int(failed.sum()), x.shape[1]))
+            beta[failed] = _newton(labels, x, outer, offset, weights[failed], zeros, tolerance, steps=200, guarded=True)
+    return beta
+
+
+def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: int, guarded: bool) -> np.ndarray:
+    result = np.full_like(beta, np.nan)
+    rows = np.arange(len(beta))  # the fits still running
+    step, loss = np.zeros_like(beta), np.full(len(beta), np.inf)
+    for _ in range(steps):
+        eta = offset + (beta + step) @ x.T  # (B, N)
+        accepted = np.ones(len(rows), bool)
+        if guarded:
+            new_loss = np.einsum("bn,bn->b", weights, np.logaddexp(0, eta) - labels * eta)
+            accepted = new_loss <= loss + 1e-12 * np.abs(new_loss)
+            loss = np.where(accepted, new_loss, loss)
+        beta = np.where(accepted[:, None], beta + step, beta)
+        p, slope = _sigmoid(eta)
+        gradient = (weights * (labels - p)) @ x
+        newton, solvable = _solve((weights * slope) @ outer, gradient)
+        step = np.where(accepted[:, None], newton, step / 2)
+        gain = np.einsum("bk,bk->b", gradient, step)  # about twice what the step adds to the log-likelihood
+        settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < 1e-15 * weights.sum(1))
+        done = accepted & solvable & settled
+        result[rows[done]] = (beta + step)[done]
+        going = ~done & (solvable | guarded)
+        if not going.any():
+            break
+        if not going.all():
+            rows, weights, beta, step, loss = (a[going] for a in (rows, weights, beta, step, loss))
+    return result
+
+
+def _sigmoid(eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """1 / (1 + exp(-eta)) and its slope, by the tail, so that neither is rounded to 0."""
+    tail = np.exp(-np.abs(eta))
+    inverse = 1 / (1 + tail)
+    return np.where(eta < 0, tail, 1) * inverse, tail * inverse * inverse
+
+
+def _solve(hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, K K), (B, K) -> the steps, and where there is one; elsewhere the step is the gradient."""
+    k = gradient.shape[1]
+    hessian = hessian.reshape(-1, k, k)
+    solvable = np.linalg.det(hessian) > 0
+    hessian[~solvable] = np.eye(k)
+    return np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0], solvable

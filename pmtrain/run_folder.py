@@ -1,0 +1,118 @@
+"""A run's folder: what was run on what with which options, how it went, and its checkpoints.
+
+config.yaml     every option, resolved
+run.json        versions, device, git revision, command, data set and its fingerprint
+metrics.csv     one line an epoch
+train.log       everything printed, with the time
+best.pdparams   the best weights by validation AUC, best.json beside them
+last/           the state to resume from
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pmtrain.config import TrainConfig, dump_yaml, load_config
+from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.serialization import write_atomic
+
+HOME = Path("runs")
+METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
+
+
+class RunFolder:
+    """The files of one run. Each is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.best = path / "best.pdparams"
+        self.last = path / "last"
+        self.log = path / "train.log"
+        self.metrics = path / "metrics.csv"
+        self.info_file = path / "run.json"
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> RunFolder:
+        """Make a new folder, `--output` or runs/DATE-resnetLAYERS.
+
+        Raises:
+            UsageError: `--output` exists and isn't empty.
+        """
+        if config.output is not None:
+            if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
+                raise UsageError(
+                    f"--output {config.output}: exists already, and a run is never overwritten",
+                    f"give another folder, or go on with that run: pmtrain train --resume {config.output}",
+                )
+            config.output.mkdir(parents=True, exist_ok=True)
+            folder = cls(config.output)
+        else:
+            folder = cls(_new_folder(f"{datetime.now():%Y%m%d-%H%M%S}-resnet{config.layers}"))
+        write_atomic(folder.config_file, dump_yaml(config).encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            PmtrainError: the folder is no run's.
+        """
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise PmtrainError(
+                f"{path}: is no run folder: it holds no {folder.config_file.name}",
+                "give a folder that `pmtrain train` made, such as " + str(HOME / "DATE-resnet50"),
+            )
+        return folder
+
+    @classmethod
+    def around(cls, checkpoint: Path) -> RunFolder | None:
+        """The run that a checkpoint file lies in, None where it lies in none."""
+        starts = [checkpoint, *checkpoint.parents[:3]]
+        return next(
+            (cls(path) for path in starts if cls(path).config_file.is_file() and cls(path).info_file.is_file()), None
+        )
+
+    def config(self) -> TrainConfig:
+        """The options of the run."""
+        return load_config(TrainConfig, {}, self.config_file)
+
+    def info(self) -> dict[str, Any]:
+        """What `write_info` wrote.
+
+        Raises:
+            PmtrainError: the file is damaged or missing.
+        """
+        try:
+            return json.loads(self.info_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        write_atomic(self.info_file, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """The whole of metrics.csv, so that an epoch that is run again after a kill has one line."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_atomic(self.metrics, text.getvalue().encode())
+
+
+def _new_folder(name: str) -> Path:
+    for number in range(1, 1000):
+        path = HOME / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:  # another run started in the same second
+            continue
+        return path
+    raise PmtrainError(f"{HOME}: holds too many runs named {name}")

@@ -1,0 +1,32 @@
+"""From a fresh clone to a training ResNet-50 in one command: python3 scripts/quickstart.py
+
+Makes .venv, installs pmtrain with Paddle's CPU wheel (--gpu: the GPU one) and runs `pmtrain train --layers 50`.
+Without a data set, pmtrain makes a synthetic one. Further options go to `pmtrain train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from environment import ROOT, ensure, say
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="install paddlepaddle-gpu instead of the CPU wheel")
+    own, options = parser.parse_known_args()
+    python = ensure(".venv", "gpu" if own.gpu else "cpu")
+    command = [str(python), "-m", "pmtrain", "train", "--layers", "50", *options]
+    say("running: pmtrain " + " ".join(command[3:]))
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the training has got it too: it saves and ends by itself
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Every check of the project in one command: python3 scripts/test.py
+
+Makes .venv-test with the locked versions, then runs ruff and mypy (by pre-commit) and all tests. Further options go
+to pytest, such as -k trace. --quick leaves the slow tests out; --gpu-wheel runs the tests against paddlepaddle-gpu in
+an environment of its own, on the CPU where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from environment import ROOT, ensure, run, say
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="leave the slow tests out")
+    parser.add_argument("--gpu-wheel", action="store_true", help="test against paddlepaddle-gpu; no ruff, no mypy")
+    own, options = parser.parse_known_args()
+    wheel = "gpu" if own.gpu_wheel else "cpu"
+    python = ensure(".venv-test" if wheel == "cpu" else ".venv-test-gpu", wheel, "dev")
+    tools = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])  # pre-commit's hooks find ruff and mypy
+    if wheel == "cpu" and not options:
+        if (ROOT / ".git").exists():
+            run([str(python), "-m", "pre_commit", "run", "--all-files"], env={**os.environ, "PATH": tools})
+        else:
+            say("no git checkout: ruff and mypy are left out")
+    chosen = ["-m", "not slow"] if own.quick else []
+    return subprocess.run([str(python), "-m", "pytest", *chosen, *options], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

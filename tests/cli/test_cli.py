@@ -1,0 +1,157 @@
+"""The command line itself: help, versions, exit codes, what goes where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pmtrain import __version__
+from tests.conftest import command, environment
+
+COMMANDS = [
+    *((), ("train",), ("eval",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
+    *(("data",), ("data", "synth")),
+]
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_help_answers_without_paddle(names, tmp_path):
+    # A stand-in that ends the process is found before the real Paddle: help must not want it.
+    (tmp_path / "paddle.py").write_text("import os; os._exit(99)")
+    (tmp_path / "cv2.py").write_text("import os; os._exit(98)")
+    env = environment({})
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), env["PYTHONPATH"]])
+    done = subprocess.run(command(*names, "--help"), capture_output=True, env=env, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Usage: " in done.stdout
+
+
+def test_train_help_states_the_defaults(run_cli):
+    text = " ".join(run_cli("train", "--help").stdout.split())
+    for flag in ("--layers", "--lr", "-b, --batch-size", "-j, --workers", "--resume", "--dry-run"):
+        assert flag in text
+    for default in ("[default: 50]", "[default: 0.001]", "[default: 0.9]", "[default: auto]"):
+        assert default in text
+
+
+def test_version(run_cli):
+    assert run_cli("--version").stdout == f"pmtrain {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--epochs", "0"),
+        ("train", "--epochs", "many"),
+        ("train", "--epoch", "5"),
+        ("train", "--precision", "fp8"),
+        ("train", "--config", "none.yaml"),
+        ("train", "--resume", "run", "--config", "x.yaml"),
+        ("tain",),
+        ("eval",),
+        ("env", "--format", "xml"),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_exit_with_2_on_stderr(run_cli, arguments):
+    done = run_cli(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "rror" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fault_of_ours_is_told_without_a_traceback(run_cli, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("nothing\nto see")
+
+    monkeypatch.setattr("pmtrain.trace.trace", broken)
+    done = run_cli("trace-shapes")
+    assert done.exit_code == 1
+    assert "ZeroDivisionError: nothing to see" in done.stderr
+    assert "--debug" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in run_cli("--debug", "trace-shapes").stderr
+
+
+def test_ctrl_c_exits_with_130(run_cli, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pmtrain.trace.trace", interrupted)
+    done = run_cli("trace-shapes")
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    shape = command("trace-shapes", "--batch-size", "1", "--image-size", "32", "--format", "json")
+    process = subprocess.Popen(shape, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({}))
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-16"])
+def test_chinese_reaches_a_pipe_of_any_encoding_as_utf8(run_process, encoding):
+    done = run_process("eval", "病理/模型.pdparams", env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 1
+    assert "病理" in done.stderr.decode("utf-8")
+
+
+def test_env_tells_what_a_report_needs(run_process):
+    done = run_process("env")
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = dict(line.split(": ", 1) for line in done.stdout.decode().splitlines())
+    assert lines["pmtrain"] == __version__
+    assert {"python", "system", "processor", "cores", "gpus", "numpy"} <= lines.keys()
+    assert lines["OMP_NUM_THREADS"].endswith(("(set by pmtrain)", "(your environment)"))
+
+
+def test_the_users_own_thread_count_is_kept(run_process):
+    done = run_process("env", env={"OMP_NUM_THREADS": "1"})
+    assert b"OMP_NUM_THREADS: 1 (your environment)" in done.stdout
+
+
+def test_missing_paddle_is_told_with_the_extra(tmp_path, run_process):
+    hidden = tmp_path / "sitecustomize.py"
+    hidden.write_text("import sys; sys.modules['paddle'] = None")
+    done = run_process("env", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])})
+    assert done.returncode == 1
+    assert b'pip install "pmtrain[cpu]"' in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_missing_libgl_is_told_with_the_build_that_needs_none(tmp_path, run_process):
+    message = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({message!r})")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])}
+    done = run_process("train", "--data", tmp_path, env=env)
+    assert done.returncode == 1
+    assert b"opencv-python-headless" in done.stderr
+    assert b"fault in pmtrain" not in done.stderr
+
+
+def test_two_paddle_wheels_over_each_other_are_told(tmp_path, run_process):
+    for name in ("paddlepaddle", "paddlepaddle-gpu"):
+        folder = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+    done = run_process("env", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])})
+    assert done.returncode == 1
+    assert b"over each other" in done.stderr
+    assert b'pip install "pmtrain[gpu]"' in done.stderr
+
+
+def test_module_and_console_script_are_the_same_program():
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        scripts = [entry for entry in distribution("pmtrain").entry_points if entry.group == "console_scripts"]
+    except PackageNotFoundError:
+        pytest.skip("pmtrain isn't installed")
+    assert [(entry.name, entry.value) for entry in scripts] == [("pmtrain", "pmtrain.cli:main")]
+    done = subprocess.run([sys.executable, "-m", "pmtrain", "--version"], capture_output=True, env=environment({}))
+    assert done.stdout.decode() == f"pmtrain {__version__}\n"

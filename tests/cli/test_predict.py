@@ -1,0 +1,168 @@
+"""`pmtrain predict`: its three formats, bad images, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pmtrain.config import PredictConfig, kind_of
+from pmtrain.predict import FORMATS
+from tests.conftest import command, environment
+
+QUIET = ("--workers", 0)
+
+
+@pytest.fixture
+def photos(small_set, tmp_path) -> Path:
+    """Four images and one that is cut short, in a folder of a non-ASCII name."""
+    folder = tmp_path / "眼底 照片"
+    folder.mkdir()
+    for number in range(4):
+        shutil.copy(next((small_set / "val").rglob(f"{number}.png")), folder / f"图{number}.png")
+    (folder / "图2.5.png").write_bytes((folder / "图2.png").read_bytes()[:-30])
+    return folder
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_its_probabilities_are_those_of_eval(run_cli, checkpoint, small_set, tmp_path):
+    done = run_cli("eval", checkpoint, "--data", small_set, "--split", "all", "--output", tmp_path / "e", *QUIET)
+    assert done.exit_code == 0, done.stderr
+    evaluated = rows_of((tmp_path / "e" / "predictions.csv").read_text(encoding="utf-8"))
+    arguments = [small_set / row["file"] for row in evaluated]
+    done = run_cli("predict", checkpoint, *arguments, *QUIET)
+    assert (done.exit_code, done.stderr) == (0, "")
+    predicted = rows_of(done.stdout)
+    assert [row["file"] for row in predicted] == [str(argument) for argument in arguments]
+    assert [row["probability"] for row in predicted] == [row["probability"] for row in evaluated]
+    assert len({row["probability"] for row in predicted}) == 20
+
+
+def test_csv_has_a_row_an_image_and_a_bad_one_its_error(run_cli, checkpoint, photos):
+    done = run_cli("predict", checkpoint, photos / "图3.png", photos, *QUIET)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[0] == "file,probability,prediction,error"
+    rows = rows_of(done.stdout)
+    assert [Path(row["file"]).name for row in rows] == ["图3.png", "图0.png", "图1.png", "图2.5.png", "图2.png"]
+    for row in rows:
+        if "2.5" in row["file"]:
+            assert (row["probability"], row["prediction"]) == ("", "")
+            assert "cut short" in row["error"]
+        else:
+            assert row["prediction"] == ("sick" if float(row["probability"]) >= 0.4 else "healthy")
+            assert row["error"] == ""
+    assert "图2.5.png: cut short" in done.stderr
+    assert "1 of 5 images couldn't be read" in done.stderr
+
+
+def test_json_is_one_document(run_cli, checkpoint, photos):
+    found = json.loads(run_cli("predict", checkpoint, photos, "--format", "json", *QUIET).stdout)
+    assert (found["classes"], found["threshold"], found["synthetic"]) == (["healthy", "sick"], 0.4, False)
+    as_csv = rows_of(run_cli("predict", checkpoint, photos, *QUIET).stdout)
+    assert [{name: str(value or "") for name, value in row.items()} for row in found["predictions"]] == as_csv
+
+
+def test_every_format_can_be_asked_for():
+    assert kind_of(PredictConfig.model_fields["format"])[1] == tuple(FORMATS)
+
+
+def test_palm_is_the_challenges_file(run_cli, checkpoint, photos):
+    done = run_cli("predict", checkpoint, photos, "--format", "palm", *QUIET)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "FileName,PM Risk"
+    rows = rows_of(done.stdout)
+    assert [row["FileName"] for row in rows] == ["图0.png", "图1.png", "图2.5.png", "图2.png", "图3.png"]
+    assert [row["PM Risk"] == "" for row in rows] == [False, False, True, False, False]
+    assert all(0 <= float(row["PM Risk"] or 0) <= 1 for row in rows)
+    assert done.exit_code == 1
+
+
+def test_palm_cant_tell_files_of_one_name_apart(run_cli, checkpoint, small_set, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(small_set / "val/sick/1.png", tmp_path / folder)
+    done = run_cli("predict", checkpoint, "a", "b", "--format", "palm")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "1.png" in done.stderr
+
+
+def test_output_holds_what_stdout_would(run_cli, checkpoint, photos, tmp_path):
+    printed = run_cli("predict", checkpoint, photos, *QUIET)
+    written = run_cli("predict", checkpoint, photos, "--output", "新/结果.csv", *QUIET)
+    assert (written.exit_code, written.stdout) == (1, "")
+    assert (tmp_path / "新" / "结果.csv").read_bytes() == printed.stdout.encode()
+    assert [path.name for path in (tmp_path / "新").iterdir()] == ["结果.csv"]
+
+
+def test_output_is_never_overwritten(run_cli, checkpoint, photos, tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    done = run_cli("predict", checkpoint, photos, "--output", "mine.csv")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "mine.csv" in done.stderr
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+
+
+def test_a_broken_off_run_leaves_no_output(run_cli, checkpoint, photos, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pmtrain.classifier.Classifier.logits", interrupted)
+    done = run_cli("predict", checkpoint, photos, "--output", "out/p.csv", *QUIET)
+    assert done.exit_code == 130
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("missing", ["none.png", "none/*.png"])
+def test_a_missing_argument_is_an_error_before_anything(run_cli, checkpoint, photos, missing):
+    done = run_cli("predict", checkpoint, photos, missing)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert missing in done.stderr
+
+
+def test_images_are_asked_for(run_cli, checkpoint):
+    assert run_cli("predict", checkpoint).exit_code == 2
+
+
+def test_the_real_program_with_workers(run_process, checkpoint, photos):
+    done = run_process("predict", checkpoint, str(photos / "图*.png"), "--workers", 2, "--batch-size", 2)
+    rows = rows_of(done.stdout.decode("utf-8"))
+    assert (done.returncode, len(rows)) == (1, 5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are Unicode there")
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_a_name_that_is_not_utf8(run_process, checkpoint, small_set, tmp_path, format):
+    name = os.fsdecode(b"\xe9.png")
+    try:
+        shutil.copy(small_set / "val/sick/1.png", tmp_path / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    done = run_process("predict", checkpoint, name, "--workers", 0, "--format", format)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if format == "json":
+        assert json.loads(done.stdout)["predictions"][0]["file"] == name
+    else:
+        assert b"\xe9.png" in done.stdout
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly(checkpoint, small_set):
+    process = subprocess.Popen(
+        command("predict", checkpoint, small_set, "--workers", 0, "--batch-size", 1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment({}),
+    )
+    assert process.stdout.readline() == b"file,probability,prediction,error" + os.linesep.encode()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1

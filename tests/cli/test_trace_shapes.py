@@ -1,0 +1,71 @@
+"""`pmtrain trace-shapes`: to the byte as the notes printed it, and its other formats."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pmtrain.trace import chinese
+
+
+def test_text_is_the_notes_print_to_the_byte(run_process, reference):
+    # A console that was opened in another encoding gets the same bytes.
+    done = run_process("trace-shapes", env={"PYTHONIOENCODING": "gbk"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == (reference / "trace-resnet50-b10.txt").read_bytes()
+
+
+def test_again_in_one_process_is_the_same(run_cli):
+    options = ("trace-shapes", "--batch-size", "1", "--image-size", "32")
+    first = run_cli(*options)
+    assert first.exit_code == 0, first.stderr
+    assert "\nconv2d_0 [1, 64, 16, 16] [64, 3, 7, 7] [ 64 ]\n" in first.stdout
+    assert run_cli(*options).stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("layers", "counts"), [(50, "三四六三"), (101, ["三", "四", "二十三", "三"]), (152, ["三", "八", "三十六", "三"])]
+)
+def test_headings_count_their_own_blocks(run_cli, layers, counts):
+    done = run_cli("trace-shapes", "--layers", layers, "-b", 1, "--image-size", 32)
+    headings = [line for line in done.stdout.splitlines() if line.startswith("#")]
+    assert headings == [
+        f"#第{stage}个模块 Cout={width} 包括{count}个残差块bottleneckBlock"
+        for stage, width, count in zip("二三四五", (256, 512, 1024, 2048), counts, strict=True)
+    ]
+
+
+def test_chinese_numerals():
+    known = {1: "一", 8: "八", 10: "十", 12: "十二", 20: "二十", 23: "二十三", 36: "三十六", 99: "九十九"}
+    assert {number: chinese(number) for number in known} == known
+
+
+def test_json_totals_are_those_of_the_paper(run_cli):
+    done = run_cli("trace-shapes", "--format", "json", "-b", 1)
+    content = json.loads(done.stdout)
+    # He et al. 2016 give 3.8e9 multiply-adds with the stride on the first 1x1; on the 3x3 it is 4.09e9.
+    assert content["totals"] == {"parameters": 23_510_081, "macs": 4_087_138_304}
+    assert [row["name"] for row in content["trace"][:3]] == ["conv2d_0", "max_pool2d_0", "conv2d_1"]
+    assert content["trace"][-1]["input"] == [1, 2048]
+
+
+def test_table_has_a_row_a_layer_and_totals(run_cli):
+    lines = run_cli("trace-shapes", "--format", "table", "-b", 1).stdout.splitlines()
+    assert len([line for line in lines if line.startswith("conv2d_")]) == 53
+    assert lines[-1].split() == ["total", "23,510,081", "4,087,138,304"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--layers", "34"), "50, 101, 152"),
+        (("--format", "xml"), "text, table, json"),
+        (("--image-size", "16"), "32"),
+    ],
+)
+def test_bad_options_are_refused(run_cli, options, message):
+    done = run_cli("trace-shapes", *options)
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,313 @@
+"""`pmtrain train`: what it prints and leaves, and that stopping it anywhere changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmtrain.serialization import load_state
+from tests.conftest import QUICK, command, environment
+
+BATCH = re.compile(r"epoch: \d+, batch_id: \d+, loss is: \d+\.\d{4}")
+VALIDATION = re.compile(r"\[validation\] accuracy/loss: [01]\.\d{4}/\d+\.\d{4}")
+
+
+def weights_of(run: Path) -> str:
+    """SHA-256 over every array of the run's newest state, the optimizer's among them."""
+    home = run / "last" / json.loads((run / "last" / "state.json").read_text())["folder"]
+    digest = hashlib.sha256()
+    for file in ("model.pdparams", "optimizer.pdopt"):
+        for name, array in sorted(load_state(home / file).items()):
+            if isinstance(array, np.ndarray):
+                digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(small_set, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run of two epochs that nothing stopped: its folder and its printed lines."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    arguments = ("train", "--data", small_set, "--epochs", 2, "--output", folder, *QUICK)
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment({}), timeout=600)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout.splitlines()
+
+
+def test_stdout_is_the_notes_lines_and_nothing_else(undisturbed):
+    lines = undisturbed[1]
+    epoch = ["epoch: {}, batch_id: 0,", "epoch: {}, batch_id: 1,", "epoch: {}, batch_id: 2,"]
+    assert [line.rpartition(" loss is:")[0] for line in lines if BATCH.fullmatch(line)] == [
+        text.format(number) for number in (0, 1) for text in epoch
+    ]
+    assert [bool(VALIDATION.fullmatch(line)) for line in lines] == [False, False, False, True] * 2
+
+
+def test_a_run_leaves_its_record(undisturbed):
+    folder, lines = undisturbed
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    printed = [line.rpartition(" ")[2] for line in lines if line.startswith("[validation]")]
+    assert [f"{float(row['val_accuracy']):.4f}/{float(row['val_loss']):.4f}" for row in rows] == printed
+    losses = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("epoch: 1")]
+    assert float(rows[1]["train_loss"]) == pytest.approx(np.mean(losses), abs=1e-4)
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert info["device"] == "cpu"
+    assert info["data"]["images"]["train"] == {"healthy": 6, "sick": 6}
+    assert re.fullmatch("[0-9a-f]{64}", info["data"]["fingerprint"])
+    assert {"pmtrain", "python", "numpy", "revision"} <= info["environment"].keys()
+    assert "epochs: 2" in (folder / "config.yaml").read_text()
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert all(line in log for line in lines)
+
+
+def test_best_is_a_plain_state_dict_with_a_side_file(undisturbed):
+    folder, _ = undisturbed
+    side = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+    assert (side["layers"], side["image_size"], side["preprocessing"]) == (50, 32, "notes")
+    assert (side["class_names"], side["threshold"]) == (["healthy", "sick"], 0.5)
+    assert side["weights_sha256"] == hashlib.sha256((folder / "best.pdparams").read_bytes()).hexdigest()
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    best = max(rows, key=lambda row: (float(row["val_auc"]), -float(row["val_loss"])))
+    assert side["epoch"] == int(best["epoch"])
+    assert side["scores"]["auc"] == float(best["val_auc"])
+
+
+def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_set, tmp_path):
+    done = run_cli("train", "--data", small_set, "--epochs", 1, *QUICK)
+    assert done.exit_code == 0, done.stderr
+    reached, where, following = done.stderr.splitlines()[-3:]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-resnet50", folder.name)
+    assert reached.startswith("best: AUC ")
+    assert folder.name in where
+    assert following.startswith("next: pmtrain eval ")
+    assert run_cli(*following.split()[2:]).exit_code == 0
+
+
+def test_the_same_seed_gives_the_same_run_whatever_the_workers(run_cli, small_set, undisturbed):
+    options = [*QUICK[:-4], "--workers", 2, "--log-every", 1]
+    done = run_cli("train", "--data", small_set, "--epochs", 2, "--output", "run", *options)
+    assert done.stdout.splitlines() == undisturbed[1]
+    assert weights_of(Path("run")) == weights_of(undisturbed[0])
+    other = run_cli("train", "--data", small_set, "--epochs", 1, "--seed", 1, *QUICK)
+    assert other.stdout.splitlines()[0] != undisturbed[1][0]
+
+
+def test_an_existing_run_is_never_overwritten(run_cli, small_set, undisturbed):
+    before = weights_of(undisturbed[0])
+    done = run_cli("train", "--data", small_set, "--output", undisturbed[0], *QUICK)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--resume {undisturbed[0]}" in done.stderr
+    assert weights_of(undisturbed[0]) == before
+
+
+def test_dry_run_takes_one_step_and_writes_nothing(run_cli, small_set, tmp_path):
+    done = run_cli("train", "--data", small_set, "--dry-run", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert BATCH.fullmatch(done.stdout.strip())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_without_data_rehearses_on_synthetic_images(run_cli, tmp_path):
+    done = run_cli("train", "--dry-run", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert "SYNTHETIC" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(run_cli, small_set, tmp_path, monkeypatch):
+    from pmtrain import engine
+
+    step = engine.TrainingStep.__call__
+
+    def diverging(self, images, labels):
+        loss = step(self, images, labels)
+        self.model.out.bias.set_value(np.array([np.inf], np.float32))
+        return loss
+
+    monkeypatch.setattr(engine.TrainingStep, "__call__", diverging)
+    done = run_cli("train", "--data", small_set, *QUICK)
+    assert done.exit_code == 1
+    assert re.search(r"epoch \d+, batch \d+: the loss is (nan|inf); its images are train/(healthy|sick)/", done.stderr)
+    (run,) = (tmp_path / "runs").iterdir()
+    for file in run.glob("best.pdparams"):
+        assert all(np.isfinite(array).all() for array in load_state(file).values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(run_cli, small_set, tmp_path, monkeypatch):
+    from pmtrain import engine
+
+    step = engine.TrainingStep.__call__
+
+    def poisoned(self, images, labels):
+        loss = step(self, images, labels)
+        self.model.conv._batch_norm._mean.set_value(np.full(64, np.nan, np.float32))
+        return loss
+
+    monkeypatch.setattr(engine.TrainingStep, "__call__", poisoned)
+    done = run_cli("train", "--data", small_set, "--output", "run", *QUICK)
+    assert done.exit_code == 1
+    assert "conv._batch_norm._mean isn't finite" in done.stderr or "output on validation images" in done.stderr
+    assert not list((tmp_path / "run").glob("**/*.pdparams"))
+
+
+def test_bad_images_stop_or_are_left_out(run_cli, small_set, tmp_path):
+    root = shutil.copytree(small_set, tmp_path / "damaged")
+    whole = (root / "train/sick/1.png").read_bytes()
+    (root / "train/sick/1.png").write_bytes(whole[: len(whole) // 2])
+    (root / "val/healthy/0.png").write_bytes(b"")
+    stopped = run_cli("train", "--data", root, "--epochs", 1, "--output", "a", *QUICK)
+    assert stopped.exit_code == 1
+    assert "train/sick/1.png" in stopped.stderr
+    assert "--on-bad-image skip" in stopped.stderr
+    went_on = run_cli("train", "--data", root, "--epochs", 1, "--output", "b", "--on-bad-image", "skip", *QUICK)
+    assert went_on.exit_code == 0, went_on.stderr
+    assert "2 images that can't be decoded were left out" in went_on.stderr
+    assert re.search(r"train/sick/1\.png: ", went_on.stderr)
+    assert re.search(r"val/healthy/0\.png: ", went_on.stderr)
+    assert (root / "train/sick/1.png").read_bytes() == whole[: len(whole) // 2]
+
+
+def test_classes_without_a_split_are_held_out_and_eval_knows_which(run_cli, small_set, tmp_path):
+    root = shutil.copytree(small_set / "train", tmp_path / "classes")
+    done = run_cli("train", "--data", root, "--epochs", 1, "--output", "run", "--val-fraction", "0.34", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert "4 of 12 images held out" in done.stderr
+    printed = done.stdout.splitlines()[-1]
+    for data in ((), ("--data", root)):
+        evaluated = run_cli("eval", "run", *data, "--workers", 0)
+        assert evaluated.stdout.splitlines()[:2] == [printed, "images: 4 (2 sick, 2 healthy)"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--lr", "0.01"), "--lr 0.01: the run has 0.001"),
+        (("--layers", "101"), "--layers 101: the run has 50"),
+        (("--output", "x"), "--output x"),
+    ],
+)
+def test_resume_refuses_what_would_change_the_run(run_cli, undisturbed, options, said):
+    done = run_cli("train", "--resume", undisturbed[0], *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_resume_refuses_other_data_and_other_folders(run_cli, small_set, undisturbed, tmp_path):
+    root = shutil.copytree(small_set, tmp_path / "other")
+    shutil.copy(root / "train/sick/1.png", root / "train/sick/x.png")
+    done = run_cli("train", "--resume", undisturbed[0], "--data", root)
+    assert done.exit_code == 1
+    assert "aren't those that the run began with" in done.stderr
+    done = run_cli("train", "--resume", root)
+    assert done.exit_code == 1
+    assert "is no run folder" in done.stderr
+
+
+def test_a_finished_run_goes_on_with_more_epochs(run_cli, small_set, undisturbed, tmp_path):
+    run = shutil.copytree(undisturbed[0], tmp_path / "run")
+    done = run_cli("train", "--resume", run)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "give a larger --epochs" in done.stderr
+    more = run_cli("train", "--resume", run, "--epochs", 3)
+    assert more.exit_code == 0, more.stderr
+    whole = run_cli("train", "--data", small_set, "--epochs", 3, "--output", tmp_path / "whole", *QUICK)
+    assert more.stdout.splitlines() == whole.stdout.splitlines()[-4:]
+    assert weights_of(run) == weights_of(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_run_saves_and_goes_on_inside_the_epoch(small_set, undisturbed, tmp_path, name, code):
+    run = tmp_path / "run"
+    arguments = ("train", "--data", small_set, "--epochs", 2, "--output", run, *QUICK)
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment({})
+    ) as process:
+        first = [process.stdout.readline().rstrip("\n") for _ in range(2)]
+        process.send_signal(getattr(signal, name))
+        rest, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert f"pmtrain train --resume {run}" in errors
+    before = first + rest.splitlines()
+    resumed = subprocess.run(
+        command("train", "--resume", run), capture_output=True, text=True, env=environment({}), timeout=300
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert before + resumed.stdout.splitlines() == undisturbed[1]
+    assert weights_of(run) == weights_of(undisturbed[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("save_every", [1, 500])
+def test_a_killed_run_goes_on_as_if_never_killed(small_set, undisturbed, tmp_path, save_every):
+    """SIGKILL after 0, 1, 3, 5, 7 printed lines, each time a little later still, then resumed to the end."""
+    expected = undisturbed[1]
+    run = tmp_path / "run"
+    options = ("--data", small_set, "--epochs", 2, "--output", run, "--save-every", save_every, *QUICK)
+    printed: list[str] = []
+    for number, lines in enumerate((0, 1, 3, 5, 7)):
+        started = (run / "config.yaml").exists()
+        arguments = ("train", "--resume", run) if started else ("train", *options)
+        with subprocess.Popen(
+            command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment({})
+        ) as process:
+            seen: list[str] = []
+            while len(seen) < lines and (line := process.stdout.readline()):
+                seen.append(line.rstrip("\n"))
+            time.sleep(0.2 * number)
+            process.kill()
+            seen += process.stdout.read().splitlines()
+        # What it printed is a stretch of what the undisturbed run printed.
+        if seen:
+            assert "\n".join(seen) in "\n".join(expected)
+        printed = seen
+    resumed = subprocess.run(
+        command("train", "--resume", run), capture_output=True, text=True, env=environment({}), timeout=300
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    last = resumed.stdout.splitlines()
+    assert last == expected[len(expected) - len(last) :]
+    assert printed or last
+    assert weights_of(run) == weights_of(undisturbed[0])
+    assert (run / "best.pdparams").read_bytes() == (undisturbed[0] / "best.pdparams").read_bytes()
+    with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+
+
+def test_precision_that_the_cpu_has_not_is_refused_with_the_reason(run_cli, small_set):
+    for precision, backend in (("bf16", "paddle"), ("fp16", "auto")):
+        options = ("--device", "cpu", "--precision", precision, "--backend", backend)
+        done = run_cli("train", "--data", small_set, *options, *QUICK)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"--precision {precision}" in done.stderr
+        assert "CPU" in done.stderr
+
+
+def test_a_gpu_that_is_not_there_is_refused(run_cli, small_set):
+    done = run_cli("train", "--data", small_set, "--device", "gpu:97", *QUICK)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--device gpu:97" in done.stderr
+
+
+def test_it_learns(run_cli, small_set):
+    done = run_cli("train", "--data", small_set, "--epochs", 20, *QUICK)
+    losses = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("epoch")]
+    assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
+    assert done.stdout.splitlines()[-1].startswith("[validation] accuracy/loss: 1.0000/")
+    assert not any(math.isnan(loss) for loss in losses)

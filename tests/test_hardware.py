@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pmtrain import hardware
+
+
+def test_available_memory_is_what_the_kernel_says():
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        pytest.skip("no /proc/meminfo to compare with")
+    total = next(int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemTotal"))
+    assert 0 < hardware.available_memory() <= total * 1024
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000\n", "memory.current": "300\n"}, 700),
+        ({"memory.max": "max\n", "memory.current": "300\n"}, None),
+        ({"memory/memory.limit_in_bytes": "500\n", "memory/memory.usage_in_bytes": "200\n"}, 300),
+        ({}, None),
+    ],
+    ids=["v2", "v2 without limit", "v1", "no control group"],
+)
+def test_the_memory_left_of_a_container_limit(tmp_path, files, left):
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert hardware._cgroup_memory_left(tmp_path) == left
+
+
+def test_the_smaller_of_memory_and_limit_counts(monkeypatch):
+    monkeypatch.setattr(hardware, "_system_memory", lambda: 1000)
+    for left, expected in ((None, 1000), (400, 400), (4000, 1000), (-5, 0)):
+        monkeypatch.setattr(hardware, "_cgroup_memory_left", lambda left=left: left)
+        assert hardware.available_memory() == expected
+
+
+def test_a_system_that_does_not_say_counts_as_a_gibibyte(monkeypatch):
+    monkeypatch.setattr(hardware, "_system_memory", lambda: None)
+    monkeypatch.setattr(hardware, "_cgroup_memory_left", lambda: None)
+    assert hardware.available_memory() == 2**30
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
+def test_the_allowed_cores_are_those_of_the_start():
+    assert os.sched_getaffinity(0) == hardware.ALLOWED_CORES
