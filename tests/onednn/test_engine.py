@@ -316,6 +316,9 @@ def test_paddles_forward_serves_where_more_than_logits_is_asked_for():
     x.stop_gradient = False
     model(x).sum().backward()
     assert x.grad is not None
+    model.to(dtype="float64")
+    assert model(batch((2, 3, 64, 64), dtype="float64")[0]).dtype == paddle.float64
+    model.to(dtype="float32")
     model.conv.eval()  # a frozen batch norm
     before = model.conv._batch_norm._mean.numpy()
     model(batch((2, 3, 64, 64))[0])
