@@ -59,7 +59,8 @@ def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") ->
 def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
     """Run the model's forward and backward passes through oneDNN until the engine is detached.
 
-    `model.train()` and `model.eval()` choose between training and folded inference, as they do without it.
+    `model.train()` and `model.eval()` choose between training and folded inference, as they do without it. A layer or
+    a parameter may change its values at any time; where it is replaced by another object, attach again.
 
     Args:
         precision: `bf16` computes activations and convolutions in bf16; parameters, their gradients and the
@@ -152,7 +153,7 @@ class Engine:
         """Whether nobody asks for more than logits and gradients of parameters.
 
         Somebody does who listens at layers inside (hooks), wants the gradient of the input, trains with frozen
-        batch norms, or gives something else than one f32 image batch.
+        batch norms, has moved or cast the model, or gives something else than one f32 image batch.
         """
         mode = self.model.training
         return (
@@ -161,6 +162,8 @@ class Engine:
             and min(x.shape) > 0
             and x.dtype == paddle.float32
             and x.stop_gradient
+            and self._any_weight.dtype == paddle.float32
+            and self._any_weight.place.is_cpu_place()
             and all(layer.training == mode for layer in self._with_modes)
             and not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self._bypassed)
         )

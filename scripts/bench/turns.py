@@ -60,11 +60,10 @@ class Runner:
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            self._process.wait()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            with process:  # closes its pipes, upon which it ends, and waits for it
+                pass
 
     def _hear(self) -> None:
         assert self._process is not None and self._process.stdout is not None
@@ -76,8 +75,7 @@ class Runner:
             self.error = f"its process ended with code {self._process.wait()}; what it said is above"
         if self.error:
             say(f"{self.name}: {self.error}")
-            self._process.stdin and self._process.stdin.close()
-            self._process = None
+            self.close()
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ import copy
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,35 +74,45 @@ def compared(layers: int, shape: tuple[int, ...], seed: int, precision: str = "f
     return tuple(results)
 
 
-SMALL = [(50, (3, 3, 64, 64))]
-LARGE = [
-    (50, (1, 3, 64, 64)),
-    (50, (7, 3, 64, 64)),
-    (50, (13, 3, 32, 32)),
-    (50, (3, 3, 97, 131)),
-    (50, (1, 3, 225, 193)),
-    (50, (2, 3, 33, 32)),
-    (101, (3, 3, 64, 64)),
-    (152, (3, 3, 64, 64)),
+def slow(*cases):
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
+# With four or fewer values for each channel's statistics, as the last stage has here, any rounding is magnified.
+TINY = slow((50, (1, 3, 64, 64)), (50, (2, 3, 33, 32)))
+CASES = [
+    (50, (3, 3, 32, 48)),
+    *slow((50, (7, 3, 64, 64)), (50, (13, 3, 32, 32)), (50, (3, 3, 97, 131)), (50, (1, 3, 225, 193))),
+    *slow((101, (3, 3, 64, 64)), (152, (3, 3, 64, 64))),
 ]
-CASES = [*SMALL, *(pytest.param(*case, marks=pytest.mark.slow) for case in LARGE)]
 
 
-@pytest.mark.parametrize(("layers", "shape"), CASES)
+@pytest.mark.parametrize(("layers", "shape"), CASES + TINY)
 def test_fp32_step_is_as_near_to_float64_as_paddles(layers, shape):
+    double, single, engine = compared(layers, shape, seed=0)
+    for name in double:
+        limit = 0.1  # of gradients; see the next test
+        if name in ("logits", "loss") or name.endswith(("_mean", "_variance")):
+            limit = 1e-5
+        elif name.startswith(("out.", "bb_3_2.conv2.")):  # no ReLU but the last lies between these and the loss
+            limit = max(1e-4, 2 * error(single[name], double[name]))
+        assert error(engine[name], double[name]) < limit, name
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 33, 32), *slow([(3, 3, 32, 48)], [(13, 3, 32, 32)])],
+)
+def test_every_fp32_gradient_is_as_near_to_float64_as_paddles(shape):
     # A ReLU whose input is 0 but for rounding opens in one run and not in another, and moves every gradient before it
-    # by far more than rounding. Most seeds have no such value; a mistake would show in all of them.
-    tight = False
+    # by far more than rounding does. With few pixels most seeds have none; a mistake would show in all of them.
+    distances = []
     for seed in range(4):
-        double, single, engine = compared(layers, shape, seed)
-        for name in ("logits", "loss"):
-            assert error(engine[name], double[name]) < 2e-5
-        ours, paddles = worst(engine, double), worst(single, double)
-        assert ours < 0.1
-        tight = tight or ours <= max(2 * paddles, 2e-5) and ours < 1e-4
-        if tight:
-            break
-    assert tight
+        double, single, engine = compared(50, shape, seed)
+        distances.append((worst(engine, double), worst(single, double)))
+        if distances[-1][0] < max(1e-5, min(2 * distances[-1][1], 1e-4)):
+            return
+    pytest.fail(f"largest relative errors of the engine and of Paddle in float32: {distances}")
 
 
 @pytest.mark.parametrize(("layers", "shape"), CASES)
@@ -305,6 +316,9 @@ def test_paddles_forward_serves_where_more_than_logits_is_asked_for():
     x.stop_gradient = False
     model(x).sum().backward()
     assert x.grad is not None
+    model.to(dtype="float64")
+    assert model(batch((2, 3, 64, 64), dtype="float64")[0]).dtype == paddle.float64
+    model.to(dtype="float32")
     model.conv.eval()  # a frozen batch norm
     before = model.conv._batch_norm._mean.numpy()
     model(batch((2, 3, 64, 64))[0])
@@ -338,6 +352,34 @@ def test_two_models_and_another_thread():
         thread.join()
     for index in range(2):
         assert error(results[index]["logits"], expected[index]["logits"]) < 1e-5
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_many_steps(precision):
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("this system has no /proc to read the memory from")
+
+    def resident_mib() -> float:
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 2**10
+
+    model = fresh()
+    attach(model, precision)
+    optimizer = paddle.optimizer.Momentum(0.001, parameters=model.parameters())
+    for number in range(400):
+        step_of = batch(((2, 3, 32, 32), (1, 3, 32, 32))[number % 2])
+        F.binary_cross_entropy_with_logits(model(step_of[0]), step_of[1]).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        if number % 20 == 0:
+            model.eval()
+            with paddle.no_grad():
+                model(step_of[0])
+            model.train()
+        if number == 50:
+            before = resident_mib()
+    assert resident_mib() - before < 20
 
 
 def test_memory_goes_with_the_model():
