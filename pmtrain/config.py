@@ -26,6 +26,18 @@ def _known_depth(layers: int) -> int:
     return layers
 
 
+def _known_rule(text: str) -> str:
+    from pmtrain.metrics import parse_threshold_rule  # here: --help doesn't wait for NumPy
+
+    try:
+        parse_threshold_rule(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+    return text
+
+
+ThresholdText = Annotated[str, AfterValidator(_known_rule)]
+
 # A path may be given as text, also where types are otherwise strict.
 AnyPath = Annotated[Path, Field(strict=False)]
 
@@ -83,13 +95,26 @@ class TrainConfig(ComputeOptions, DataOptions):
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
 
 
-class EvalConfig(ComputeOptions, DataOptions):
-    """Everything that decides an evaluation, the checkpoint apart."""
+class ScoringOptions(ComputeOptions, DataOptions):
+    """Which images checkpoints are scored on, where the scores are cut, and how intervals are made."""
 
     split: Literal["train", "val", "test", "all"] | None = Field(
         None, description="Images to evaluate.  [default: val where the data has it, else all]"
     )
     batch_size: int = Field(10, ge=1, description="Images a step.")
+    threshold: ThresholdText = Field(
+        "stored",
+        description="stored (the checkpoint's), a number, or youden, sensitivity=0.95 or specificity=0.90, which are"
+        " chosen on the images reported and mark the figures exploratory.",
+    )
+    ci: float = Field(0.95, ge=0.5, lt=1, description="Confidence level of the intervals.")
+    n_boot: int = Field(2000, ge=100, le=1_000_000, description="Bootstrap resamples.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the resamples.")
+
+
+class EvalConfig(ScoringOptions):
+    """Everything that decides an evaluation, the checkpoint apart."""
+
     output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
 
 

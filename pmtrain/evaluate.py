@@ -1,4 +1,4 @@
-"""Evaluation: a checkpoint's score for every image of a split -> measures, printed and written."""
+"""Evaluation: a checkpoint's score for every image of a split -> measures with intervals, printed and written."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pmtrain import __version__, console, metrics
-from pmtrain.backend import choose_backend
-from pmtrain.checkpoint import Checkpoint, apply_state, load_checkpoint
+from pmtrain import console
+from pmtrain.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.config import EvalConfig
-from pmtrain.data.loader import Batch, Loader
-from pmtrain.data.samples import DataSet, Sample
-from pmtrain.data.select import select
-from pmtrain.data.split import hold_out
-from pmtrain.data.transforms import Preprocess
+from pmtrain.data.samples import DataSet
 from pmtrain.device import select_device
-from pmtrain.engine import Scores, score
-from pmtrain.errors import PmtrainError, UsageError
-from pmtrain.framework import paddle
-from pmtrain.models import build_model
-from pmtrain.run_folder import RunFolder
+from pmtrain.engine import Scores
+from pmtrain.errors import UsageError
+from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics.text import Notes, confusion_lines, measure_lines, method_lines
+from pmtrain.scoring import Cut, Images, Scored, choose_images, cut, patients, score_checkpoint, seen_before
 from pmtrain.serialization import write_atomic
 
 FILES = ("predictions.csv", "metrics.json")
@@ -43,141 +38,115 @@ def evaluate(path: Path, config: EvalConfig) -> None:
             )
     device = select_device(config.device)
     checkpoint = load_checkpoint(path)
-    data, samples, split = choose_images(checkpoint, config)
+    images = choose_images(checkpoint, config)
+    scored = score_checkpoint(checkpoint, images, config, device)
+    scores, data = scored.scores, images.data
 
-    model = build_model(checkpoint.info.layers)
-    apply_state(model, checkpoint.state, checkpoint.path)
-    backend = choose_backend(model, device, config)
-    preprocess = Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size)
-    with Loader(
-        samples,
-        preprocess,
-        config.batch_size,
-        workers=config.workers,
-        seed=0,
-        shuffle=False,
-        on_bad_image=config.on_bad_image,
-        name_of=data.name_of,
-    ) as loader:
-        with console.progress(len(samples), "image", "evaluation") as bar:
+    threshold = cut(config.threshold, checkpoint, scores)
+    groups = patients(scores.samples, data.name_of)
+    found = assess(scores.labels, scores.probabilities, threshold.value, groups, config.ci, config.n_boot, config.seed)
+    reasons = ["the threshold was chosen on these images"] if threshold.tuned else []
+    if seen := seen_before(checkpoint, images):
+        reasons.append(seen)
 
-            def on_batch(batch: Batch) -> None:
-                bar.update(len(batch.samples))
-
-            scores = score(model, loader.epoch(0), backend, on_batch)
-        for sample, reason in loader.bad_images:
-            console.warn(f"left out: {data.name_of(sample)}: {reason}")
-    if not len(scores.labels):
-        raise PmtrainError(f"{data.root}: none of the {len(samples)} images could be decoded")
-
-    report = measure(scores, checkpoint.info.threshold)
     console.result(console.validation_line(scores.accuracy, scores.loss))
-    for line in as_lines(report, checkpoint, data):
+    for line in as_lines(found, threshold, reasons, data, config):
         console.result(line)
     if config.output:
-        context = {
-            "checkpoint": str(checkpoint.path),
-            "weights_sha256": checkpoint.info.weights_sha256,
-            "data": str(data.root),
-            "split": split,
-            "synthetic": data.synthetic,
-            "data_fingerprint": data.fingerprint(),
-            "left_out": {data.name_of(sample): reason for sample, reason in loader.bad_images},
-            "device": device,
-            "backend": backend.name,
-            "precision": backend.precision,
-            "versions": {"pmtrain": __version__, "paddle": paddle.__version__},
-        }
-        write(config.output, scores, data, report | context)
+        report = as_report(found, threshold, reasons, checkpoint, images, scored, config)
+        write(config.output, scores, data, report)
         console.notice(f"wrote {' and '.join(str(config.output / name) for name in FILES)}")
 
 
-def choose_images(checkpoint: Checkpoint, config: EvalConfig) -> tuple[DataSet, tuple[Sample, ...], str]:
-    """The data set, the samples to score and the name of their split.
-
-    Without --data it is the data of the checkpoint's own run. Images that a run held out for validation are held
-    out again, so that its training images are never taken for validation images.
-
-    Raises:
-        PmtrainError: the data can't be read, holds no such split, or has its classes the other way round.
-    """
-    run = RunFolder.around(checkpoint.path)
-    options = config
-    if run and config.data is None:
-        kept = run.config()
-        options = config.model_copy(
-            update={
-                "data": kept.data,
-                "val_data": config.val_data or kept.val_data,
-                "data_format": kept.data_format if config.data_format == "auto" else config.data_format,
-                "positive": config.positive or kept.positive,
-            }
-        )
-    data = select(options, make_synthetic_set=False)
-    known = checkpoint.info.class_names
-    if set(data.classes) == set(known) and data.classes != known:
-        raise PmtrainError(
-            f"{data.root}: {data.classes[1]!r} is its positive class, yet the checkpoint's is {known[1]!r}",
-            f"give --positive {known[1]!r}",
-        )
-    if run and not data.split("val"):
-        kept = run.config()
-        held = hold_out(data, kept.val_fraction, kept.seed)
-        if held.fingerprint() == run.info()["data"]["fingerprint"]:
-            console.notice("these are the images of the checkpoint's own run: those that it held out are evaluated")
-            data = held
-    split = config.split or ("val" if data.split("val") else "all")
-    samples = data.samples if split == "all" else data.split(split)
-    if not samples:
-        there = sorted({sample.split for sample in data.samples if sample.split})
-        raise UsageError(
-            f"--split {split}: {data.root} has no such split",
-            f"it has {', '.join(there) or 'none'}; or give --split all",
-        )
-    console.notice(f"evaluating {len(samples)} images, split: {split}")
-    return data, samples, split
+def as_lines(found: Assessment, threshold: Cut, reasons: list[str], data: DataSet, config: EvalConfig) -> list[str]:
+    """The lines after the notes' one."""
+    negative, positive = data.classes
+    lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
+    of_patients = "" if found.patients is None else f" of {found.patients} patients"
+    lines += [
+        f"images: {found.n}{of_patients} ({found.positives} {positive}, {found.n - found.positives} {negative}),"
+        f" prevalence {found.prevalence:.4f}",
+        f"threshold: {threshold.value:.6g} ({threshold.text})",
+        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in reasons),
+        "",
+    ]
+    notes = Notes()
+    lines += measure_lines(found, notes)
+    lines += ["", *confusion_lines(found, data.classes), ""]
+    return lines + notes.lines() + method_lines(found, config.seed)
 
 
-def measure(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Every figure of an evaluation, ready for JSON; a measure that is undefined is null, with the reason."""
-    measured = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold)
-    positives = int(scores.labels.sum())
+def as_report(
+    found: Assessment,
+    threshold: Cut,
+    reasons: list[str],
+    checkpoint: Checkpoint,
+    images: Images,
+    scored: Scored,
+    config: EvalConfig,
+) -> dict[str, Any]:
+    """metrics.json: a measure that is undefined is null, with the reason."""
+    data = images.data
     return {
-        "images": len(scores.labels),
-        "positives": positives,
-        "negatives": len(scores.labels) - positives,
-        "loss": scores.loss,
-        "threshold": threshold,
-        "measures": {name: asdict(value) for name, value in measured.items()},
+        "checkpoint": str(checkpoint.path),
+        "weights_sha256": checkpoint.info.weights_sha256,
+        "data": str(data.root),
+        "split": images.split,
+        "data_fingerprint": data.fingerprint(),
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "left_out": scored.left_out,
+        **scored.computed,
+        "loss": scored.scores.loss,
+        "accuracy_at_half": scored.scores.accuracy,
+        "threshold": {
+            "value": threshold.value,
+            "rule": threshold.rule,
+            "stored_rule": checkpoint.info.threshold_rule,
+            "tuned_on_these_images": threshold.tuned,
+        },
+        "exploratory": bool(reasons),
+        "exploratory_because": reasons,
+        "ci": config.ci,
+        "n_boot": config.n_boot,
+        "seed": config.seed,
+        **figures(found),
     }
 
 
-PRINTED = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
-
-
-def as_lines(report: dict[str, Any], checkpoint: Checkpoint, data: DataSet) -> list[str]:
-    """The lines after the notes' one: `name: value (count/of)`."""
-    negative, positive = data.classes
-    lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
-    lines.append(f"images: {report['images']} ({report['positives']} {positive}, {report['negatives']} {negative})")
-    for name, title in PRINTED.items():
-        value = report["measures"][name]
-        if value["value"] is None:
-            lines.append(f"{title}: undefined ({value['reason']})")
-        else:
-            counts = "" if value["k"] is None else f" ({value['k']}/{value['n']})"
-            lines.append(f"{title}: {value['value']:.4f}{counts}")
-    lines.append(f"threshold: {report['threshold']:g} (rule {checkpoint.info.threshold_rule})")
-    return lines
+def figures(found: Assessment) -> dict[str, Any]:
+    """An assessment, ready for JSON."""
+    return {
+        "images": found.n,
+        "positives": found.positives,
+        "negatives": found.n - found.positives,
+        "prevalence": found.prevalence,
+        "patients": found.patients,
+        "resampled": "image" if found.patients is None else "patient",
+        "measures": {
+            name: {
+                **asdict(measured.value),
+                "interval": asdict(measured.interval),
+                "second_interval": None if measured.second is None else asdict(measured.second),
+            }
+            for name, measured in found.measures.items()
+        },
+        "confusion": found.confusion._asdict(),
+    }
 
 
 def write(folder: Path, scores: Scores, data: DataSet, report: dict[str, Any]) -> None:
     """predictions.csv, a row an image in the order of the data, and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
+    threshold = report["threshold"]["value"]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "label", "probability"))
-    for sample, label, probability in zip(scores.samples, scores.labels, scores.probabilities, strict=True):
-        rows.writerow((data.name_of(sample), int(label), float(probability)))
+    rows.writerow(("file", "patient", "label", "logit", "probability", "prediction"))
+    for sample, label, logit, probability in zip(
+        scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
+    ):
+        called = int(probability >= threshold)
+        rows.writerow((data.name_of(sample), sample.patient, int(label), float(logit), float(probability), called))
     write_atomic(folder / "predictions.csv", text.getvalue().encode("utf-8", errors="surrogateescape"))
-    write_atomic(folder / "metrics.json", (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))

@@ -16,7 +16,7 @@ LAYERS = [
     {"models", "config", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn"},
     {"backend"},
-    {"environment", "engine", "run_folder"},
+    {"environment", "engine", "run_folder", "scoring"},
     {"train", "evaluate", "trace"},
     {"cli"},
     {"__main__"},
