@@ -36,7 +36,14 @@ def _known_rule(text: str) -> str:
     return text
 
 
+def _training_rule(text: str) -> str:
+    if text.strip().lower() == "stored":
+        raise ValueError("training stores the threshold, so it can't take a stored one")
+    return _known_rule(text)
+
+
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
+TrainingRule = Annotated[str, AfterValidator(_training_rule)]
 
 # A path may be given as text, also where types are otherwise strict.
 AnyPath = Annotated[Path, Field(strict=False)]
@@ -90,6 +97,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the optimizer.")
     weight_decay: float = Field(0.001, ge=0, le=1, description="L2 penalty on every parameter.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights and of the order of images.")
+    threshold_rule: TrainingRule = Field(
+        "youden",
+        description="How the threshold stored with the best weights is chosen on the validation images: youden,"
+        " sensitivity=0.95, specificity=0.90, or a number. The printed accuracy is at 0.5 whatever it is.",
+    )
     log_every: int = Field(20, ge=1, description="Print the loss of every Nth batch.")
     save_every: int = Field(500, ge=1, description="Save the state to resume from every N batches, and every epoch.")
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
