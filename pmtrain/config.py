@@ -127,6 +127,9 @@ class ScoringOptions(ComputeOptions, DataOptions):
 class EvalConfig(ScoringOptions):
     """Everything that decides an evaluation, the checkpoint apart."""
 
+    group_by: str | None = Field(
+        None, description="A column of the data's table, sex or camera say: the measures once more for each value."
+    )
     output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
 
 

@@ -5,23 +5,37 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pmtrain import console
 from pmtrain.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.config import EvalConfig
-from pmtrain.data.samples import DataSet
 from pmtrain.device import select_device
-from pmtrain.engine import Scores
 from pmtrain.errors import UsageError
 from pmtrain.metrics import Assessment, assess
-from pmtrain.metrics.text import Notes, confusion_lines, measure_lines, method_lines
-from pmtrain.scoring import Cut, Images, Scored, choose_images, cut, patients, score_checkpoint, seen_before
+from pmtrain.metrics.text import Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.scoring import Cut, Images, Scored, by_column, choose_images, cut, patients, score_checkpoint, seen_before
 from pmtrain.serialization import write_atomic
 
 FILES = ("predictions.csv", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found: `reasons` are why the figures flatter the checkpoint, `subgroups` by the value of a column."""
+
+    config: EvalConfig
+    checkpoint: Checkpoint
+    images: Images
+    scored: Scored
+    threshold: Cut
+    reasons: list[str]
+    found: Assessment
+    subgroups: dict[str, Assessment]
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
@@ -36,82 +50,100 @@ def evaluate(path: Path, config: EvalConfig) -> None:
                 f"--output {config.output}: holds {name} already, and results are never overwritten",
                 "give another folder",
             )
-    device = select_device(config.device)
-    checkpoint = load_checkpoint(path)
-    images = choose_images(checkpoint, config)
-    scored = score_checkpoint(checkpoint, images, config, device)
-    scores, data = scored.scores, images.data
-
-    threshold = cut(config.threshold, checkpoint, scores)
-    groups = patients(scores.samples, data.name_of)
-    found = assess(scores.labels, scores.probabilities, threshold.value, groups, config.ci, config.n_boot, config.seed)
-    reasons = ["the threshold was chosen on these images"] if threshold.tuned else []
-    if seen := seen_before(checkpoint, images):
-        reasons.append(seen)
-
+    evaluation = examine(path, config)
+    scores = evaluation.scored.scores
     console.result(console.validation_line(scores.accuracy, scores.loss))
-    for line in as_lines(found, threshold, reasons, data, config):
+    for line in as_lines(evaluation):
         console.result(line)
     if config.output:
-        report = as_report(found, threshold, reasons, checkpoint, images, scored, config)
-        write(config.output, scores, data, report)
+        write(config.output, evaluation)
         console.notice(f"wrote {' and '.join(str(config.output / name) for name in FILES)}")
 
 
-def as_lines(found: Assessment, threshold: Cut, reasons: list[str], data: DataSet, config: EvalConfig) -> list[str]:
+def examine(path: Path, config: EvalConfig) -> Evaluation:
+    """Score the checkpoint at `path` and measure it, for all images and for each subgroup."""
+    device = select_device(config.device)
+    checkpoint = load_checkpoint(path)
+    images = choose_images(checkpoint, config)
+    kinds = by_column(images, config.group_by) if config.group_by else {}
+    scored = score_checkpoint(checkpoint, images, config, device)
+    scores = scored.scores
+    threshold = cut(config.threshold, checkpoint, scores)
+    groups = patients(scores.samples, images.data.name_of)
+    seen = seen_before(checkpoint, images)
+    reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+
+    def measured(rows: np.ndarray) -> Assessment:
+        return assess(
+            scores.labels[rows],
+            scores.probabilities[rows],
+            threshold.value,
+            None if groups is None else [groups[row] for row in rows],
+            config.ci,
+            config.n_boot,
+            config.seed,
+        )
+
+    kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
+    subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
+    found = measured(np.arange(len(scores.labels)))
+    return Evaluation(config, checkpoint, images, scored, threshold, reasons, found, subgroups)
+
+
+def as_lines(evaluation: Evaluation) -> list[str]:
     """The lines after the notes' one."""
-    negative, positive = data.classes
+    data, found, threshold = evaluation.images.data, evaluation.found, evaluation.threshold
+    notes = Notes()
     lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
-    of_patients = "" if found.patients is None else f" of {found.patients} patients"
     lines += [
-        f"images: {found.n}{of_patients} ({found.positives} {positive}, {found.n - found.positives} {negative}),"
-        f" prevalence {found.prevalence:.4f}",
+        f"images: {counts_text(found, data.classes)}",
         f"threshold: {threshold.value:.6g} ({threshold.text})",
-        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in reasons),
+        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
+        "",
+        *measure_lines(found, notes),
+        "",
+        *confusion_lines(found, data.classes),
         "",
     ]
-    notes = Notes()
-    lines += measure_lines(found, notes)
-    lines += ["", *confusion_lines(found, data.classes), ""]
-    return lines + notes.lines() + method_lines(found, config.seed)
+    for kind, part in evaluation.subgroups.items():
+        lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
+        lines += [*measure_lines(part, notes), ""]
+    return lines + notes.lines() + method_lines(found, evaluation.config.seed)
 
 
-def as_report(
-    found: Assessment,
-    threshold: Cut,
-    reasons: list[str],
-    checkpoint: Checkpoint,
-    images: Images,
-    scored: Scored,
-    config: EvalConfig,
-) -> dict[str, Any]:
+def as_report(evaluation: Evaluation) -> dict[str, Any]:
     """metrics.json: a measure that is undefined is null, with the reason."""
-    data = images.data
-    return {
-        "checkpoint": str(checkpoint.path),
-        "weights_sha256": checkpoint.info.weights_sha256,
+    data, config, threshold = evaluation.images.data, evaluation.config, evaluation.threshold
+    info, scores = evaluation.checkpoint.info, evaluation.scored.scores
+    report = {
+        "checkpoint": str(evaluation.checkpoint.path),
+        "weights_sha256": info.weights_sha256,
         "data": str(data.root),
-        "split": images.split,
+        "split": evaluation.images.split,
         "data_fingerprint": data.fingerprint(),
         "synthetic": data.synthetic,
         "classes": list(data.classes),
-        "left_out": scored.left_out,
-        **scored.computed,
-        "loss": scored.scores.loss,
-        "accuracy_at_half": scored.scores.accuracy,
+        "left_out": evaluation.scored.left_out,
+        **evaluation.scored.computed,
+        "loss": scores.loss,
+        "accuracy_at_half": scores.accuracy,
         "threshold": {
             "value": threshold.value,
             "rule": threshold.rule,
-            "stored_rule": checkpoint.info.threshold_rule,
+            "stored_rule": info.threshold_rule,
             "tuned_on_these_images": threshold.tuned,
         },
-        "exploratory": bool(reasons),
-        "exploratory_because": reasons,
+        "exploratory": bool(evaluation.reasons),
+        "exploratory_because": evaluation.reasons,
         "ci": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
-        **figures(found),
+        **figures(evaluation.found),
     }
+    if config.group_by:
+        report["group_by"] = config.group_by
+        report["subgroups"] = {kind: figures(part) for kind, part in evaluation.subgroups.items()}
+    return report
 
 
 def figures(found: Assessment) -> dict[str, Any]:
@@ -135,18 +167,18 @@ def figures(found: Assessment) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, scores: Scores, data: DataSet, report: dict[str, Any]) -> None:
+def write(folder: Path, evaluation: Evaluation) -> None:
     """predictions.csv, a row an image in the order of the data, and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    threshold = report["threshold"]["value"]
+    scores, threshold = evaluation.scored.scores, evaluation.threshold.value
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("file", "patient", "label", "logit", "probability", "prediction"))
     for sample, label, logit, probability in zip(
         scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
     ):
-        called = int(probability >= threshold)
-        rows.writerow((data.name_of(sample), sample.patient, int(label), float(logit), float(probability), called))
+        name, called = evaluation.images.data.name_of(sample), int(probability >= threshold)
+        rows.writerow((name, sample.patient, int(label), float(logit), float(probability), called))
     write_atomic(folder / "predictions.csv", text.getvalue().encode("utf-8", errors="surrogateescape"))
-    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))

@@ -193,6 +193,30 @@ def patients(samples: list[Sample], name_of) -> list[str] | None:
     return [f"p {sample.patient}" if sample.patient else f"f {name_of(sample)}" for sample in samples]
 
 
+MAX_GROUPS = 20  # of a column to report by; more is a number or a name, not a kind
+
+
+def by_column(images: Images, column: str) -> dict[Sample, str]:
+    """The cell of each image in a column of the data's table.
+
+    Raises:
+        UsageError: there is no such column, or it has more than MAX_GROUPS values.
+    """
+    names = dict.fromkeys(name for sample in images.samples for name, _ in sample.columns)
+    if column not in names:
+        raise UsageError(
+            f"--group-by {column!r}: {images.data.root} has no such column",
+            f"it has {', '.join(names)}" if names else "it has none; only a .csv table's other columns can be had",
+        )
+    cells = {sample: dict(sample.columns).get(column, "") for sample in images.samples}
+    if (count := len(set(cells.values()))) > MAX_GROUPS:
+        raise UsageError(
+            f"--group-by {column!r}: it has {count} values, more than {MAX_GROUPS}",
+            "give a column of kinds, such as sex or camera; put numbers into ranges first",
+        )
+    return cells
+
+
 def cut(text: str, checkpoint: Checkpoint, scores: Scores) -> Cut:
     """The threshold that --threshold asks for.
 

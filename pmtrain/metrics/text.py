@@ -39,6 +39,16 @@ def ends(interval: Interval, digits: int = 3) -> str:
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
+def counts_text(assessment: Assessment, classes: tuple[str, str]) -> str:
+    """`400 of 212 patients (213 ill, 187 well), prevalence 0.5325`."""
+    of_patients = "" if assessment.patients is None else f" of {assessment.patients} patients"
+    negatives = assessment.n - assessment.positives
+    return (
+        f"{assessment.n}{of_patients} ({assessment.positives} {classes[1]}, {negatives} {classes[0]}),"
+        f" prevalence {assessment.prevalence:.4f}"
+    )
+
+
 def measure_lines(assessment: Assessment, notes: Notes) -> list[str]:
     """A line a measure: `AUC  0.9810 (95 % CI 0.970 to 0.990)`, the second interval and the counts behind it."""
     return [

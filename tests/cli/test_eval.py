@@ -135,6 +135,33 @@ def test_patients_are_resampled_whole_where_they_are_known(run_cli, run, small_s
     assert json.loads((tmp_path / "out/metrics.json").read_text())["patients"] == 4
 
 
+def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path):
+    files = sorted((small_set / "val").glob("*/*.png"))
+    sexes = ["f", "m", "f", "", "m", "f", "m", "f"]
+    rows = [f"{file},{file.parent.name},{sex},{n}\n" for n, (file, sex) in enumerate(zip(files, sexes, strict=True))]
+    (tmp_path / "labels.csv").write_text("path,label,性别,age\n" + "".join(rows), encoding="utf-8")
+    options = ("--data", tmp_path / "labels.csv", "--workers", 0)
+    done = run_cli("eval", run[0], *options, "--group-by", "性别", "--output", "out")
+    assert done.exit_code == 0, done.stderr
+    assert re.findall(r"^性别 = (\S+): (\d)", done.stdout, re.MULTILINE) == [("(empty)", "1"), ("f", "4"), ("m", "3")]
+    written = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row, sex in zip(csv.DictReader(file), sexes, strict=True) if sex == "f"]
+    of_f = written["subgroups"]["f"]["measures"]
+    assert of_f["auc"]["value"] == roc_auc_score(
+        [int(row["label"]) for row in rows], [float(row["probability"]) for row in rows]
+    )
+    assert of_f["accuracy"]["value"] == np.mean([row["label"] == row["prediction"] for row in rows])
+    assert of_f["accuracy"]["interval"]["low"] <= of_f["accuracy"]["value"]
+    assert written["subgroups"][""]["measures"]["auc"]["value"] is None
+    refused = run_cli("eval", run[0], *options, "--group-by", "sex")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "it has 性别, age" in refused.stderr
+    none = run_cli("eval", run[0], "--workers", 0, "--group-by", "sex")
+    assert (none.exit_code, none.stdout) == (2, "")
+    assert "it has none" in none.stderr
+
+
 def test_results_are_never_overwritten(run_cli, run, tmp_path):
     (tmp_path / "metrics.json").write_text("mine")
     done = run_cli("eval", run[0], "--output", tmp_path)
