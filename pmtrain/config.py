@@ -114,6 +114,7 @@ class ScoringOptions(ComputeOptions, DataOptions):
         None, description="Images to evaluate.  [default: val where the data has it, else all]"
     )
     batch_size: int = Field(10, ge=1, description="Images a step.")
+    tta: bool = Field(False, description="Average the logits of each image and its mirror image, left to right.")
     threshold: ThresholdText = Field(
         "stored",
         description="stored (the checkpoint's), a number, or youden, sensitivity=0.95 or specificity=0.90, which are"

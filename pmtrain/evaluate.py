@@ -97,6 +97,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
     lines += [
         f"images: {counts_text(found, data.classes)}",
+        *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
         f"threshold: {threshold.value:.6g} ({threshold.text})",
         *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
         "",

@@ -17,7 +17,7 @@ from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
 from pmtrain.data.transforms import Preprocess
-from pmtrain.engine import Scores, score
+from pmtrain.engine import FLIPS, Scores, score
 from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.framework import paddle
 from pmtrain.metrics import choose_threshold, parse_threshold_rule
@@ -163,7 +163,7 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
             def on_batch(batch: Batch) -> None:
                 bar.update(len(batch.samples))
 
-            scores = score(model, loader.epoch(0), backend, on_batch)
+            scores = score(model, loader.epoch(0), backend, on_batch, FLIPS if options.tta else FLIPS[:1])
         left_out = {data.name_of(sample): reason for sample, reason in loader.bad_images}
     for name, reason in left_out.items():
         console.warn(f"left out: {name}: {reason}")
@@ -177,6 +177,7 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
         "device": device,
         "backend": backend.name,
         "precision": backend.precision,
+        "views": ["as it is", "mirrored"][: 1 + options.tta],
         "versions": {"pmtrain": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     }
     return Scored(scores, left_out, computed)

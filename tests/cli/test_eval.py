@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -133,6 +134,27 @@ def test_patients_are_resampled_whole_where_they_are_known(run_cli, run, small_s
     with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
         assert sorted(row["patient"] for row in csv.DictReader(file)) == sorted("00112233")
     assert json.loads((tmp_path / "out/metrics.json").read_text())["patients"] == 4
+
+
+def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, small_set, tmp_path):
+    for file in (small_set / "val").glob("*/*.png"):
+        turned = tmp_path / "turned" / file.parent.name / file.name
+        turned.parent.mkdir(parents=True, exist_ok=True)
+        image = cv2.resize(cv2.imread(str(file)), (32, 32))  # before turning: resizing 40 pixels isn't symmetric
+        for folder, content in (("plain", image), ("turned", image[:, ::-1])):
+            target = tmp_path / folder / file.parent.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(cv2.imencode(".png", content)[1].tobytes())
+    logits = {}
+    for name, data, options in (("plain", "plain", ()), ("turned", "turned", ()), ("tta", "plain", ("--tta",))):
+        done = run_cli("eval", run[0], "--data", tmp_path / data, "--workers", 0, "--output", f"out-{name}", *options)
+        assert done.exit_code == 0, done.stderr
+        assert ("scores: logits averaged over each image and its mirror image" in done.stdout) == (name == "tta")
+        with open(f"out-{name}/predictions.csv", newline="", encoding="utf-8") as file:
+            logits[name] = np.array([float(row["logit"]) for row in csv.DictReader(file)])
+    assert logits["tta"] == pytest.approx((logits["plain"] + logits["turned"]) / 2, abs=1e-4)
+    assert np.abs(logits["plain"] - logits["turned"]).max() > 1e-3
+    assert json.loads(Path("out-tta/metrics.json").read_text())["views"] == ["as it is", "mirrored"]
 
 
 def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path):
