@@ -131,7 +131,9 @@ class EvalConfig(ScoringOptions):
     group_by: str | None = Field(
         None, description="A column of the data's table, sex or camera say: the measures once more for each value."
     )
-    output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
+    output: AnyPath | None = Field(
+        None, description="Folder for predictions.csv, metrics.json and charts; nothing without it."
+    )
 
 
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain import console
+from pmtrain import charts, console
 from pmtrain.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.config import EvalConfig
 from pmtrain.device import select_device
@@ -21,12 +21,17 @@ from pmtrain.metrics.text import Notes, confusion_lines, counts_text, measure_li
 from pmtrain.scoring import Cut, Images, Scored, by_column, choose_images, cut, patients, score_checkpoint, seen_before
 from pmtrain.serialization import write_atomic
 
-FILES = ("predictions.csv", "metrics.json")
+RESULTS = ("predictions.csv", "metrics.json")
+FILES = (*RESULTS, *charts.FILES)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found: `reasons` are why the figures flatter the checkpoint, `subgroups` by the value of a column."""
+    """What was found.
+
+    `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
+    of a column.
+    """
 
     config: EvalConfig
     checkpoint: Checkpoint
@@ -34,6 +39,7 @@ class Evaluation:
     scored: Scored
     threshold: Cut
     reasons: list[str]
+    groups: list[str] | None
     found: Assessment
     subgroups: dict[str, Assessment]
 
@@ -57,7 +63,13 @@ def evaluate(path: Path, config: EvalConfig) -> None:
         console.result(line)
     if config.output:
         write(config.output, evaluation)
-        console.notice(f"wrote {' and '.join(str(config.output / name) for name in FILES)}")
+        written = ", ".join(RESULTS)
+        try:
+            charts.write_charts(config.output, chart_data(evaluation))
+            written += f" and {len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
+        except charts.NoMatplotlib as error:
+            console.warn(str(error))
+        console.notice(f"wrote to {config.output}: {written}")
 
 
 def examine(path: Path, config: EvalConfig) -> Evaluation:
@@ -87,7 +99,7 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
-    return Evaluation(config, checkpoint, images, scored, threshold, reasons, found, subgroups)
+    return Evaluation(config, checkpoint, images, scored, threshold, reasons, groups, found, subgroups)
 
 
 def as_lines(evaluation: Evaluation) -> list[str]:
@@ -145,6 +157,22 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         report["group_by"] = config.group_by
         report["subgroups"] = {kind: figures(part) for kind, part in evaluation.subgroups.items()}
     return report
+
+
+def chart_data(evaluation: Evaluation) -> charts.ChartData:
+    """What the charts are drawn from."""
+    config, data = evaluation.config, evaluation.images.data
+    return charts.ChartData(
+        evaluation.scored.scores.labels,
+        evaluation.scored.scores.probabilities,
+        evaluation.groups,
+        data.classes,
+        evaluation.found,
+        config.ci,
+        config.n_boot,
+        config.seed,
+        ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(evaluation.reasons),
+    )
 
 
 def figures(found: Assessment) -> dict[str, Any]:

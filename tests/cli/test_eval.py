@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, roc_auc_score
 
+from pmtrain import charts
 from pmtrain.metrics import MEASURES
 from tests.conftest import QUICK, command, environment
 
@@ -155,6 +157,19 @@ def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, 
     assert logits["tta"] == pytest.approx((logits["plain"] + logits["turned"]) / 2, abs=1e-4)
     assert np.abs(logits["plain"] - logits["turned"]).max() > 1e-3
     assert json.loads(Path("out-tta/metrics.json").read_text())["views"] == ["as it is", "mirrored"]
+
+
+def test_charts_are_written_beside_and_nothing_fails_without_matplotlib(run_cli, run, tmp_path, monkeypatch):
+    done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "with")
+    assert done.exit_code == 0, done.stderr
+    assert "5 charts" in done.stderr
+    assert {file.name for file in Path("with").iterdir()} == {"predictions.csv", "metrics.json", *charts.FILES}
+    assert b"EXPLORATORY" in Path("with/roc.svg").read_bytes()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "without")
+    assert done.exit_code == 0, done.stderr
+    assert 'pip install "pmtrain[plots]"' in done.stderr
+    assert {file.name for file in Path("without").iterdir()} == {"predictions.csv", "metrics.json"}
 
 
 def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path):
