@@ -136,6 +136,12 @@ class EvalConfig(ScoringOptions):
     )
 
 
+class CompareConfig(ScoringOptions):
+    """Everything that decides a comparison, the checkpoints apart."""
+
+    format: Literal["text", "json"] = Field("text", description="text for people, json for programs.")
+
+
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",

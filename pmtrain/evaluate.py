@@ -17,7 +17,7 @@ from pmtrain.config import EvalConfig
 from pmtrain.device import select_device
 from pmtrain.errors import UsageError
 from pmtrain.metrics import Assessment, assess
-from pmtrain.metrics.text import Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
 from pmtrain.scoring import Cut, Images, Scored, by_column, choose_images, cut, patients, score_checkpoint, seen_before
 from pmtrain.serialization import write_atomic
 
@@ -106,7 +106,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     """The lines after the notes' one."""
     data, found, threshold = evaluation.images.data, evaluation.found, evaluation.threshold
     notes = Notes()
-    lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
+    lines = [SYNTHETIC] if data.synthetic else []
     lines += [
         f"images: {counts_text(found, data.classes)}",
         *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,

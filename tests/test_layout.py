@@ -17,7 +17,7 @@ LAYERS = [
     {"device", "models.resnet", "data", "checkpoint", "onednn", "charts"},
     {"backend"},
     {"environment", "engine", "run_folder", "scoring"},
-    {"train", "evaluate", "trace"},
+    {"train", "evaluate", "compare", "trace"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,6 +8,7 @@ from pmtrain.metrics.assessment import Assessed, Assessment
 from pmtrain.metrics.intervals import Interval
 from pmtrain.metrics.measures import MEASURES
 
+SYNTHETIC = "data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"
 TITLE_WIDTH = max(len(measure.title) for measure in MEASURES.values())
 
 
@@ -39,14 +40,15 @@ def ends(interval: Interval, digits: int = 3) -> str:
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
-def counts_text(assessment: Assessment, classes: tuple[str, str]) -> str:
+def tally_text(n: int, positives: int, patients: int | None, classes: tuple[str, str]) -> str:
     """`400 of 212 patients (213 ill, 187 well), prevalence 0.5325`."""
-    of_patients = "" if assessment.patients is None else f" of {assessment.patients} patients"
-    negatives = assessment.n - assessment.positives
-    return (
-        f"{assessment.n}{of_patients} ({assessment.positives} {classes[1]}, {negatives} {classes[0]}),"
-        f" prevalence {assessment.prevalence:.4f}"
-    )
+    of_patients = "" if patients is None else f" of {patients} patients"
+    return f"{n}{of_patients} ({positives} {classes[1]}, {n - positives} {classes[0]}), prevalence {positives / n:.4f}"
+
+
+def counts_text(assessment: Assessment, classes: tuple[str, str]) -> str:
+    """As `tally_text`."""
+    return tally_text(assessment.n, assessment.positives, assessment.patients, classes)
 
 
 def measure_lines(assessment: Assessment, notes: Notes) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from pmtrain import __version__
 from tests.conftest import command, environment
 
-COMMANDS = [(), ("train",), ("eval",), ("trace-shapes",), ("env",), ("data",), ("data", "synth")]
+COMMANDS = [(), ("train",), ("eval",), ("compare",), ("trace-shapes",), ("env",), ("data",), ("data", "synth")]
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
@@ -49,6 +49,7 @@ def test_version(run_cli):
         ("train", "--resume", "run", "--config", "x.yaml"),
         ("tain",),
         ("eval",),
+        ("compare", "best.pdparams"),
         ("env", "--format", "xml"),
     ],
     ids=" ".join,
