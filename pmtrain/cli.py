@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pmtrain import __version__, console
 from pmtrain.config import (
     SHORT_FLAGS,
+    CompareConfig,
     EvalConfig,
     ExplainConfig,
     PredictConfig,
@@ -198,6 +199,25 @@ def evaluate(
     from pmtrain import evaluate as evaluation
 
     evaluation.evaluate(checkpoint, checked)
+
+
+@app.command()
+@guarded
+@with_options(CompareConfig)
+def compare(
+    a: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    **flags: Any,
+) -> None:
+    """Compare two checkpoints on the same images: is the one better, and by how much?
+
+    Without --data, the data of the first one's own run; else data/ is searched.
+    """
+    checked = load_config(CompareConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain import compare as comparison
+
+    comparison.compare(a, b, checked)
 
 
 @app.command("trace-shapes")

@@ -26,6 +26,25 @@ def _known_depth(layers: int) -> int:
     return layers
 
 
+def _known_rule(text: str) -> str:
+    from pmtrain.metrics import parse_threshold_rule  # here: --help doesn't wait for NumPy
+
+    try:
+        parse_threshold_rule(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+    return text
+
+
+def _training_rule(text: str) -> str:
+    if text.strip().lower() == "stored":
+        raise ValueError("training stores the threshold, so it can't take a stored one")
+    return _known_rule(text)
+
+
+ThresholdText = Annotated[str, AfterValidator(_known_rule)]
+TrainingRule = Annotated[str, AfterValidator(_training_rule)]
+
 # A path may be given as text, also where types are otherwise strict.
 AnyPath = Annotated[Path, Field(strict=False)]
 
@@ -78,19 +97,49 @@ class TrainConfig(ComputeOptions, DataOptions):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the optimizer.")
     weight_decay: float = Field(0.001, ge=0, le=1, description="L2 penalty on every parameter.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights and of the order of images.")
+    threshold_rule: TrainingRule = Field(
+        "youden",
+        description="How the threshold stored with the best weights is chosen on the validation images: youden,"
+        " sensitivity=0.95, specificity=0.90, or a number. The printed accuracy is at 0.5 whatever it is.",
+    )
     log_every: int = Field(20, ge=1, description="Print the loss of every Nth batch.")
     save_every: int = Field(500, ge=1, description="Save the state to resume from every N batches, and every epoch.")
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
 
 
-class EvalConfig(ComputeOptions, DataOptions):
-    """Everything that decides an evaluation, the checkpoint apart."""
+class ScoringOptions(ComputeOptions, DataOptions):
+    """Which images checkpoints are scored on, where the scores are cut, and how intervals are made."""
 
     split: Literal["train", "val", "test", "all"] | None = Field(
         None, description="Images to evaluate.  [default: val where the data has it, else all]"
     )
     batch_size: int = Field(10, ge=1, description="Images a step.")
-    output: AnyPath | None = Field(None, description="Folder for predictions.csv and metrics.json; nothing without it.")
+    tta: bool = Field(False, description="Average the logits of each image and its mirror image, left to right.")
+    threshold: ThresholdText = Field(
+        "stored",
+        description="stored (the checkpoint's), a number, or youden, sensitivity=0.95 or specificity=0.90, which are"
+        " chosen on the images reported and mark the figures exploratory.",
+    )
+    ci: float = Field(0.95, ge=0.5, lt=1, description="Confidence level of the intervals.")
+    n_boot: int = Field(2000, ge=100, le=1_000_000, description="Bootstrap resamples.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the resamples.")
+
+
+class EvalConfig(ScoringOptions):
+    """Everything that decides an evaluation, the checkpoint apart."""
+
+    group_by: str | None = Field(
+        None, description="A column of the data's table, sex or camera say: the measures once more for each value."
+    )
+    output: AnyPath | None = Field(
+        None, description="Folder for predictions.csv, metrics.json and charts; nothing without it."
+    )
+
+
+class CompareConfig(ScoringOptions):
+    """Everything that decides a comparison, the checkpoints apart."""
+
+    format: Literal["text", "json"] = Field("text", description="text for people, json for programs.")
 
 
 class PredictConfig(ComputeOptions):

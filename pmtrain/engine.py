@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,19 +84,43 @@ class Scores:
         return float(np.mean((self.logits >= 0) == (self.labels == 1)))
 
 
+def as_it_is(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), unchanged."""
+    return images
+
+
+def mirrored(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), left and right exchanged: a right eye for a left one."""
+    return np.ascontiguousarray(images[..., ::-1])
+
+
+Views = Sequence[Callable[[np.ndarray], np.ndarray]]
+FLIPS: Views = (as_it_is, mirrored)  # of --tta
+
+
 def score(
-    model, batches: Iterable[Batch], backend: Backend, on_batch: Callable[[Batch], None] = lambda batch: None
+    model,
+    batches: Iterable[Batch],
+    backend: Backend,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+    views: Views = (as_it_is,),
 ) -> Scores:
-    """The model's logit for every image; `on_batch` is called after each batch and may raise to stop."""
+    """The model's logit for every image, the mean over its views.
+
+    `on_batch` is called after each batch and may raise to stop.
+    """
     model.eval()
     samples: list[Sample] = []
     logits: list[np.ndarray] = []
     with paddle.no_grad(), backend.fixed_weights():
         for batch in batches:
-            with backend.autocast():
-                output = model(paddle.to_tensor(batch.images))  # (N, 1)
-            logits.append(output.astype("float32").numpy().reshape(-1))
+            total = np.zeros(len(batch.samples))
+            for view in views:
+                with backend.autocast():
+                    output = model(paddle.to_tensor(view(batch.images)))  # (N, 1)
+                total += output.astype("float32").numpy().reshape(-1)
+            logits.append(total / len(views))
             samples += batch.samples
             on_batch(batch)
     labels = np.array([sample.label for sample in samples], dtype=np.int64)
-    return Scores(samples, labels, np.concatenate([*logits, np.empty(0)]).astype(np.float64))
+    return Scores(samples, labels, np.concatenate([*logits, np.empty(0)]))

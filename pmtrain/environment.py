@@ -16,7 +16,16 @@ from pmtrain.device import gpu_count
 from pmtrain.framework import SETTINGS, installed_wheels, paddle
 from pmtrain.hardware import available_cpus, processor_name
 
-PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "typer", "pydantic", "safetensors")
+PACKAGES = (
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "scipy",
+    "matplotlib",
+    "typer",
+    "pydantic",
+    "safetensors",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -1,32 +1,47 @@
-"""Evaluation: a checkpoint's score for every image of a split -> measures, printed and written."""
+"""Evaluation: a checkpoint's score for every image of a split -> measures with intervals, printed and written."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pmtrain import __version__, console, metrics
-from pmtrain.backend import choose_backend
-from pmtrain.checkpoint import Checkpoint, apply_state, load_checkpoint
-from pmtrain.config import EvalConfig
-from pmtrain.data.loader import Batch, Loader
-from pmtrain.data.samples import DataSet, Sample
-from pmtrain.data.select import select
-from pmtrain.data.split import hold_out
-from pmtrain.data.transforms import Preprocess
-from pmtrain.device import select_device
-from pmtrain.engine import Scores, score
-from pmtrain.errors import PmtrainError, UsageError
-from pmtrain.files import write_atomic
-from pmtrain.framework import paddle
-from pmtrain.models import build_model
-from pmtrain.run_folder import RunFolder
+import numpy as np
 
-FILES = ("predictions.csv", "metrics.json")
+from pmtrain import charts, console
+from pmtrain.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.config import EvalConfig
+from pmtrain.device import select_device
+from pmtrain.errors import UsageError
+from pmtrain.files import write_atomic
+from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.scoring import Cut, Images, Scored, by_column, choose_images, cut, patients, score_checkpoint, seen_before
+
+RESULTS = ("predictions.csv", "metrics.json")
+FILES = (*RESULTS, *charts.FILES)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found.
+
+    `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
+    of a column.
+    """
+
+    config: EvalConfig
+    checkpoint: Checkpoint
+    images: Images
+    scored: Scored
+    threshold: Cut
+    reasons: list[str]
+    groups: list[str] | None
+    found: Assessment
+    subgroups: dict[str, Assessment]
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
@@ -41,143 +56,158 @@ def evaluate(path: Path, config: EvalConfig) -> None:
                 f"--output {config.output}: holds {name} already, and results are never overwritten",
                 "give another folder",
             )
-    device = select_device(config.device)
-    checkpoint = load_checkpoint(path)
-    data, samples, split = choose_images(checkpoint, config)
-
-    model = build_model(checkpoint.info.layers)
-    apply_state(model, checkpoint.state, checkpoint.path)
-    backend = choose_backend(model, device, config)
-    preprocess = Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size)
-    with Loader(
-        samples,
-        preprocess,
-        config.batch_size,
-        workers=config.workers,
-        seed=0,
-        shuffle=False,
-        on_bad_image=config.on_bad_image,
-        name_of=data.name_of,
-    ) as loader:
-        with console.progress(len(samples), "image", "evaluation") as bar:
-
-            def on_batch(batch: Batch) -> None:
-                bar.update(len(batch.samples))
-
-            scores = score(model, loader.epoch(0), backend, on_batch)
-        for sample, reason in loader.bad_images:
-            console.warn(f"left out: {data.name_of(sample)}: {reason}")
-    if not len(scores.labels):
-        raise PmtrainError(f"{data.root}: none of the {len(samples)} images could be decoded")
-
-    report = measure(scores, checkpoint.info.threshold)
+    evaluation = examine(path, config)
+    scores = evaluation.scored.scores
     console.result(console.validation_line(scores.accuracy, scores.loss))
-    for line in as_lines(report, checkpoint, data):
+    for line in as_lines(evaluation):
         console.result(line)
     if config.output:
-        context = {
-            "checkpoint": str(checkpoint.path),
-            "weights_sha256": checkpoint.info.weights_sha256,
-            "data": str(data.root),
-            "split": split,
-            "synthetic": data.synthetic,
-            "data_fingerprint": data.fingerprint(),
-            "left_out": {data.name_of(sample): reason for sample, reason in loader.bad_images},
-            "device": device,
-            "backend": backend.name,
-            "precision": backend.precision,
-            "versions": {"pmtrain": __version__, "paddle": paddle.__version__},
-        }
-        write(config.output, scores, data, report | context)
-        console.notice(f"wrote {' and '.join(str(config.output / name) for name in FILES)}")
+        write(config.output, evaluation)
+        written = ", ".join(RESULTS)
+        try:
+            charts.write_charts(config.output, chart_data(evaluation))
+            written += f" and {len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
+        except charts.NoMatplotlib as error:
+            console.warn(str(error))
+        console.notice(f"wrote to {config.output}: {written}")
 
 
-def choose_images(checkpoint: Checkpoint, config: EvalConfig) -> tuple[DataSet, tuple[Sample, ...], str]:
-    """The data set, the samples to score and the name of their split.
+def examine(path: Path, config: EvalConfig) -> Evaluation:
+    """Score the checkpoint at `path` and measure it, for all images and for each subgroup."""
+    device = select_device(config.device)
+    checkpoint = load_checkpoint(path)
+    images = choose_images(checkpoint, config)
+    kinds = by_column(images, config.group_by) if config.group_by else {}
+    scored = score_checkpoint(checkpoint, images, config, device)
+    scores = scored.scores
+    threshold = cut(config.threshold, checkpoint, scores)
+    groups = patients(scores.samples, images.data.name_of)
+    seen = seen_before(checkpoint, images)
+    reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
 
-    Without --data it is the data of the checkpoint's own run. Images that a run held out for validation are held
-    out again, so that its training images are never taken for validation images.
-
-    Raises:
-        PmtrainError: the data can't be read, holds no such split, or has its classes the other way round.
-    """
-    run = RunFolder.around(checkpoint.path)
-    options = config
-    if run and config.data is None:
-        kept = run.config()
-        options = config.model_copy(
-            update={
-                "data": kept.data,
-                "val_data": config.val_data or kept.val_data,
-                "data_format": kept.data_format if config.data_format == "auto" else config.data_format,
-                "positive": config.positive or kept.positive,
-            }
+    def measured(rows: np.ndarray) -> Assessment:
+        return assess(
+            scores.labels[rows],
+            scores.probabilities[rows],
+            threshold.value,
+            None if groups is None else [groups[row] for row in rows],
+            config.ci,
+            config.n_boot,
+            config.seed,
         )
-    data = select(options, make_synthetic_set=False)
-    known = checkpoint.info.class_names
-    if set(data.classes) == set(known) and data.classes != known:
-        raise PmtrainError(
-            f"{data.root}: {data.classes[1]!r} is its positive class, yet the checkpoint's is {known[1]!r}",
-            f"give --positive {known[1]!r}",
-        )
-    if run and not data.split("val"):
-        kept = run.config()
-        held = hold_out(data, kept.val_fraction, kept.seed)
-        if held.fingerprint() == run.info()["data"]["fingerprint"]:
-            console.notice("these are the images of the checkpoint's own run: those that it held out are evaluated")
-            data = held
-    split = config.split or ("val" if data.split("val") else "all")
-    samples = data.samples if split == "all" else data.split(split)
-    if not samples:
-        there = sorted({sample.split for sample in data.samples if sample.split})
-        raise UsageError(
-            f"--split {split}: {data.root} has no such split",
-            f"it has {', '.join(there) or 'none'}; or give --split all",
-        )
-    console.notice(f"evaluating {len(samples)} images, split: {split}")
-    return data, samples, split
+
+    kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
+    subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
+    found = measured(np.arange(len(scores.labels)))
+    return Evaluation(config, checkpoint, images, scored, threshold, reasons, groups, found, subgroups)
 
 
-def measure(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Every figure of an evaluation, ready for JSON; a measure that is undefined is null, with the reason."""
-    measured = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold)
-    positives = int(scores.labels.sum())
-    return {
-        "images": len(scores.labels),
-        "positives": positives,
-        "negatives": len(scores.labels) - positives,
+def as_lines(evaluation: Evaluation) -> list[str]:
+    """The lines after the notes' one."""
+    data, found, threshold = evaluation.images.data, evaluation.found, evaluation.threshold
+    notes = Notes()
+    lines = [SYNTHETIC] if data.synthetic else []
+    lines += [
+        f"images: {counts_text(found, data.classes)}",
+        *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
+        f"threshold: {threshold.value:.6g} ({threshold.text})",
+        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
+        "",
+        *measure_lines(found, notes),
+        "",
+        *confusion_lines(found, data.classes),
+        "",
+    ]
+    for kind, part in evaluation.subgroups.items():
+        lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
+        lines += [*measure_lines(part, notes), ""]
+    return lines + notes.lines() + method_lines(found, evaluation.config.seed)
+
+
+def as_report(evaluation: Evaluation) -> dict[str, Any]:
+    """metrics.json: a measure that is undefined is null, with the reason."""
+    data, config, threshold = evaluation.images.data, evaluation.config, evaluation.threshold
+    info, scores = evaluation.checkpoint.info, evaluation.scored.scores
+    report = {
+        "checkpoint": str(evaluation.checkpoint.path),
+        "weights_sha256": info.weights_sha256,
+        "data": str(data.root),
+        "split": evaluation.images.split,
+        "data_fingerprint": data.fingerprint(),
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "left_out": evaluation.scored.left_out,
+        **evaluation.scored.computed,
         "loss": scores.loss,
-        "threshold": threshold,
-        "measures": {name: asdict(value) for name, value in measured.items()},
+        "accuracy_at_half": scores.accuracy,
+        "threshold": {
+            "value": threshold.value,
+            "rule": threshold.rule,
+            "stored_rule": info.threshold_rule,
+            "tuned_on_these_images": threshold.tuned,
+        },
+        "exploratory": bool(evaluation.reasons),
+        "exploratory_because": evaluation.reasons,
+        "ci": config.ci,
+        "n_boot": config.n_boot,
+        "seed": config.seed,
+        **figures(evaluation.found),
+    }
+    if config.group_by:
+        report["group_by"] = config.group_by
+        report["subgroups"] = {kind: figures(part) for kind, part in evaluation.subgroups.items()}
+    return report
+
+
+def chart_data(evaluation: Evaluation) -> charts.ChartData:
+    """What the charts are drawn from."""
+    config, data = evaluation.config, evaluation.images.data
+    return charts.ChartData(
+        evaluation.scored.scores.labels,
+        evaluation.scored.scores.probabilities,
+        evaluation.groups,
+        data.classes,
+        evaluation.found,
+        config.ci,
+        config.n_boot,
+        config.seed,
+        ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(evaluation.reasons),
+    )
+
+
+def figures(found: Assessment) -> dict[str, Any]:
+    """An assessment, ready for JSON."""
+    return {
+        "images": found.n,
+        "positives": found.positives,
+        "negatives": found.n - found.positives,
+        "prevalence": found.prevalence,
+        "patients": found.patients,
+        "resampled": "image" if found.patients is None else "patient",
+        "measures": {
+            name: {
+                **asdict(measured.value),
+                "interval": asdict(measured.interval),
+                "second_interval": None if measured.second is None else asdict(measured.second),
+            }
+            for name, measured in found.measures.items()
+        },
+        "confusion": found.confusion._asdict(),
     }
 
 
-PRINTED = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
-
-
-def as_lines(report: dict[str, Any], checkpoint: Checkpoint, data: DataSet) -> list[str]:
-    """The lines after the notes' one: `name: value (count/of)`."""
-    negative, positive = data.classes
-    lines = ["data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"] if data.synthetic else []
-    lines.append(f"images: {report['images']} ({report['positives']} {positive}, {report['negatives']} {negative})")
-    for name, title in PRINTED.items():
-        value = report["measures"][name]
-        if value["value"] is None:
-            lines.append(f"{title}: undefined ({value['reason']})")
-        else:
-            counts = "" if value["k"] is None else f" ({value['k']}/{value['n']})"
-            lines.append(f"{title}: {value['value']:.4f}{counts}")
-    lines.append(f"threshold: {report['threshold']:g} (rule {checkpoint.info.threshold_rule})")
-    return lines
-
-
-def write(folder: Path, scores: Scores, data: DataSet, report: dict[str, Any]) -> None:
+def write(folder: Path, evaluation: Evaluation) -> None:
     """predictions.csv, a row an image in the order of the data, and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
+    scores, threshold = evaluation.scored.scores, evaluation.threshold.value
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "label", "probability"))
-    for sample, label, probability in zip(scores.samples, scores.labels, scores.probabilities, strict=True):
-        rows.writerow((data.name_of(sample), int(label), float(probability)))
+    rows.writerow(("file", "patient", "label", "logit", "probability", "prediction"))
+    for sample, label, logit, probability in zip(
+        scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
+    ):
+        name, called = evaluation.images.data.name_of(sample), int(probability >= threshold)
+        rows.writerow((name, sample.patient, int(label), float(logit), float(probability), called))
     write_atomic(folder / "predictions.csv", text.getvalue().encode("utf-8", errors="surrogateescape"))
-    write_atomic(folder / "metrics.json", (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+    content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))

@@ -269,11 +269,25 @@ class Run:
             }
         )
         if at.best is None or rank(found) > rank(at.best):
+            threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best = {"epoch": at.epoch, **found}
-            save_checkpoint(self.folder.best, *self.weights(), self.info(found))
+            save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
+
+    def choose_threshold(self, scores: Scores, first: bool) -> tuple[float, str]:
+        """The threshold to store with these weights and how it was chosen; `first`: say what is wrong with it."""
+        rule, n = metrics.parse_threshold_rule(self.config.threshold_rule), len(scores.labels)
+        positives = int(scores.labels.sum())
+        if rule.kind != "fixed" and not 0 < positives < n:  # images of a class were all left out
+            if first:
+                console.warn(f"--threshold-rule {rule} needs validation images of both classes: 0.5 is stored instead")
+            return 0.5, f"0.5, since validation lacked a class for {rule}"
+        chosen = metrics.choose_threshold(scores.labels, scores.probabilities, rule)
+        if first and chosen.warning:
+            console.warn(chosen.warning)
+        return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
 
     def save_last(self) -> None:
         """Save all that an exact resume needs."""
@@ -311,15 +325,15 @@ class Run:
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
 
-    def info(self, scores: Mapping[str, Any]) -> CheckpointInfo:
-        """What a checkpoint's side file tells of it."""
+    def info(self, scores: Mapping[str, Any], threshold: float = 0.5, rule: str = "0.5") -> CheckpointInfo:
+        """What a checkpoint's side file tells of it; weights that weren't validated have no threshold but 0.5."""
         return CheckpointInfo(
             layers=self.config.layers,
             image_size=self.config.image_size,
             preprocessing=self.preprocess.name,
             class_names=self.data.classes,
-            threshold=0.5,
-            threshold_rule="0.5",
+            threshold=threshold,
+            threshold_rule=rule,
             epoch=self.at.epoch,
             scores=dict(scores),
             synthetic=self.data.synthetic,

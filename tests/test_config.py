@@ -57,6 +57,8 @@ def test_a_dumped_config_reads_back(tmp_path):
         ("lr: .nan", ["lr: nan", "finite"]),
         ("lr: fast", ["lr: 'fast'", "number"]),
         ("momentum: 1", ["momentum: 1", "less than 1"]),
+        ("threshold_rule: stored", ["threshold_rule: 'stored'", "can't take a stored one"]),
+        ("threshold_rule: best", ["threshold_rule: 'best'", "youden"]),
         ("layers: 34", ["layers: 34", "50, 101, 152"]),
         ("data: 5", ["data: 5", "path"]),
         ("precision: fp8", ["precision: 'fp8'", "'fp32', 'bf16' or 'fp16'"]),

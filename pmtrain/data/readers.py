@@ -50,6 +50,7 @@ class Row(NamedTuple):
     label: str
     split: str | None = None
     patient: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_dataset(
         if shared := [path for path, count in paths.items() if count > 1]:
             raise PmtrainError(f"{data} and {val_data} share files: {first_few(shared)}", "keep the two apart")
     classes = _classes(rows, positive, data)
-    samples = tuple(Sample(row.path, int(row.label == classes[1]), row.split, row.patient) for row in rows)
+    samples = tuple(Sample(row.path, int(row.label == classes[1]), row.split, row.patient, row.columns) for row in rows)
     root = data if data.is_dir() else data.parent
     synthetic = any((folder / SYNTHETIC_NOTE).exists() for folder in (root, root.resolve().parent))
     return DataSet(root, layout, classes, samples, synthetic)
@@ -356,7 +357,7 @@ def _palm_validation(folder: Path, found: PalmFolders) -> list[Row]:
     images = {name.lower(): folder / name for name in _look_into(folder).images if PALM_VALIDATION.fullmatch(name)}
     rows, missing = [], []
     lines: dict[str, tuple[int, str]] = {}
-    for line, cells in _cells(table, {"imgname": "path", "label": "label"}):
+    for line, cells, _ in _cells(table, {"imgname": "path", "label": "label"}):
         name, label = cells["path"], cells["label"]
         if label not in ("0", "1", "0.0", "1.0"):
             raise PmtrainError(f"{table}, line {line}: the label is {label!r}, neither 0 nor 1")
@@ -486,7 +487,7 @@ def _read_csv(data: Path) -> list[Row]:
     rows, missing = [], []
     lines: dict[str, tuple[int, str]] = {}
     folder = str(table.parent)
-    for line, cells in _cells(table, wanted):
+    for line, cells, others in _cells(table, wanted):
         for role in wanted.values():
             if role != "patient" and not cells[role]:
                 raise PmtrainError(f"{table}, line {line}: the {role} is empty")
@@ -501,7 +502,7 @@ def _read_csv(data: Path) -> list[Row]:
         _listed_once(lines, os.path.normcase(path), cells["path"], line, cells["label"], table)
         if not os.path.isfile(path):
             missing.append(f"{cells['path']} (line {line})")
-        rows.append(Row(Path(path), cells["label"], split, cells.get("patient", "")))
+        rows.append(Row(Path(path), cells["label"], split, cells.get("patient", ""), others))
     if missing:
         raise PmtrainError(
             f"{table}: files that aren't there: {first_few(missing)}",
@@ -535,19 +536,21 @@ def _header(table: Path) -> list[str]:
         return []
 
 
-def _cells(table: Path, wanted: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and the cells of the wanted columns (plain name -> key in the result), without outer spaces."""
+def _cells(table: Path, wanted: dict[str, str]) -> Iterator[tuple[int, dict[str, str], tuple[tuple[str, str], ...]]]:
+    """Line number, the cells of the wanted columns (plain name -> key in the result), (name, cell) of the others."""
     lines = _lines(table)
     _, header = next(lines)
     names = [_plain(name) for name in header]
     columns = {key: names.index(name) for name, key in wanted.items()}
+    others = [(name, column) for column, name in enumerate(header) if name and column not in columns.values()]
     for line, cells in lines:
         if len(cells) != len(header) and (len(cells) <= max(columns.values()) or any(cells[len(header) :])):
             raise PmtrainError(
                 f"{table}, line {line}: {len(cells)} cells, but the header has {len(header)}",
                 "a cell with the delimiter in it must be in double quotes",
             )
-        yield line, {key: cells[column] for key, column in columns.items()}
+        rest = tuple((name, cells[column] if column < len(cells) else "") for name, column in others)
+        yield line, {key: cells[column] for key, column in columns.items()}, rest
 
 
 def _lines(table: Path, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:

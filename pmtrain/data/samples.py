@@ -18,13 +18,15 @@ SPLITS = ("train", "val", "test")
 class Sample:
     """One photograph: its file, its label (1 is the positive class), and what the layout says of it.
 
-    `split` is a name of SPLITS, or None where the layout has no splits; `patient` is empty where unknown.
+    `split` is a name of SPLITS, or None where the layout has no splits; `patient` is empty where unknown; `columns`
+    are (name, cell) of whatever else a table says of it.
     """
 
     path: Path
     label: int
     split: str | None = None
     patient: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How good scores are: measures, their intervals, thresholds, comparisons and curves. NumPy alone at import."""
 
+from pmtrain.metrics.assessment import Assessed, Assessment, assess
 from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test
 from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
 from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, wilson
@@ -8,6 +9,8 @@ from pmtrain.metrics.thresholds import ChosenThreshold, ThresholdRule, choose_th
 
 __all__ = [
     "MEASURES",
+    "Assessed",
+    "Assessment",
     "ChosenThreshold",
     "Comparison",
     "Confusion",
@@ -17,6 +20,7 @@ __all__ = [
     "PairedTest",
     "ThresholdRule",
     "Value",
+    "assess",
     "bce",
     "bootstrap_intervals",
     "calibration_bins",

@@ -12,7 +12,7 @@ from pmtrain import __version__
 from tests.conftest import command, environment
 
 COMMANDS = [
-    *((), ("train",), ("eval",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
+    *((), ("train",), ("eval",), ("compare",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
     *(("data",), ("data", "synth")),
 ]
 
@@ -52,6 +52,7 @@ def test_version(run_cli):
         ("train", "--resume", "run", "--config", "x.yaml"),
         ("tain",),
         ("eval",),
+        ("compare", "best.pdparams"),
         ("env", "--format", "xml"),
     ],
     ids=" ".join,

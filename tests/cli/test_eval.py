@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, log_loss, recall_score, roc_auc_score
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, roc_auc_score
 
+from pmtrain import charts
+from pmtrain.metrics import MEASURES
 from tests.conftest import QUICK, command, environment
 
 
@@ -39,26 +45,158 @@ def test_its_figures_are_those_of_scikit_learn_on_its_predictions(run_cli, run, 
     done = run_cli("eval", run[0], "--workers", 0, "--output", tmp_path / "结果")
     with open(tmp_path / "结果" / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "label", "probability"]
+    assert list(rows[0]) == ["file", "patient", "label", "logit", "probability", "prediction"]
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     labels = np.array([int(row["label"]) for row in rows])
     assert [("sick" in row["file"]) == (label == 1) for row, label in zip(rows, labels, strict=True)] == [True] * 8
     probabilities = np.array([float(row["probability"]) for row in rows])
-    called = probabilities >= 0.5
-    expected = {
-        "accuracy": accuracy_score(labels, called),
-        "AUC": roc_auc_score(labels, probabilities),
-        "sensitivity": recall_score(labels, called),
-        "specificity": recall_score(labels, called, pos_label=0),
-    }
-    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines()[1:])
-    assert {name: lines[name].split()[0] for name in expected} == {name: f"{v:.4f}" for name, v in expected.items()}
-    assert lines["images"] == "8 (4 sick, 4 healthy)"
-    assert lines["threshold"].startswith("0.5")
+    assert expit([float(row["logit"]) for row in rows]) == pytest.approx(probabilities)
     written = json.loads((tmp_path / "结果" / "metrics.json").read_text(encoding="utf-8"))
+    called = probabilities >= written["threshold"]["value"]
+    assert [row["prediction"] for row in rows] == [str(int(positive)) for positive in called]
+    expected = {
+        "Accuracy": accuracy_score(labels, called),
+        "AUC": roc_auc_score(labels, probabilities),
+        "Sensitivity": recall_score(labels, called),
+        "Specificity": recall_score(labels, called, pos_label=0),
+    }
+    table = table_of(done.stdout)
+    assert list(table) == [measure.title for measure in MEASURES.values()]
+    assert {name: table[name].split()[0] for name in expected} == {name: f"{v:.4f}" for name, v in expected.items()}
+    lines = done.stdout.splitlines()
+    assert lines[1] == "images: 8 (4 sick, 4 healthy), prevalence 0.5000"
+    assert lines[2].startswith("threshold: 0.")
     assert written["measures"]["auc"]["value"] == pytest.approx(expected["AUC"])
+    assert written["measures"]["auc"]["second_interval"]["method"].startswith(("DeLong", "Newcombe"))
     assert written["loss"] == pytest.approx(log_loss(labels, probabilities))
-    assert written["split"] == "val"
+    (tn, fp), (fn, tp) = confusion_matrix(labels, called)
+    assert written["confusion"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+    assert (written["split"], written["resampled"], written["seed"], written["n_boot"]) == ("val", "image", 0, 2000)
+    assert re.fullmatch("[0-9a-f]{64}", written["data_fingerprint"])
+
+
+def table_of(stdout: str) -> dict[str, str]:
+    """The lines of the measures: title -> what follows it."""
+    titles = "|".join(re.escape(measure.title) for measure in MEASURES.values())
+    return dict(re.findall(rf"^({titles}) +(.+)$", stdout, re.MULTILINE))
+
+
+def test_intervals_follow_the_options(run_cli, run):
+    first, second, other = (
+        run_cli("eval", run[0], "--workers", 0, "--n-boot", 200, "--seed", seed).stdout for seed in (1, 1, 2)
+    )
+    assert first == second != other
+    wide, narrow = (
+        re.findall(r"CI (\S+) to (\S+)\)", run_cli("eval", run[0], "--workers", 0, "--ci", level).stdout)
+        for level in (0.99, 0.5)
+    )
+    assert len(wide) == len(narrow) > 3
+    assert any(wide[i] != narrow[i] for i in range(len(wide)))
+    assert all(float(w[0]) <= float(n[0]) <= float(n[1]) <= float(w[1]) for w, n in zip(wide, narrow, strict=True))
+
+
+def test_images_that_chose_the_checkpoint_mark_the_figures_exploratory(run_cli, run, small_set, tmp_path):
+    own = run_cli("eval", run[0], "--workers", 0)
+    assert "EXPLORATORY: the epoch and the stored threshold were chosen on these 8 images" in own.stdout
+    learned = run_cli("eval", run[0], "--workers", 0, "--split", "train")
+    assert "EXPLORATORY: the network was trained on 12 of these 12 images" in learned.stdout
+    shutil.copytree(small_set / "val", tmp_path / "others")
+    fresh = run_cli("eval", run[0], "--data", tmp_path / "others", "--workers", 0, "--output", "fresh")
+    assert fresh.exit_code == 0, fresh.stderr
+    assert "EXPLORATORY" not in fresh.stdout
+    assert json.loads((tmp_path / "fresh/metrics.json").read_text())["exploratory"] is False
+    options = ("--data", tmp_path / "others", "--workers", 0)
+    tuned = run_cli("eval", run[0], *options, "--threshold", "youden", "--output", "tuned")
+    assert "EXPLORATORY: the threshold was chosen on these images" in tuned.stdout
+    written = json.loads((tmp_path / "tuned/metrics.json").read_text())
+    assert (written["exploratory"], written["threshold"]["rule"]) == (True, "youden")
+    assert "8 images only" in tuned.stderr
+    given = run_cli("eval", run[0], *options, "--threshold", 0.25)
+    assert "threshold: 0.25 (as given)" in given.stdout
+    assert "EXPLORATORY" not in given.stdout
+
+
+@pytest.mark.parametrize("rule", ["best", "2", "sensitivity=0", "youden=1"])
+def test_a_threshold_that_is_none_is_refused(run_cli, run, rule):
+    done = run_cli("eval", run[0], "--threshold", rule)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--threshold {rule!r}" in done.stderr
+    assert "sensitivity=0.95" in done.stderr
+
+
+def test_patients_are_resampled_whole_where_they_are_known(run_cli, run, small_set, tmp_path):
+    files = sorted((small_set / "val").glob("*/*.png"))
+    rows = [f"{file},{file.parent.name},{number // 2}\n" for number, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("path,label,patient\n" + "".join(rows))
+    done = run_cli("eval", run[0], "--data", tmp_path / "labels.csv", "--workers", 0, "--output", "out")
+    assert done.exit_code == 0, done.stderr
+    assert "images: 8 of 4 patients (4 sick, 4 healthy)" in done.stdout
+    assert "percentile bootstrap by patient (4), 2000 resamples, seed 0" in done.stdout
+    assert "Wilson" not in done.stdout
+    with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
+        assert sorted(row["patient"] for row in csv.DictReader(file)) == sorted("00112233")
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["patients"] == 4
+
+
+def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, small_set, tmp_path):
+    for file in (small_set / "val").glob("*/*.png"):
+        turned = tmp_path / "turned" / file.parent.name / file.name
+        turned.parent.mkdir(parents=True, exist_ok=True)
+        image = cv2.resize(cv2.imread(str(file)), (32, 32))  # before turning: resizing 40 pixels isn't symmetric
+        for folder, content in (("plain", image), ("turned", image[:, ::-1])):
+            target = tmp_path / folder / file.parent.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(cv2.imencode(".png", content)[1].tobytes())
+    logits = {}
+    for name, data, options in (("plain", "plain", ()), ("turned", "turned", ()), ("tta", "plain", ("--tta",))):
+        done = run_cli("eval", run[0], "--data", tmp_path / data, "--workers", 0, "--output", f"out-{name}", *options)
+        assert done.exit_code == 0, done.stderr
+        assert ("scores: logits averaged over each image and its mirror image" in done.stdout) == (name == "tta")
+        with open(f"out-{name}/predictions.csv", newline="", encoding="utf-8") as file:
+            logits[name] = np.array([float(row["logit"]) for row in csv.DictReader(file)])
+    assert logits["tta"] == pytest.approx((logits["plain"] + logits["turned"]) / 2, abs=1e-4)
+    assert np.abs(logits["plain"] - logits["turned"]).max() > 1e-3
+    assert json.loads(Path("out-tta/metrics.json").read_text())["views"] == ["as it is", "mirrored"]
+
+
+def test_charts_are_written_beside_and_nothing_fails_without_matplotlib(run_cli, run, tmp_path, monkeypatch):
+    done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "with")
+    assert done.exit_code == 0, done.stderr
+    assert "5 charts" in done.stderr
+    assert {file.name for file in Path("with").iterdir()} == {"predictions.csv", "metrics.json", *charts.FILES}
+    assert b"EXPLORATORY" in Path("with/roc.svg").read_bytes()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "without")
+    assert done.exit_code == 0, done.stderr
+    assert 'pip install "pmtrain[plots]"' in done.stderr
+    assert {file.name for file in Path("without").iterdir()} == {"predictions.csv", "metrics.json"}
+
+
+def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path):
+    files = sorted((small_set / "val").glob("*/*.png"))
+    sexes = ["f", "m", "f", "", "m", "f", "m", "f"]
+    rows = [f"{file},{file.parent.name},{sex},{n}\n" for n, (file, sex) in enumerate(zip(files, sexes, strict=True))]
+    (tmp_path / "labels.csv").write_text("path,label,性别,age\n" + "".join(rows), encoding="utf-8")
+    options = ("--data", tmp_path / "labels.csv", "--workers", 0)
+    done = run_cli("eval", run[0], *options, "--group-by", "性别", "--output", "out")
+    assert done.exit_code == 0, done.stderr
+    assert re.findall(r"^性别 = (\S+): (\d)", done.stdout, re.MULTILINE) == [("(empty)", "1"), ("f", "4"), ("m", "3")]
+    written = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row, sex in zip(csv.DictReader(file), sexes, strict=True) if sex == "f"]
+    of_f = written["subgroups"]["f"]["measures"]
+    assert of_f["auc"]["value"] == roc_auc_score(
+        [int(row["label"]) for row in rows], [float(row["probability"]) for row in rows]
+    )
+    assert of_f["accuracy"]["value"] == np.mean([row["label"] == row["prediction"] for row in rows])
+    assert of_f["accuracy"]["interval"]["low"] <= of_f["accuracy"]["value"]
+    assert written["subgroups"][""]["measures"]["auc"]["value"] is None
+    refused = run_cli("eval", run[0], *options, "--group-by", "sex")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "it has 性别, age" in refused.stderr
+    none = run_cli("eval", run[0], "--workers", 0, "--group-by", "sex")
+    assert (none.exit_code, none.stdout) == (2, "")
+    assert "it has none" in none.stderr
 
 
 def test_results_are_never_overwritten(run_cli, run, tmp_path):
@@ -73,7 +211,7 @@ def test_a_plain_notes_checkpoint_needs_no_side_file(run_cli, run, small_set, tm
     done = run_cli("eval", tmp_path / "notes.pdparams", "--data", small_set, "--workers", 0)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("[validation] accuracy/loss: ")
-    assert "threshold: 0.5 (rule the notes' own)" in done.stdout
+    assert "threshold: 0.5 (stored: the notes' own)" in done.stdout
 
 
 def test_safetensors_evaluate_alike(run_cli, run, small_set, tmp_path):
@@ -102,8 +240,9 @@ def test_one_class_alone_leaves_measures_undefined_with_the_reason(run_cli, run,
     )
     done = run_cli("eval", run[0], "--data", table, "--positive", "sick", "--split", "val", "--workers", 0)
     assert done.exit_code == 0, done.stderr
-    assert "AUC: undefined (" in done.stdout
-    assert "specificity: undefined (" in done.stdout
+    table = table_of(done.stdout)
+    assert table["AUC"] == table["Specificity"] == "undefined: no negative image"
+    assert "CI" in table["Accuracy"]
     assert "nan" not in done.stdout.lower()
 
 

@@ -76,13 +76,40 @@ def test_best_is_a_plain_state_dict_with_a_side_file(undisturbed):
     folder, _ = undisturbed
     side = json.loads((folder / "best.json").read_text(encoding="utf-8"))
     assert (side["layers"], side["image_size"], side["preprocessing"]) == (50, 32, "notes")
-    assert (side["class_names"], side["threshold"]) == (["healthy", "sick"], 0.5)
+    assert side["class_names"] == ["healthy", "sick"]
     assert side["weights_sha256"] == hashlib.sha256((folder / "best.pdparams").read_bytes()).hexdigest()
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: (float(row["val_auc"]), -float(row["val_loss"])))
     assert side["epoch"] == int(best["epoch"])
     assert side["scores"]["auc"] == float(best["val_auc"])
+
+
+def test_the_threshold_is_chosen_on_the_validation_images_and_carried_to_eval(run_cli, small_set, undisturbed):
+    side = json.loads((undisturbed[0] / "best.json").read_text(encoding="utf-8"))
+    assert side["threshold_rule"] == "youden on 8 validation images"
+    done = run_cli("eval", undisturbed[0], "--workers", 0, "--output", "out")
+    assert f"threshold: {side['threshold']:.6g} (stored: youden on 8 validation images)" in done.stdout
+    with open("out/predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labels = np.array([row["label"] == "1" for row in rows])
+    probabilities = np.array([float(row["probability"]) for row in rows])
+
+    def youden(threshold: float) -> float:
+        called = probabilities >= threshold
+        return called[labels].mean() - called[~labels].mean()
+
+    assert youden(side["threshold"]) == max(map(youden, [*probabilities, 1.1]))
+
+
+def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_set):
+    for rule, stored in (("0.3", "0.3"), ("sensitivity=1", "sensitivity=1.0 on 8 validation images")):
+        done = run_cli("train", "--data", small_set, "--epochs", 1, "--threshold-rule", rule, "--output", rule, *QUICK)
+        assert done.exit_code == 0, done.stderr
+        side = json.loads((Path(rule) / "best.json").read_text(encoding="utf-8"))
+        assert side["threshold_rule"] == stored
+        assert (side["threshold"] == 0.3) == (rule == "0.3")
+        assert ("chosen on 8 images only" in done.stderr) == (rule != "0.3")
 
 
 def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_set, tmp_path):
@@ -189,7 +216,8 @@ def test_classes_without_a_split_are_held_out_and_eval_knows_which(run_cli, smal
     printed = done.stdout.splitlines()[-1]
     for data in ((), ("--data", root)):
         evaluated = run_cli("eval", "run", *data, "--workers", 0)
-        assert evaluated.stdout.splitlines()[:2] == [printed, "images: 4 (2 sick, 2 healthy)"]
+        assert evaluated.stdout.splitlines()[:2] == [printed, "images: 4 (2 sick, 2 healthy), prevalence 0.5000"]
+        assert "EXPLORATORY: the epoch and the stored threshold were chosen on these 4 images" in evaluated.stdout
 
 
 @pytest.mark.parametrize(

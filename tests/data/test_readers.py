@@ -278,6 +278,18 @@ def test_tables(images, table, encoding):
         assert (dataset.layout, dataset.root) == ("csv", images)
 
 
+def test_other_columns_of_a_table_are_kept_as_they_are(images):
+    table = write(
+        images / "list.csv",
+        "Sex, path ,label,eye side\nf,eyes/1.jpg,0,left\n,eyes/2 b.jpg,1, right\nm,eyes/三.jpg,0\n",
+    )
+    assert [sample.columns for sample in read_dataset(table).samples] == [
+        (("Sex", "f"), ("eye side", "left")),
+        (("Sex", ""), ("eye side", "right")),
+        (("Sex", "m"), ("eye side", "")),
+    ]
+
+
 def test_splits_and_patients_of_a_table(images):
     table = "file,class,Set,Patient ID\neyes/1.jpg,ok,Train,x\neyes/2 b.jpg,ill,TRAINING,x\neyes/三.jpg,ok,valid,y\n"
     path = write(images / "t.csv", table + '"eyes/4,4.jpg",ill,val,\n')

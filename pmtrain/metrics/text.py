@@ -1,0 +1,95 @@
+"""An assessment as people read it: aligned lines, a measure each, and how the intervals were made."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pmtrain.metrics.assessment import Assessed, Assessment
+from pmtrain.metrics.intervals import Interval
+from pmtrain.metrics.measures import MEASURES
+
+SYNTHETIC = "data: SYNTHETIC images, drawn by a program: no clinical claim can rest on them"
+TITLE_WIDTH = max(len(measure.title) for measure in MEASURES.values())
+
+
+class Notes:
+    """Remarks under a table, each numbered where it is first needed."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """` [1]` for a remark, nothing for an empty one."""
+        if not text:
+            return ""
+        if text not in self.texts:
+            self.texts.append(text)
+        return f" [{self.texts.index(text) + 1}]"
+
+    def lines(self) -> list[str]:
+        return [f"[{number}] {text}" for number, text in enumerate(self.texts, 1)]
+
+
+def percent(level: float) -> str:
+    """0.95 -> `95 %`."""
+    return f"{100 * level:g} %"
+
+
+def ends(interval: Interval, digits: int = 3) -> str:
+    """`0.970 to 0.990`."""
+    return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+
+def tally_text(n: int, positives: int, patients: int | None, classes: tuple[str, str]) -> str:
+    """`400 of 212 patients (213 ill, 187 well), prevalence 0.5325`."""
+    of_patients = "" if patients is None else f" of {patients} patients"
+    return f"{n}{of_patients} ({positives} {classes[1]}, {n - positives} {classes[0]}), prevalence {positives / n:.4f}"
+
+
+def counts_text(assessment: Assessment, classes: tuple[str, str]) -> str:
+    """As `tally_text`."""
+    return tally_text(assessment.n, assessment.positives, assessment.patients, classes)
+
+
+def measure_lines(assessment: Assessment, notes: Notes) -> list[str]:
+    """A line a measure: `AUC  0.9810 (95 % CI 0.970 to 0.990)`, the second interval and the counts behind it."""
+    return [
+        f"{MEASURES[name].title:<{TITLE_WIDTH}} {_value_text(measured, notes)}"
+        for name, measured in assessment.measures.items()
+    ]
+
+
+def _value_text(measured: Assessed, notes: Notes) -> str:
+    value, interval, second = measured.value, measured.interval, measured.second
+    if value.value is None:
+        return f"undefined: {value.reason}"
+    text = f"{value.value:7.4f} "
+    if interval.low is None:
+        text += f"(no interval: {interval.note})"
+    else:
+        text += f"({percent(interval.level)} CI {ends(interval)})" + notes.mark(interval.note)
+    if second is not None and second.low is not None:
+        text += f"  {second.method.split(',')[0]} {ends(second)}" + notes.mark(second.note)
+    return text + (f"  {value.k}/{value.n}" if value.k is not None else "")
+
+
+def confusion_lines(assessment: Assessment, classes: tuple[str, str]) -> list[str]:
+    """The four counts: a row a class, a column for what its images were called."""
+    tp, fp, fn, tn = assessment.confusion
+    called = [f"called {name}" for name in classes]
+    first = max(TITLE_WIDTH, *map(len, classes))
+    rows = [("", *called), (classes[0], f"{tn}", f"{fp}"), (classes[1], f"{fn}", f"{tp}")]
+    return [f"{row[0]:<{first}}  {row[1]:>{len(called[0])}}  {row[2]:>{len(called[1])}}" for row in rows]
+
+
+def method_lines(assessment: Assessment, seed: int) -> list[str]:
+    """How the intervals were made."""
+    methods = {name: measured.interval.method for name, measured in assessment.measures.items()}
+    usual = Counter(methods.values()).most_common(1)[0][0]
+    lines = [f"intervals: {usual}, seed {seed}; the threshold is held fixed"]
+    lines += [f"  {MEASURES[name].title}: {method}" for name, method in methods.items() if method != usual]
+    seconds: dict[str, list[str]] = {}
+    for name, measured in assessment.measures.items():
+        if measured.second is not None:
+            seconds.setdefault(measured.second.method, []).append(MEASURES[name].title)
+    return lines + [f"  {method}: {', '.join(titles)}" for method, titles in seconds.items()]

@@ -1,0 +1,235 @@
+"""A checkpoint's score for every image that the options name, and where to cut: what every report of it rests on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmtrain import __version__, console
+from pmtrain.backend import choose_backend
+from pmtrain.checkpoint import Checkpoint, apply_state
+from pmtrain.config import ScoringOptions
+from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.samples import DataSet, Sample
+from pmtrain.data.select import select
+from pmtrain.data.split import hold_out
+from pmtrain.data.transforms import Preprocess
+from pmtrain.engine import FLIPS, Scores, score
+from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.framework import paddle
+from pmtrain.metrics import choose_threshold, parse_threshold_rule
+from pmtrain.models import build_model
+from pmtrain.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Images:
+    """The samples to score, of one split (or `all`) of a data set; `listed` is the data set before any hold-out."""
+
+    listed: DataSet
+    data: DataSet
+    samples: tuple[Sample, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A checkpoint's scores, the images left out with the reason, and what computed them, ready for JSON."""
+
+    scores: Scores
+    left_out: dict[str, str]
+    computed: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The threshold, how it was had, and `tuned`: whether it was chosen on the very images that are reported."""
+
+    value: float
+    rule: str
+    text: str
+    tuned: bool
+
+
+def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
+    """The images that the options name.
+
+    Without --data they are those of the checkpoint's own run. Images that a run held out for validation are held
+    out again, so that its training images are never taken for validation images.
+
+    Raises:
+        PmtrainError: the data can't be read, or holds no such split.
+    """
+    run = RunFolder.around(checkpoint.path)
+    if run and options.data is None:
+        kept = run.config()
+        options = options.model_copy(
+            update={
+                "data": kept.data,
+                "val_data": options.val_data or kept.val_data,
+                "data_format": kept.data_format if options.data_format == "auto" else options.data_format,
+                "positive": options.positive or kept.positive,
+            }
+        )
+    listed = select(options, make_synthetic_set=False)
+    require_same_classes(checkpoint, listed)
+    data = _as_split_by(run, listed) or listed
+    if data is not listed:
+        console.notice("these are the images of the checkpoint's own run: those that it held out are evaluated")
+    split = options.split or ("val" if data.split("val") else "all")
+    samples = data.samples if split == "all" else data.split(split)
+    if not samples:
+        there = sorted({sample.split for sample in data.samples if sample.split})
+        raise UsageError(
+            f"--split {split}: {data.root} has no such split",
+            f"it has {', '.join(there) or 'none'}; or give --split all",
+        )
+    console.notice(f"evaluating {len(samples)} images, split: {split}")
+    return Images(listed, data, samples, split)
+
+
+def require_same_classes(checkpoint: Checkpoint, data: DataSet) -> None:
+    """Refuse data with the checkpoint's classes the other way round.
+
+    Raises:
+        PmtrainError: they are.
+    """
+    known = checkpoint.info.class_names
+    if set(data.classes) == set(known) and data.classes != known:
+        raise PmtrainError(
+            f"{data.root}: {data.classes[1]!r} is its positive class, yet the checkpoint's ({checkpoint.path}) is"
+            f" {known[1]!r}",
+            f"give --positive {known[1]!r}",
+        )
+
+
+def _as_split_by(run: RunFolder | None, listed: DataSet) -> DataSet | None:
+    """The data as the run split it; None where it is other data."""
+    if run is None:
+        return None
+    kept, fingerprint = run.config(), run.info()["data"]["fingerprint"]
+    if listed.split("val"):
+        return listed if listed.fingerprint() == fingerprint else None
+    try:
+        held = hold_out(listed, kept.val_fraction, kept.seed)
+    except PmtrainError:  # too few for a hold-out, so that no run made one
+        return None
+    return held if held.fingerprint() == fingerprint else None
+
+
+def seen_before(checkpoint: Checkpoint, images: Images) -> str:
+    """How the checkpoint's own run used the images, where that flatters it; empty where it didn't or isn't known."""
+    own = _as_split_by(RunFolder.around(checkpoint.path), images.listed)
+    if own is None:
+        return ""
+    split_of = {sample.path: sample.split for sample in own.samples}
+    used = Counter(split_of[sample.path] for sample in images.samples)
+    if used["train"]:
+        return f"the network was trained on {used['train']} of these {len(images.samples)} images"
+    if used["val"]:
+        return f"the epoch and the stored threshold were chosen on {_of(used['val'], len(images.samples))} images"
+    return ""
+
+
+def _of(part: int, whole: int) -> str:
+    return f"these {whole}" if part == whole else f"{part} of these {whole}"
+
+
+def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOptions, device: str) -> Scored:
+    """The checkpoint's logit for every image that can be decoded.
+
+    Raises:
+        PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
+    """
+    model = build_model(checkpoint.info.layers)
+    apply_state(model, checkpoint.state, checkpoint.path)
+    backend = choose_backend(model, device, options)
+    data, samples = images.data, images.samples
+    with Loader(
+        samples,
+        Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size),
+        options.batch_size,
+        workers=options.workers,
+        seed=0,
+        shuffle=False,
+        on_bad_image=options.on_bad_image,
+        name_of=data.name_of,
+    ) as loader:
+        with console.progress(len(samples), "image", "evaluation") as bar:
+
+            def on_batch(batch: Batch) -> None:
+                bar.update(len(batch.samples))
+
+            scores = score(model, loader.epoch(0), backend, on_batch, FLIPS if options.tta else FLIPS[:1])
+        left_out = {data.name_of(sample): reason for sample, reason in loader.bad_images}
+    for name, reason in left_out.items():
+        console.warn(f"left out: {name}: {reason}")
+    if not np.isfinite(scores.logits).all():
+        raise PmtrainError(
+            f"{checkpoint.path}: the network's output isn't finite on"
+            f" {int((~np.isfinite(scores.logits)).sum())} of {len(scores.logits)} images",
+            "evaluate an earlier checkpoint, or give --precision fp32",
+        )
+    computed = {
+        "device": device,
+        "backend": backend.name,
+        "precision": backend.precision,
+        "views": ["as it is", "mirrored"][: 1 + options.tta],
+        "versions": {"pmtrain": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
+    }
+    return Scored(scores, left_out, computed)
+
+
+def patients(samples: list[Sample], name_of) -> list[str] | None:
+    """(N,) the patient of each image, to resample by; None where none is known."""
+    if not any(sample.patient for sample in samples):
+        return None
+    unknown = sum(not sample.patient for sample in samples)
+    if unknown:
+        console.warn(f"{unknown} of {len(samples)} images name no patient: each counts as one of its own")
+    # The leading letter keeps a patient and a file of one name apart.
+    return [f"p {sample.patient}" if sample.patient else f"f {name_of(sample)}" for sample in samples]
+
+
+MAX_GROUPS = 20  # of a column to report by; more is a number or a name, not a kind
+
+
+def by_column(images: Images, column: str) -> dict[Sample, str]:
+    """The cell of each image in a column of the data's table.
+
+    Raises:
+        UsageError: there is no such column, or it has more than MAX_GROUPS values.
+    """
+    names = dict.fromkeys(name for sample in images.samples for name, _ in sample.columns)
+    if column not in names:
+        raise UsageError(
+            f"--group-by {column!r}: {images.data.root} has no such column",
+            f"it has {', '.join(names)}" if names else "it has none; only a .csv table's other columns can be had",
+        )
+    cells = {sample: dict(sample.columns).get(column, "") for sample in images.samples}
+    if (count := len(set(cells.values()))) > MAX_GROUPS:
+        raise UsageError(
+            f"--group-by {column!r}: it has {count} values, more than {MAX_GROUPS}",
+            "give a column of kinds, such as sex or camera; put numbers into ranges first",
+        )
+    return cells
+
+
+def cut(text: str, checkpoint: Checkpoint, scores: Scores) -> Cut:
+    """The threshold that --threshold asks for.
+
+    Raises:
+        PmtrainError: the rule can't choose on these images.
+    """
+    rule, info = parse_threshold_rule(text), checkpoint.info
+    if rule.kind == "stored":
+        return Cut(info.threshold, "stored", f"stored: {info.threshold_rule}", False)
+    chosen = choose_threshold(scores.labels, scores.probabilities, rule)
+    if rule.kind == "fixed":
+        return Cut(chosen.value, str(rule), "as given", False)
+    if chosen.warning:
+        console.warn(chosen.warning)
+    return Cut(chosen.value, str(rule), f"{rule}, chosen on these images", True)
