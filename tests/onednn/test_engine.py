@@ -367,7 +367,7 @@ def test_memory_does_not_grow_over_many_steps(precision):
     model = fresh()
     attach(model, precision)
     optimizer = paddle.optimizer.Momentum(0.001, parameters=model.parameters())
-    for number in range(400):
+    for number in range(200):
         step_of = batch(((2, 3, 32, 32), (1, 3, 32, 32))[number % 2])
         F.binary_cross_entropy_with_logits(model(step_of[0]), step_of[1]).backward()
         optimizer.step()
