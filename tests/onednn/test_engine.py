@@ -265,6 +265,13 @@ def test_activations_that_are_gone_are_an_error():
         first.sum().backward()
 
 
+def test_images_too_small_for_the_engine_are_paddles():
+    model, plain = fresh(), fresh()
+    attach(model, "fp32")
+    x = batch((3, 3, 31, 40))[0]
+    np.testing.assert_array_equal(model(x).numpy(), plain(x).numpy())
+
+
 def test_a_backward_pass_in_eval_mode_is_an_error():
     model = fresh()
     attach(model)
