@@ -24,19 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pmtrain import __version__
 from pmtrain.errors import PmtrainError
+from pmtrain.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 from pmtrain.models import layers_of
-from pmtrain.serialization import (
-    cannot,
-    discard,
-    dump_state,
-    flush_folder,
-    parse_state,
-    read_bytes,
-    rename,
-    shown,
-    write_atomic,
-    write_flushed,
-)
+from pmtrain.serialization import dump_state, parse_state, shown
 
 if TYPE_CHECKING:
     from pmtrain.models.resnet import ResNet

@@ -21,10 +21,10 @@ from pmtrain.data.transforms import Preprocess
 from pmtrain.device import select_device
 from pmtrain.engine import Scores, score
 from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.files import write_atomic
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder
-from pmtrain.serialization import write_atomic
 
 FILES = ("predictions.csv", "metrics.json")
 

@@ -19,8 +19,8 @@ from pmtrain.console import csv_row
 from pmtrain.data.find import find_images
 from pmtrain.data.images import BadImage, read_image
 from pmtrain.errors import UsageError
+from pmtrain.files import new_file
 from pmtrain.gradcam import grad_cam, layers_for
-from pmtrain.serialization import new_file
 
 PICTURE, NUMBERS = ".gradcam.png", ".gradcam.npy"  # appended to an image's own name
 COLUMNS = ("file", "probability", "prediction", "picture", "map", "error")

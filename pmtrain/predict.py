@@ -14,7 +14,7 @@ from pmtrain.config import PredictConfig
 from pmtrain.console import csv_row
 from pmtrain.data.find import find_images
 from pmtrain.errors import UsageError
-from pmtrain.serialization import new_file
+from pmtrain.files import new_file
 
 
 def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pmtrain.config import TrainConfig, dump_yaml, load_config
 from pmtrain.errors import PmtrainError, UsageError
-from pmtrain.serialization import write_atomic
+from pmtrain.files import write_atomic
 
 HOME = Path("runs")
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pmtrain.serialization as serialization
+import pmtrain.files as files
 from pmtrain.checkpoint import (
     CheckpointInfo,
     apply_optimizer_state,
@@ -331,7 +331,7 @@ class Faults:
             def __getattr__(self, name):
                 return getattr(self.file, name)
 
-        monkeypatch.setattr(serialization, "open", File, raising=False)
+        monkeypatch.setattr(files, "open", File, raising=False)
         for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir")):
             monkeypatch.setattr(owner, name, self.wrapped(name, getattr(owner, name)))
 

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Layers, lowest first; a module imports from its own row or from rows before it, and rows of commands stand apart.
 LAYERS = [
     {"", "errors", "hardware", "console"},
-    {"models", "config", "serialization", "framework", "metrics"},
+    {"models", "config", "files", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn"},
     {"backend"},
     {"environment", "engine", "run_folder", "classifier", "gradcam"},
