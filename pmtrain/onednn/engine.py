@@ -28,6 +28,7 @@ from pmtrain.onednn.training import TrainingPlan
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: dict[str, DataType] = {"fp32": f32, "bf16": bf16}
+SMALLEST = 32  # pixels a side; below, the last stages see a single pixel, which oneDNN's bf16 gradients don't survive
 PLANS_KEPT = 8  # shapes whose plans are remembered, for each of training and inference
 Plan = TypeVar("Plan")
 Shape = tuple[int, int, int, int]
@@ -93,7 +94,7 @@ class Engine:
         self._inference_plans: OrderedDict[Shape, InferencePlan] = OrderedDict()
         self._folded = FoldedWeights(model)
         self._weights_are_fixed = False
-        self._forwards = 0  # training passes so far; a backward pass belongs to the last one alone
+        self._forwards = 0  # counts what spoils activations; a backward pass needs them as its forward pass left them
         _keep_freed_memory()
         model.__dict__["forward"] = self._forward
 
@@ -159,7 +160,8 @@ class Engine:
         return (
             len(x.shape) == 4
             and x.shape[1] == 3
-            and min(x.shape) > 0
+            and x.shape[0] > 0
+            and min(x.shape[2:]) >= SMALLEST
             and x.dtype == paddle.float32
             and x.stop_gradient
             and self._any_weight.dtype == paddle.float32
@@ -200,11 +202,12 @@ class _Training(paddle.autograd.PyLayer):
         with ctx.engine._lock:
             if ctx.number != ctx.engine._forwards:
                 raise RuntimeError(
-                    "the activations of this forward pass are gone: another one in training mode has overwritten"
-                    " them (call backward before the next forward), or the engine was detached"
+                    "the activations of this forward pass are gone: a backward pass has used them up, another forward"
+                    " pass in training mode has overwritten them (call backward before it), or the engine was detached"
                 )
             prepare_threads(open_library())
             gradients = ctx.plan.backward(gradient.contiguous())
+            ctx.engine._forwards += 1  # gradients took the place of activations: there is no second time
         frozen = [parameter.stop_gradient for parameter in ctx.plan.parameters]
         return (None, *(None if skip else value for skip, value in zip(frozen, gradients, strict=True)))
 
