@@ -252,6 +252,15 @@ def test_classes_the_other_way_round_are_refused(run_cli, run, small_set):
     assert "--positive 'sick'" in done.stderr
 
 
+def test_classes_of_other_names_are_told(run_cli, run, small_set, tmp_path):
+    for ours, theirs in (("normal", "healthy"), ("glaucoma", "sick")):
+        shutil.copytree(small_set / "val" / theirs, tmp_path / "others" / ours)
+    done = run_cli("eval", run[0], "--data", tmp_path / "others", "--workers", 0)
+    assert done.exit_code == 0, done.stderr
+    assert "other classes than" in done.stderr
+    assert "'normal' for 'healthy' and 'glaucoma' for 'sick'" in done.stderr
+
+
 def test_a_split_that_is_not_there_is_refused(run_cli, run):
     done = run_cli("eval", run[0], "--split", "test")
     assert (done.exit_code, done.stdout) == (2, "")
