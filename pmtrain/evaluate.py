@@ -105,7 +105,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines += [
         f"images: {counts_text(found, data.classes)}",
         *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
-        f"threshold: {threshold.value:.6g} ({threshold.text})",
+        f"threshold: {threshold.value:.6g} ({threshold.text})"
+        + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
         *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
         "",
         *measure_lines(found, notes),
