@@ -20,9 +20,9 @@ from pmtrain.scoring import (
     Images,
     Scored,
     choose_images,
+    compare_classes,
     cut,
     patients,
-    require_same_classes,
     score_checkpoint,
     seen_before,
 )
@@ -63,9 +63,9 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     device = select_device(config.device)
     checkpoints = {"A": load_checkpoint(path_a), "B": load_checkpoint(path_b)}
     images = choose_images(checkpoints["A"], config)
+    compare_classes(checkpoints["B"], images.listed)
     sides = {}
     for name, checkpoint in checkpoints.items():
-        require_same_classes(checkpoint, images.listed)
         scored = score_checkpoint(checkpoint, images, config, device)
         threshold = cut(config.threshold, checkpoint, scored.scores)
         seen = seen_before(checkpoint, images)

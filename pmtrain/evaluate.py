@@ -57,19 +57,14 @@ def evaluate(path: Path, config: EvalConfig) -> None:
                 "give another folder",
             )
     evaluation = examine(path, config)
-    scores = evaluation.scored.scores
-    console.result(console.validation_line(scores.accuracy, scores.loss))
-    for line in as_lines(evaluation):
-        console.result(line)
-    if config.output:
-        write(config.output, evaluation)
-        written = ", ".join(RESULTS)
-        try:
-            charts.write_charts(config.output, chart_data(evaluation))
-            written += f" and {len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
-        except charts.NoMatplotlib as error:
-            console.warn(str(error))
-        console.notice(f"wrote to {config.output}: {written}")
+    try:
+        if config.output:
+            write(config.output, evaluation)
+    finally:  # a full disk doesn't take the figures away, and neither does a reader that leaves early the files
+        scores = evaluation.scored.scores
+        console.result(console.validation_line(scores.accuracy, scores.loss))
+        for line in as_lines(evaluation):
+            console.result(line)
 
 
 def examine(path: Path, config: EvalConfig) -> Evaluation:
@@ -110,7 +105,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines += [
         f"images: {counts_text(found, data.classes)}",
         *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
-        f"threshold: {threshold.value:.6g} ({threshold.text})",
+        f"threshold: {threshold.value:.6g} ({threshold.text})"
+        + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
         *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
         "",
         *measure_lines(found, notes),
@@ -197,7 +193,7 @@ def figures(found: Assessment) -> dict[str, Any]:
 
 
 def write(folder: Path, evaluation: Evaluation) -> None:
-    """predictions.csv, a row an image in the order of the data, and metrics.json."""
+    """predictions.csv, a row an image in the order of the data, metrics.json and the charts."""
     folder.mkdir(parents=True, exist_ok=True)
     scores, threshold = evaluation.scored.scores, evaluation.threshold.value
     text = io.StringIO()
@@ -211,3 +207,10 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     write_atomic(folder / "predictions.csv", text.getvalue().encode("utf-8", errors="surrogateescape"))
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
+    written = ", ".join(RESULTS)
+    try:
+        charts.write_charts(folder, chart_data(evaluation))
+        written += f" and {len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
+    except charts.NoMatplotlib as error:
+        console.warn(str(error))
+    console.notice(f"wrote to {folder}: {written}")

@@ -75,7 +75,7 @@ def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
             }
         )
     listed = select(options, make_synthetic_set=False)
-    require_same_classes(checkpoint, listed)
+    compare_classes(checkpoint, listed)
     data = _as_split_by(run, listed) or listed
     if data is not listed:
         console.notice("these are the images of the checkpoint's own run: those that it held out are evaluated")
@@ -91,13 +91,16 @@ def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
     return Images(listed, data, samples, split)
 
 
-def require_same_classes(checkpoint: Checkpoint, data: DataSet) -> None:
-    """Refuse data with the checkpoint's classes the other way round.
+def compare_classes(checkpoint: Checkpoint, data: DataSet) -> None:
+    """Refuse data with the checkpoint's classes the other way round; warn of other names.
 
     Raises:
-        PmtrainError: they are.
+        PmtrainError: they are the other way round.
     """
     known = checkpoint.info.class_names
+    if set(data.classes) != set(known) and checkpoint.side_file is not None:
+        pairs = " and ".join(f"{ours!r} for {theirs!r}" for ours, theirs in zip(data.classes, known, strict=True))
+        console.warn(f"{checkpoint.path} was trained on other classes than {data.root} has: {pairs}")
     if set(data.classes) == set(known) and data.classes != known:
         raise PmtrainError(
             f"{data.root}: {data.classes[1]!r} is its positive class, yet the checkpoint's ({checkpoint.path}) is"

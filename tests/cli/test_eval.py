@@ -112,7 +112,7 @@ def test_images_that_chose_the_checkpoint_mark_the_figures_exploratory(run_cli, 
     assert (written["exploratory"], written["threshold"]["rule"]) == (True, "youden")
     assert "8 images only" in tuned.stderr
     given = run_cli("eval", run[0], *options, "--threshold", 0.25)
-    assert "threshold: 0.25 (as given)" in given.stdout
+    assert "threshold: 0.25 (as given); the accuracy above is at 0.5" in given.stdout
     assert "EXPLORATORY" not in given.stdout
 
 
@@ -250,6 +250,15 @@ def test_classes_the_other_way_round_are_refused(run_cli, run, small_set):
     done = run_cli("eval", run[0] / "best.pdparams", "--data", small_set, "--positive", "healthy")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "--positive 'sick'" in done.stderr
+
+
+def test_classes_of_other_names_are_told(run_cli, run, small_set, tmp_path):
+    for ours, theirs in (("normal", "healthy"), ("glaucoma", "sick")):
+        shutil.copytree(small_set / "val" / theirs, tmp_path / "others" / ours)
+    done = run_cli("eval", run[0], "--data", tmp_path / "others", "--workers", 0)
+    assert done.exit_code == 0, done.stderr
+    assert "other classes than" in done.stderr
+    assert "'normal' for 'healthy' and 'glaucoma' for 'sick'" in done.stderr
 
 
 def test_a_split_that_is_not_there_is_refused(run_cli, run):
