@@ -94,10 +94,8 @@ _ARGUMENTS: dict[str, list] = {
     "dnnl_post_ops_destroy": [c_void_p],
     "dnnl_post_ops_append_sum": [c_void_p, c_float, c_int, c_int],
     "dnnl_post_ops_append_eltwise": [c_void_p, c_int, c_float, c_float],
-    "dnnl_post_ops_append_binary": [c_void_p, c_int, c_void_p],
     "dnnl_primitive_desc_query": [c_void_p, c_int, c_int, c_void_p],
     "dnnl_primitive_desc_query_md": [c_void_p, c_int, c_int],
-    "dnnl_primitive_desc_next_impl": [c_void_p],
     "dnnl_primitive_desc_destroy": [c_void_p],
     "dnnl_primitive_create": [_HANDLE_OUT, c_void_p],
     "dnnl_primitive_destroy": [c_void_p],
@@ -132,9 +130,6 @@ _ARGUMENTS: dict[str, list] = {
     "dnnl_binary_primitive_desc_create": [_HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, c_void_p],
     "dnnl_matmul_primitive_desc_create": [_HANDLE_OUT, c_void_p, *_DESCRIPTORS3, c_void_p, c_void_p],
     "dnnl_reorder_primitive_desc_create": [_HANDLE_OUT, *[c_void_p] * 5],
-    "dnnl_sum_primitive_desc_create": [
-        _HANDLE_OUT, c_void_p, c_void_p, c_int, POINTER(c_float), POINTER(c_void_p), c_void_p,
-    ],
     "dnnl_get_effective_cpu_isa": [],
     "dnnl_version": [],
 }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from ctypes import byref, c_char_p, c_float, c_void_p
+from ctypes import byref, c_char_p, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -37,10 +37,6 @@ class Arg(IntEnum):
     DIFF_WEIGHTS = 161
     DIFF_SCALE = 255
     DIFF_SHIFT = 256
-
-
-MULTIPLE_SRC = 1024  # DNNL_ARG_MULTIPLE_SRC: the n-th addend of a sum is this plus n
-POST_OP = 16384  # DNNL_ARG_ATTR_MULTIPLE_POST_OP(n) is this times (n + 1), or-ed with the argument
 
 
 class Query(IntEnum):
@@ -322,20 +318,6 @@ def reorder(src: Descriptor, dst: Descriptor, accumulate: bool = False) -> Primi
     attributes = _attributes(After(accumulate=accumulate))
     status = library.api.dnnl_reorder_primitive_desc_create(
         description, src.handle, library.engine, dst.handle, library.engine, attributes
-    )
-    check(status, name)
-    return Primitive(name, description)
-
-
-@functools.lru_cache(maxsize=CACHED)
-def weighted_sum(term: Descriptor, scales: tuple[float, ...]) -> Primitive:
-    """Terms MULTIPLE_SRC + n, each times its scale -> DST; all of one descriptor."""
-    library = open_library()
-    name = f"sum of {len(scales)} times {term}"
-    description = Handle(library.api.dnnl_primitive_desc_destroy)
-    terms = (c_void_p * len(scales))(*[term.handle.value] * len(scales))
-    status = library.api.dnnl_sum_primitive_desc_create(
-        description, library.engine, term.handle, len(scales), (c_float * len(scales))(*scales), terms, _attributes()
     )
     check(status, name)
     return Primitive(name, description)

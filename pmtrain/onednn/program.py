@@ -27,13 +27,12 @@ class Step:
 
 
 class Program:
-    """Steps in order, cut into named parts that are run one at a time (`forward`, then `backward`)."""
+    """Steps in order, run all at once or a part at a time (forward, then backward)."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.size = 0
         self._buffers: list[Buffer] = []
-        self._kept: list[Buffer] = []
         self._outside: list[Arena] = []
         self._address = 0
         self._arena: Arena | None = None  # held, for the buffers lie in it
@@ -57,12 +56,6 @@ class Program:
         place.move(arena.address)
         return place.view(descriptor)
 
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Let the tensor live from the first step to the last: it is read or written from outside."""
-        assert isinstance(tensor.place, Buffer)
-        self._kept.append(tensor.place)
-        return tensor
-
     def add(self, primitive: Primitive, arguments: Mapping[Arg, Tensor]) -> None:
         """Append a step."""
         arguments = dict(arguments)
@@ -75,8 +68,6 @@ class Program:
 
     def plan(self) -> None:
         """Lay the buffers out; `size` is then the arena that `place` needs."""
-        for buffer in self._kept:
-            buffer.first, buffer.last = 0, len(self.steps)
         self._buffers = [buffer for buffer in self._buffers if buffer.first >= 0]
         self.size = lay_out(self._buffers)
 

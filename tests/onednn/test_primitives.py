@@ -12,7 +12,7 @@ from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.convolution import Convolution
 from pmtrain.onednn.library import OneDnnError
 from pmtrain.onednn.memory import DataType, Layout, bf16, describe, f32
-from pmtrain.onednn.primitives import MULTIPLE_SRC, After, Arg, Window
+from pmtrain.onednn.primitives import After, Arg, Window
 
 F = paddle.nn.functional
 # A sum of products in f32 is off by some 1e-7 of its terms' size; a result rounded to bf16 keeps 8 bits.
@@ -230,20 +230,6 @@ def test_matmul(arrays, dtype, rows, inner, columns, accumulate, relu):
     run.run()
     expected = left.astype(np.float64) @ right + (before if accumulate else 0)
     assert_close(result, np.maximum(expected, 0) if relu else expected, dtype)
-
-
-@examples
-@given(scales=st.lists(st.floats(-4, 4, width=32), min_size=2, max_size=5), size=st.integers(1, 50))
-def test_weighted_sum(arrays, scales, size):
-    terms = [normal(seed, size) for seed in range(len(scales))]
-    run = arrays()
-    result = run.program.tensor((size,), f32, Layout.vector)
-    arguments = {MULTIPLE_SRC + index: run.tensor(term) for index, term in enumerate(terms)}
-    run.program.add(ops.weighted_sum(result.descriptor, tuple(scales)), arguments | {Arg.DST: result})
-    array = run.result(result)
-    run.run()
-    expected = sum(scale * term.astype(np.float64) for scale, term in zip(scales, terms, strict=True))
-    np.testing.assert_allclose(array, expected, rtol=1e-5, atol=2e-5)
 
 
 def test_a_failure_names_the_operation_and_the_shapes():
