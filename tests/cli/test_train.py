@@ -112,6 +112,18 @@ def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_
         assert ("chosen on 8 images only" in done.stderr) == (rule != "0.3")
 
 
+def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsys):
+    from pmtrain.config import TrainConfig
+    from pmtrain.engine import Scores
+    from pmtrain.train import Run
+
+    run = Run.__new__(Run)
+    run.config = TrainConfig()
+    threshold, rule = run.choose_threshold(Scores([], np.array([1, 1]), np.array([0.5, 2.0])), first=True)
+    assert (threshold, rule) == (0.5, "0.5, since validation lacked a class for youden")
+    assert "needs validation images of both classes" in capsys.readouterr().err
+
+
 def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_set, tmp_path):
     done = run_cli("train", "--data", small_set, "--epochs", 1, *QUICK)
     assert done.exit_code == 0, done.stderr
