@@ -171,7 +171,12 @@ def train(
     if resume and config:
         raise UsageError("--resume goes on with the run's own options", "leave --config out")
     checked = load_config(TrainConfig, flags, config)
-    use_threads(checked.threads)
+    threads = checked.threads
+    if resume and threads is None:
+        from pmtrain.run_folder import RunFolder
+
+        threads = RunFolder.open(resume).config().threads  # another count would alter the last bits
+    use_threads(threads)
     from pmtrain import train as training
 
     if resume:

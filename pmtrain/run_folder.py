@@ -45,11 +45,7 @@ class RunFolder:
             UsageError: `--output` exists and isn't empty.
         """
         if config.output is not None:
-            if config.output.exists() and (not config.output.is_dir() or any(config.output.iterdir())):
-                raise UsageError(
-                    f"--output {config.output}: exists already, and a run is never overwritten",
-                    f"give another folder, or go on with that run: pmtrain train --resume {config.output}",
-                )
+            require_new(config.output)
             config.output.mkdir(parents=True, exist_ok=True)
             folder = cls(config.output)
         else:
@@ -105,6 +101,19 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(history)
         write_atomic(self.metrics, text.getvalue().encode())
+
+
+def require_new(output: Path) -> None:
+    """Refuse an `--output` where something is.
+
+    Raises:
+        UsageError: it exists and isn't an empty folder.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(
+            f"--output {output}: exists already, and a run is never overwritten",
+            f"give another folder, or go on with that run: pmtrain train --resume {output}",
+        )
 
 
 def _new_folder(name: str) -> Path:

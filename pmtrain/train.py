@@ -40,7 +40,7 @@ from pmtrain.engine import NonFiniteLoss, Scores, TrainingStep, score
 from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
-from pmtrain.run_folder import RunFolder
+from pmtrain.run_folder import RunFolder, require_new
 
 
 def train(config: TrainConfig) -> int:
@@ -104,8 +104,8 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
 def dry_run(config: TrainConfig) -> int:
     """Check everything and take one step, and write nothing."""
     device = select_device(config.device)
-    if config.output is not None and config.output.exists() and any(config.output.iterdir()):
-        raise UsageError(f"--output {config.output}: exists already, and a run is never overwritten")
+    if config.output is not None:
+        require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
         run = Run(config, data, device)

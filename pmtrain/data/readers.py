@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmtrain.data.images import SUFFIXES
-from pmtrain.data.samples import DataSet, Sample, first_few
+from pmtrain.data.samples import SYNTHETIC_NOTE, DataSet, Sample, first_few
 from pmtrain.errors import PmtrainError, UsageError
 
 # What people call their splits, in lower case.
@@ -39,8 +39,6 @@ COLUMNS = {
     "split": {"split", "set", "subset", "partition"},
     "patient": {"patient", "patientid", "subject", "subjectid"},
 }
-
-SYNTHETIC_NOTE = "SYNTHETIC.md"  # lies at the root of a rendered data set
 
 
 class Row(NamedTuple):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pmtrain.errors import PmtrainError
 
+SYNTHETIC_NOTE = "SYNTHETIC.md"  # its presence at the root marks a data set as drawn by a program
 SPLITS = ("train", "val", "test")
 
 

@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 
 from pmtrain.data.fundus import Array, photograph
+from pmtrain.data.samples import SYNTHETIC_NOTE as MARKER
 from pmtrain.errors import PmtrainError
 from pmtrain.hardware import available_cpus
 
 VERSION = 1  # of the pictures: raise it with every change that alters a byte of them
-MARKER = "SYNTHETIC.md"
 TRAINING, VALIDATION = "PALM-Training400", "PALM-Validation400"
 # Shares of the real set: 213 P, 26 H and 161 N of 400 for training, 211 positives of 400 for validation.
 SHARES = {TRAINING: (213 / 400, 26 / 400), VALIDATION: (211 / 400, 26 / 400)}

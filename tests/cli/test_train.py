@@ -256,6 +256,18 @@ def test_resume_refuses_other_data_and_other_folders(run_cli, small_set, undistu
     assert "is no run folder" in done.stderr
 
 
+def test_a_resumed_run_keeps_its_thread_count(run_process, small_set, tmp_path):
+    first = run_process(
+        "train", "--data", small_set, "--epochs", 1, "--threads", 1, "--output", tmp_path / "run", *QUICK
+    )
+    assert first.returncode == 0, first.stderr
+    told = "import os, pmtrain.train as t; t.resume = lambda *_: print(os.environ['OMP_NUM_THREADS']) or 0"
+    code = f"{told}\nfrom pmtrain.cli import app\napp(['train', '--resume', {str(tmp_path / 'run')!r}])"
+    env = environment({"OMP_NUM_THREADS": "2"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert done.stdout == "1\n", done.stderr
+
+
 def test_a_finished_run_goes_on_with_more_epochs(run_cli, small_set, undisturbed, tmp_path):
     run = shutil.copytree(undisturbed[0], tmp_path / "run")
     done = run_cli("train", "--resume", run)
