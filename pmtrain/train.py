@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder, require_new
+from pmtrain.stop import Stopped, StopSignal
 
 
 def train(config: TrainConfig) -> int:
@@ -373,40 +373,6 @@ def validation_figures(scores: Scores) -> dict[str, Any]:
 def rank(found: Mapping[str, Any]) -> tuple[float, float]:
     """Order of checkpoints: by AUC, ties by the lower loss."""
     return (-1.0 if found["auc"] is None else found["auc"], -found["loss"])
-
-
-class Stopped(Exception):
-    """The person or the system asked the run to stop."""
-
-
-class StopSignal:
-    """Ctrl-C and SIGTERM ask for a stop at the next batch; a second Ctrl-C stops at once, without a save."""
-
-    # SIGBREAK is Ctrl-Break on Windows, where no SIGTERM arrives from outside.
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-
-    def __init__(self) -> None:
-        self.signum = 0
-
-    def __enter__(self) -> StopSignal:
-        self.before = {name: signal.signal(getattr(signal, name), self.receive) for name in self.names}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for name, handler in self.before.items():
-            signal.signal(getattr(signal, name), handler)
-
-    def receive(self, signum: int, frame: object) -> None:
-        if self.signum and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signum = signum
-        # Not by print(): the signal may have come in the middle of one, and that can't be entered twice.
-        os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once, without saving\n")
-
-    def check(self) -> None:
-        """Raises: Stopped, once a signal has come."""
-        if self.signum:
-            raise Stopped
 
 
 def resolved(config: TrainConfig, run: Run) -> TrainConfig:

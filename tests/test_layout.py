@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Layers, lowest first; a module imports from its own row or from rows before it, and rows of commands stand apart.
 LAYERS = [
-    {"", "errors", "hardware", "console"},
+    {"", "errors", "hardware", "console", "stop"},
     {"models", "config", "files", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn", "charts"},
     {"backend"},
