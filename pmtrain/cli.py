@@ -109,7 +109,8 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 
         @functools.wraps(command)
         def run(**kwargs: Any) -> Any:
-            return command(**{k: v.value if isinstance(v, Enum) else v for k, v in kwargs.items()})
+            values = {k: v.value if isinstance(v, Enum) else v for k, v in kwargs.items()}
+            return command(**{k: None if v == [] else v for k, v in values.items()})
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + made
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -123,7 +124,7 @@ def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
     kind, choices = kind_of(field)
     names = [flag_of(name), *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
-    default = "" if field.default is None else f"  [default: {field.default}]"
+    default = "" if field.default in (None, []) else f"  [default: {field.default}]"
     # Typer is told no default: None must mean that the flag wasn't given.
     option = typer.Option(
         *names, help=f"{field.description}{default}", show_default=False, metavar="|".join(choices) or None

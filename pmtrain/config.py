@@ -104,6 +104,9 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     log_every: int = Field(20, ge=1, description="Print the loss of every Nth batch.")
     save_every: int = Field(500, ge=1, description="Save the state to resume from every N batches, and every epoch.")
+    track: list[Literal["tensorboard", "visualdl", "mlflow"]] = Field(
+        [], description="Show the run in an experiment tracker while it trains; may be given several times."
+    )
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
 
 
@@ -167,6 +170,7 @@ class ExplainConfig(ComputeOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",
+    "track",
 }  # fmt: skip
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
@@ -184,6 +188,8 @@ def kind_of(field: FieldInfo) -> tuple[type, tuple[str, ...]]:
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     if typing.get_origin(kind) is Annotated:
         kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is list:
+        return list[str], typing.get_args(typing.get_args(kind)[0])
     return (str, typing.get_args(kind)) if typing.get_origin(kind) is Literal else (kind, ())
 
 

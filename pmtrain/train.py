@@ -28,7 +28,8 @@ from pmtrain.checkpoint import (
     save_resume,
     to_arrays,
 )
-from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
+from pmtrain.config import RESUMABLE, TrainConfig, dump_yaml, flag_of, load_config
+from pmtrain.data.images import read_image
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
@@ -41,6 +42,7 @@ from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder, require_new
 from pmtrain.stop import Stopped, StopSignal
+from pmtrain.tracking import Tracking, annotated, require
 
 
 def train(config: TrainConfig) -> int:
@@ -49,6 +51,7 @@ def train(config: TrainConfig) -> int:
     Raises:
         PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
     """
+    require(config.track)
     device = select_device(config.device)
     data = with_validation(select(config), config)
     run = Run(config, data, device)
@@ -80,6 +83,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
                 f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
             )
     config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
+    require(config.track)
     device = select_device(config.device)
     data = with_validation(select(config), config)
     before = folder.info()["data"]["fingerprint"]
@@ -103,6 +107,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
 
 def dry_run(config: TrainConfig) -> int:
     """Check everything and take one step, and write nothing."""
+    require(config.track)
     device = select_device(config.device)
     if config.output is not None:
         require_new(config.output)
@@ -151,6 +156,7 @@ class Run:
     """One training run: its model, its position and its folder."""
 
     folder: RunFolder
+    tracking: Tracking
 
     def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
         self.config = config
@@ -189,11 +195,17 @@ class Run:
             StopSignal() as stop,
             self.loader("train") as train_loader,
             self.loader("val") as val_loader,
+            Tracking(
+                self.config.track,
+                self.folder.path,
+                dump_yaml(self.config),
+                self.at.epoch * len(train_loader) + self.at.batch,
+            ) as self.tracking,
         ):
             try:
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
-                    self.end_epoch(self.validate(val_loader, stop))
+                    self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
             except Stopped:
                 self.save_last()
                 console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.path)}")
@@ -222,6 +234,8 @@ class Run:
                 at.seconds += now - before
                 if batch.index % config.log_every == 0:
                     console.result(console.batch_line(at.epoch, batch.index, loss))
+                    figures = {"train/batch_loss": loss, "train/images_per_second": at.images / at.seconds}
+                    self.tracking.scalars(figures, at.epoch * len(loader) + at.batch)
                 bar.set_postfix({"loss": f"{loss:.4f}", "images/s": f"{at.images / at.seconds:.1f}"}, refresh=False)
                 bar.update(at.batch - bar.n)
                 stop.check()
@@ -250,8 +264,8 @@ class Run:
 
             return score(self.model, loader.epoch(0), self.step.backend, on_batch)
 
-    def end_epoch(self, scores: Scores) -> None:
-        """Print and record the epoch, keep the weights if they are the best yet, and save."""
+    def end_epoch(self, scores: Scores, step: int) -> None:
+        """Print, track and record the epoch, keep the weights if they are the best yet, and save."""
         at = self.at
         found = validation_figures(scores)
         console.result(console.validation_line(found["accuracy"], found["loss"]))
@@ -268,6 +282,8 @@ class Run:
                 "images_per_second": round(at.images / at.seconds, 2),
             }
         )
+        self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
+        self.tracking.images(lambda: self.hardest(scores), step)
         if at.best is None or rank(found) > rank(at.best):
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best = {"epoch": at.epoch, **found}
@@ -275,6 +291,19 @@ class Run:
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
+
+    def hardest(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
+        """The validation images that the network is most wrong about, as it sees them, with label and probability."""
+        probabilities = scores.probabilities
+        places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
+        return {
+            f"hardest/{rank}": annotated(
+                self.preprocess.resize(read_image(scores.samples[place].path))[..., ::-1],
+                int(scores.labels[place]),
+                float(probabilities[place]),
+            )
+            for rank, place in enumerate(places, 1)
+        }
 
     def choose_threshold(self, scores: Scores, first: bool) -> tuple[float, str]:
         """The threshold to store with these weights and how it was chosen; `first`: say what is wrong with it."""
@@ -354,6 +383,18 @@ class Run:
             f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})"
         )
         console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
+
+
+# A line of metrics.csv as trackers name it.
+TRACKED = {
+    "epoch": "epoch",
+    "train_loss": "train/loss",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "val_auc": "val/auc",
+    "lr": "train/lr",
+    "images_per_second": "train/images_per_second",
+}
 
 
 def validation_figures(scores: Scores) -> dict[str, Any]:
