@@ -18,6 +18,7 @@ from bench.runners import EVALUATION, PEERS
 from bench.turns import ROOT, Runner, interleave, machine, peer_python, ratio, summary, table, write_json
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "onnx", "onnxruntime")
+GFLOP_AN_IMAGE = 8.17  # ResNet-50's forward pass at 224 x 224
 
 
 def main() -> int:
@@ -33,7 +34,14 @@ def main() -> int:
     needs_peers = any(name.startswith(PEERS) for name in options.runners)
     folder = ROOT / "build" / "bench-eval-env"
     peers = options.peer_python or (peer_python(PEER_REQUIREMENTS, folder) if needs_peers else None)
-    given = {"work": "eval", "batch_size": options.batch_size, "image_size": options.image_size, "warm": 3}
+    gflop = GFLOP_AN_IMAGE * options.batch_size * (options.image_size / 224) ** 2
+    given = {
+        "work": "eval",
+        "batch_size": options.batch_size,
+        "image_size": options.image_size,
+        "warm": 3,
+        "gflop": gflop,
+    }
     runners = [
         Runner(
             name,
@@ -54,14 +62,15 @@ def main() -> int:
     print(table(rows, columns))
     ratios = {}
     for precision in ("fp32", "bf16"):
-        name = f"pmtrain-onednn-{precision}"
-        others = [row for row in rows if row["runner"].endswith(precision) and row["runner"] != name and "times" in row]
-        if others:
-            best = min(others, key=lambda row: statistics.median(row["times"]))["runner"]
-            value = ratio(rows, name, [best])
+        name, limit = f"pmtrain-onednn-{precision}", f"limit-{precision}"
+        measured = [row for row in rows if row["runner"].endswith(precision) and "times" in row]
+        others = [row for row in measured if row["runner"] not in (name, limit)]
+        best = min(others, key=lambda row: statistics.median(row["times"]))["runner"] if others else ""
+        for other, what in ((best, f"the best other in {precision}, {best}"), (limit, "this machine's matmul limit")):
+            value = ratio(rows, name, [other])
             if value is not None:
-                ratios[f"{name} / {best}"] = value
-                print(f"{name} / the best other in {precision}, {best}: {value:.2f}")
+                ratios[f"{name} / {other}"] = value
+                print(f"{name} / {what}: {value:.2f}")
     content = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     write_json(options.json, {"options": content, "machine": machine(), "rows": rows, "ratios": ratios})
     return 1 if any("error" in row for row in rows) else 0

@@ -173,7 +173,7 @@ def paddle_inference(precision: str):
 
 
 def matmul_limit(precision: str):
-    """The time that the step's convolutions take at the speed of oneDNN's largest matrix products."""
+    """The time that the work's convolutions take at the speed of oneDNN's largest matrix products."""
 
     def make(options: dict[str, Any]) -> Work:
         import numpy as np
@@ -228,6 +228,8 @@ EVALUATION = {
     "torch-fp32": torch_evaluation("fp32"),
     "torch-bf16": torch_evaluation("bf16"),
     "onnxruntime-fp32": onnx_evaluation,
+    "limit-fp32": matmul_limit("fp32"),
+    "limit-bf16": matmul_limit("bf16"),
 }
 WORK = {"train": TRAINING, "eval": EVALUATION}
 PEERS = ("torch", "onnxruntime")
