@@ -142,10 +142,12 @@ def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str,
 
 
 def _recognised(data: Path, columns: TableOptions) -> list[str]:
-    """The layouts that `data` may be in; one alone where that one is certain."""
+    """The layouts that `data` may be in; one alone where that one is certain, or is the one that has columns."""
     if not data.is_dir():
         return [name for name, reader in READERS.items() if data.suffix.lower() in reader.files]
     names = [name for name, reader in READERS.items() if reader.recognise and reader.recognise(data, columns)]
+    if columns.given() and (tables := [name for name in names if READERS[name].columns]):
+        return tables
     return next(([name] for name in names if READERS[name].certain), names)
 
 

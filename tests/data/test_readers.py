@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from pmtrain.data.layouts.rows import TableOptions
 from pmtrain.data.readers import READERS, find_dataset, read_dataset
 from pmtrain.errors import UsageError
 from tests.reading import listed, refusal, write
@@ -25,6 +26,8 @@ def test_an_ambiguous_layout_is_refused(tmp_path, touch):
     assert "--data-format folder or csv" in refusal(tmp_path)
     assert listed(read_dataset(tmp_path, data_format="csv"))["ill/1.jpg"] == (None, 0)
     assert listed(read_dataset(tmp_path, data_format="folder"))["ill/1.jpg"] == (None, 1)
+    by_column = read_dataset(tmp_path, columns=TableOptions(label_column="label"))
+    assert by_column.layout == "csv"
 
 
 def test_a_misspelt_format_is_refused_with_the_nearest(tmp_path):
