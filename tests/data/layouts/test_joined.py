@@ -9,7 +9,8 @@ import pytest
 from pmtrain.data.layouts.rows import TableOptions
 from pmtrain.data.readers import read_dataset
 from pmtrain.errors import UsageError
-from tests.reading import listed, refusal, write
+from tests.conftest import ROOT
+from tests.reading import listed, refusal, workbook, write
 
 
 @pytest.fixture
@@ -133,3 +134,16 @@ def test_options_that_belong_into_the_list_are_refused_beside_it(sets):
     with pytest.raises(UsageError, match="--label-column"):
         read_dataset(file, columns=TableOptions(label_column="grade"))
     assert "is a file, not a folder" in refusal(sets, data_format="joined")
+
+
+def test_the_list_in_the_readme_is_one(tmp_path, touch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    touch(tmp_path, *(f"clinic/photographs/{n}.jpg" for n in range(5)))
+    workbook(tmp_path / "clinic/labels.xlsx", [("image", "grade"), *((n, n) for n in range(5))])
+    touch(tmp_path, "ichallenge-pm/Training400/P0001.jpg", "ichallenge-pm/Training400/H0001.jpg")
+    dataset = read_dataset(write(tmp_path / "sets.yaml", text))
+    assert [(sample.label, sample.split) for sample in dataset.samples] == [
+        *((int(n >= 2), "train") for n in range(5)),
+        (0, "train"),
+        (1, "train"),
+    ]
