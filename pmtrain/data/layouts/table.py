@@ -168,7 +168,7 @@ def _columns(table: Table, options: TableOptions) -> dict[str, int]:
             )
         elif role in NEEDED:
             raise PmtrainError(
-                f"{table.path}: no column for the {role} among {first_few(table.header, 20) or 'none'}",
+                f"{table.path}: no column for the {role} among {first_few(list(filter(None, table.header)), 20) or 'none'}",
                 f"say which it is by {flag}, or name it one of: {', '.join(sorted(COLUMNS[role]))}",
             )
     return places
