@@ -167,8 +167,9 @@ def _columns(table: Table, options: TableOptions) -> dict[str, int]:
                 f"did you mean {near[0]!r}?" if near else f"it has {first_few(table.header, 20)}",
             )
         elif role in NEEDED:
+            named = [name for name in table.header if name]
             raise PmtrainError(
-                f"{table.path}: no column for the {role} among {first_few(list(filter(None, table.header)), 20) or 'none'}",
+                f"{table.path}: no column for the {role} among {first_few(named, 20) or 'none'}",
                 f"say which it is by {flag}, or name it one of: {', '.join(sorted(COLUMNS[role]))}",
             )
     return places
