@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from pmtrain.errors import UsageError
@@ -47,6 +47,8 @@ TrainingRule = Annotated[str, AfterValidator(_training_rule)]
 
 # A path may be given as text, also where types are otherwise strict.
 AnyPath = Annotated[Path, Field(strict=False)]
+# A label may be a number, which YAML doesn't take for text.
+LabelText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
 class Options(BaseModel):
@@ -55,13 +57,34 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class DataOptions(Options):
+class ListingOptions(Options):
     """Which images, and how they are labelled."""
 
-    data: AnyPath | None = Field(None, description="Folder or CSV of labelled images. Without it, data/ is searched.")
+    data: AnyPath | None = Field(
+        None,
+        description="Labelled images: folder, table (CSV, Excel) or YAML list of sets. Without it, data/ is searched.",
+    )
     val_data: AnyPath | None = Field(None, description="Validation images, where they lie apart from --data.")
-    data_format: Literal["auto", "palm", "folder", "csv"] = Field("auto", description="How the images are labelled.")
-    positive: str | None = Field(None, description="Name of the class that counts as positive.")
+    data_format: Literal["auto", "palm", "folder", "csv", "joined"] = Field(
+        "auto", description="How the images are labelled."
+    )
+    positive: LabelText | None = Field(
+        None, description="Class that counts as positive; or several labels, 2,3,4, against all others."
+    )
+    root: AnyPath | None = Field(None, description="Folder that a table's paths begin in.  [default: the table's own]")
+    path_column: str | None = Field(None, description="A table's column of file names.  [default: found by its name]")
+    label_column: str | None = Field(None, description="A table's column of labels.  [default: found by its name]")
+    patient_column: str | None = Field(
+        None, description='A table\'s column of patients; "" for none.  [default: found by its name]'
+    )
+    split_column: str | None = Field(
+        None, description='A table\'s column of train, val and test; "" for none.  [default: found by its name]'
+    )
+
+
+class DataOptions(ListingOptions):
+    """Which images, and how they are had."""
+
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
@@ -169,8 +192,8 @@ class ExplainConfig(ComputeOptions):
 
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
-    "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",
-    "track",
+    "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
+    "on_bad_image", "track",
 }  # fmt: skip
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
@@ -205,19 +228,29 @@ def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None
     """
     from_file = read_yaml(file) if file else {}
     from_flags = {key: value for key, value in flags.items() if value is not None}
-    unknown = [key for key in from_file if key not in model.model_fields]
-    if unknown:
-        raise UsageError(f"{file}: there is no option {unknown[0]!r}", _nearest(str(unknown[0]), model))
+    return validated(
+        model, from_file | from_flags, lambda key: flag_of(key) if key in from_flags else f"{file}: {key}:"
+    )
+
+
+def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[str], str]) -> Config:
+    """`values` checked against `model`'s fields; `where` says for people where a key was given.
+
+    Raises:
+        UsageError: a key that doesn't exist, a wrong type or a value out of range.
+    """
+    for key in values:
+        if key not in model.model_fields:
+            raise UsageError(f"{where(str(key))} there is no option {key!r}", _nearest(str(key), model))
     try:
-        return model.model_validate(from_file | from_flags)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        where = flag_of(key) if key in from_flags else f"{file}: {key}:"
         message = first["msg"].removeprefix("Value error, ")
         field = model.model_fields[key]
         raise UsageError(
-            f"{where} {first['input']!r}: {message[0].lower()}{message[1:]}",
+            f"{where(key)} {first['input']!r}: {message[0].lower()}{message[1:]}",
             f"{key} is: {field.description} Its default is {field.default}.",
         ) from None
 

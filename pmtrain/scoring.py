@@ -11,7 +11,7 @@ import numpy as np
 from pmtrain import __version__, console
 from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
-from pmtrain.config import ScoringOptions
+from pmtrain.config import ListingOptions, ScoringOptions
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
@@ -66,14 +66,8 @@ def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
     run = RunFolder.around(checkpoint.path)
     if run and options.data is None:
         kept = run.config()
-        options = options.model_copy(
-            update={
-                "data": kept.data,
-                "val_data": options.val_data or kept.val_data,
-                "data_format": kept.data_format if options.data_format == "auto" else options.data_format,
-                "positive": options.positive or kept.positive,
-            }
-        )
+        unsaid = [name for name in ListingOptions.model_fields if getattr(options, name) in (None, "auto")]
+        options = options.model_copy(update={name: getattr(kept, name) for name in unsaid})
     listed = select(options, make_synthetic_set=False)
     compare_classes(checkpoint, listed)
     data = _as_split_by(run, listed) or listed

@@ -422,6 +422,7 @@ def resolved(config: TrainConfig, run: Run) -> TrainConfig:
         update={
             "data": (config.data or run.data.root).resolve(),
             "val_data": config.val_data.resolve() if config.val_data else None,
+            "root": config.root.resolve() if config.root else None,
             "backend": run.step.backend.name,
         }
     )

@@ -32,13 +32,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The photographs found at `root`, in a fixed order, with the names of the negative and the positive class."""
+    """The photographs found at `root`, in a fixed order, with the names of the negative and the positive class.
+
+    `notes` are what a person should be told of how the listing was read.
+    """
 
     root: Path
     layout: str
     classes: tuple[str, str]
     samples: tuple[Sample, ...]
     synthetic: bool = False
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str | None) -> tuple[Sample, ...]:
         """The samples of one split, none where the data set lacks it."""
@@ -59,7 +63,7 @@ class DataSet:
                 negative, positive = self.classes
                 what = split or "no split"
                 lines.append(f"  {what}: {positives} {positive} (positive), {negatives} {negative} (negative)")
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
 
     def fingerprint(self) -> str:
         """SHA-256 of the listing: relative path, size in bytes, label and split of every file, sorted by path.

@@ -7,9 +7,10 @@ from pathlib import Path
 from pmtrain import console
 from pmtrain.config import DataOptions
 from pmtrain.data import synthetic
+from pmtrain.data.layouts.rows import TableOptions
 from pmtrain.data.readers import find_dataset, read_dataset
 from pmtrain.data.samples import DataSet
-from pmtrain.errors import PmtrainError
+from pmtrain.errors import PmtrainError, UsageError
 
 HOME = Path("data")
 SYNTHETIC_HOME = HOME / "synthetic-pm"
@@ -21,7 +22,7 @@ def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
     Raises:
         PmtrainError: the data can't be read as a data set of two classes, or there is none and none is to be made.
     """
-    root = options.data or find_dataset(HOME)
+    root = _named_or_found(options)
     if root is None and not make_synthetic_set:
         raise PmtrainError(f"no --data given, and {HOME} holds no data set", "give --data FOLDER")
     if root is None:
@@ -32,14 +33,27 @@ def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
 
 def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
     """As `select`, yet nothing is written but in `folder`: there a synthetic set of a few images stands in."""
-    root = options.data or find_dataset(HOME)
+    root = _named_or_found(options)
     if root is None:
         root = synthetic.render(folder / "synthetic-pm", train=images, val=images)
     return _read(root, options)
 
 
+def _named_or_found(options: DataOptions) -> Path | None:
+    # A run remembers the folder that was found, and with --root a data set's own folder is another.
+    if options.data is None and options.root is not None:
+        raise UsageError(f"--root {options.root}: is for the paths of a table, and none is given", "give --data TABLE")
+    return options.data or find_dataset(HOME)
+
+
 def _read(root: Path, options: DataOptions) -> DataSet:
-    data = read_dataset(root, val_data=options.val_data, data_format=options.data_format, positive=options.positive)
+    data = read_dataset(
+        root,
+        val_data=options.val_data,
+        data_format=options.data_format,
+        positive=options.positive,
+        columns=TableOptions.of(options),
+    )
     console.notice(data.describe())
     return data
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.reading import write
+
 
 def picture(seed: int, width: int = 24, height: int = 16) -> np.ndarray:
     """A smooth picture of its own for every seed: uint8 (height, width, 3)."""
@@ -39,3 +41,12 @@ def touch():
         return root
 
     return make
+
+
+@pytest.fixture
+def palm(tmp_path, touch) -> Path:
+    """The challenge's layout, five images small."""
+    touch(tmp_path, *(f"PALM-Training400/{name}.jpg" for name in ("P0001", "H0001", "N0001")))
+    touch(tmp_path, *(f"PALM-Validation400/{name}.jpg" for name in ("V0001", "V0002")))
+    write(tmp_path / "labels.csv", "ID,imgName,Label,Fovea_X,Fovea_Y\n1,V0001.jpg,0,1.5,2\n2,V0002.jpg,1,3,4\n")
+    return tmp_path

@@ -1,0 +1,1 @@
+"""One module a layout; `pmtrain.data.readers` holds the table of them."""

@@ -1,0 +1,115 @@
+"""joined: a YAML file of several data sets, each with its own layout, that count as one.
+
+clinic:
+  data: clinic/labels.csv     # paths are relative to this file
+  label_column: grade
+  positive: 2,3,4             # in this set's own words
+  split: train                # takes the place of the set's own splits
+palm:
+  data: ichallenge-pm
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pmtrain.config import ListingOptions, read_yaml, validated
+from pmtrain.data.layouts.classes import Classes, name_classes
+from pmtrain.data.layouts.rows import Found, Row, TableOptions
+from pmtrain.errors import PmtrainError, UsageError
+
+SUFFIXES = (".yaml", ".yml")
+COLUMN = "set"  # what the set of an image is called where measures are grouped by it
+
+
+class SetOptions(ListingOptions):
+    """One set's options: those of the command line, and what only sets among others need."""
+
+    split: Literal["train", "val", "test"] | None = None
+    same_patients: bool = False
+
+
+# Reads a set's rows: its folder or table, and the options; gives the layout's name as well.
+ReadRows = Callable[[Path, ListingOptions], tuple[str, Found]]
+
+
+def read(data: Path, options: TableOptions, read_rows: ReadRows) -> Found:
+    """The rows of all sets, with the set's name as a column.
+
+    The classes are one negative and one positive class: called as all sets call them, else `negative` and `positive`.
+    A patient of one set is another than that of another set, unless both say `same_patients: true`.
+
+    Raises:
+        PmtrainError: a set can't be read; two sets hold the same file; only some of them have splits.
+    """
+    parts = {str(name): _read_set(data, str(name), each, read_rows) for name, each in read_yaml(data).items()}
+    if not parts:
+        raise PmtrainError(
+            f"{data}: names no data set", "write for each `name:`, and below it, indented, `data: FOLDER`"
+        )
+    named = [classes for _, _, classes, _ in parts.values()]
+    negative = _shared({classes.negative for classes in named} - {""}, "negative")
+    positive = _shared({classes.positive for classes in named} - {""}, "positive")
+    if negative == positive:
+        negative, positive = "negative", "positive"
+    rows: list[Row] = []
+    notes: list[str] = []
+    owners: dict[Path, str] = {}
+    for name, (layout, found, classes, how) in parts.items():
+        told = f"{classes.positive or 'nothing'} is positive, {classes.negative or 'nothing'} negative"
+        notes += [f"{name}: {layout} layout, {len(found.rows)} images, {told}"]
+        notes += [f"{name}: {note}" for note in found.notes]
+        for row in found.rows:
+            if (owner := owners.setdefault(row.path, name)) != name:
+                raise PmtrainError(f"{data}: {owner} and {name} both hold {row.path}", "leave it out of one of them")
+            rows.append(
+                row._replace(
+                    label=positive if row.label in classes.labels else negative,
+                    split=how.split or row.split,
+                    patient=row.patient if how.same_patients or not row.patient else f"{name}/{row.patient}",
+                    columns=(*row.columns, (COLUMN, name)),
+                    line=0,
+                )
+            )
+    _require_splits_alike(data, rows)
+    return Found(rows, root=data.parent, positive=positive, notes=tuple(notes))
+
+
+def _read_set(file: Path, name: str, content: object, read_rows: ReadRows) -> tuple[str, Found, Classes, SetOptions]:
+    if not isinstance(content, dict):
+        raise UsageError(f"{file}: {name}: {content!r} are no options", "write `data: FOLDER` below the name, indented")
+    how = validated(SetOptions, content, lambda key: f"{file}: {name}: {key}:")
+    if how.data is None:
+        raise UsageError(f"{file}: {name}: no data", "write `data: FOLDER`, or a table, relative to this file")
+    if how.data.suffix.lower() in SUFFIXES:
+        raise UsageError(f"{file}: {name}: {how.data} is a list of data sets itself", "write its sets here")
+    paths = {key: file.parent / path for key in ("data", "val_data", "root") if (path := getattr(how, key)) is not None}
+    try:
+        layout, found = read_rows(paths["data"], how.model_copy(update=paths))
+        positive = found.positive if how.positive is None else how.positive
+        return layout, found, name_classes(found.rows, positive, paths["data"], one_will_do=True), how
+    except PmtrainError as error:
+        raise type(error)(f"{file}: {name}: {_in_yaml(error.message)}", _in_yaml(error.hint)) from None
+
+
+def _in_yaml(text: str) -> str:
+    """What is a flag on the command line is a key here: `--label-column grade` -> `label_column: grade`."""
+    return re.sub(r"--([a-z-]+):? ", lambda flag: flag[1].replace("-", "_") + ": ", text)
+
+
+def _shared(names: set[str], otherwise: str) -> str:
+    return names.pop() if len(names) == 1 else otherwise
+
+
+def _require_splits_alike(data: Path, rows: list[Row]) -> None:
+    """Images without a split would be used by nothing where others are the validation images."""
+    unsplit = {dict(row.columns)[COLUMN] for row in rows if row.split is None}
+    if unsplit and any(row.split == "val" for row in rows):
+        name = sorted(unsplit)[0]
+        raise PmtrainError(
+            f"{data}: {name} has no splits, and others have a validation split",
+            f"write `split: train` (or val, or test) below {name}; or give none of them a val split",
+        )

@@ -1,0 +1,90 @@
+"""Listing folders: what counts as an image, a table or nothing at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pmtrain.data.images import SUFFIXES
+from pmtrain.errors import PmtrainError
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")
+
+# Folders that systems and network drives put beside a person's own, in lower case; some hold small copies of images.
+JUNK = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+
+
+class Listing(NamedTuple):
+    """What lies in one folder, sorted by name, hidden files and junk left out."""
+
+    folders: list[Path]
+    images: list[str]  # names alone: a data set may hold 100,000
+    tables: list[Path]  # .csv, .tsv
+    sheets: list[Path]  # Excel's own files
+
+
+def look_into(folder: Path) -> Listing:
+    """List a folder.
+
+    Raises:
+        PmtrainError: the system refuses it.
+    """
+    folders, images, tables, sheets = [], [], [], []
+    for entry in _visible(folder):
+        suffix = suffix_of(entry.name)
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif suffix in SUFFIXES:
+            images.append(entry.name)
+        elif suffix in TEXT_SUFFIXES[:2]:
+            tables.append(entry.name)
+        elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock on an open file
+            sheets.append(entry.name)
+    within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets)]
+    return Listing(within[0], sorted(images), within[1], within[2])
+
+
+def images_under(folder: Path) -> Iterator[Path]:
+    """Every image in `folder` and below, in a fixed order."""
+    listing = look_into(folder)
+    yield from (folder / name for name in listing.images)
+    for child in listing.folders:
+        if not child.is_symlink():  # it may lead back to where we are
+            yield from images_under(child)
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image in `folder` or below, found without listing it all."""
+    return _holds(folder, lambda name: suffix_of(name) in SUFFIXES)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether there is no file at all in `folder` or below."""
+    return not _holds(folder, lambda name: True)
+
+
+def suffix_of(name: str) -> str:
+    """`eye.JPG` -> `.jpg`."""
+    return os.path.splitext(name)[1].lower()
+
+
+def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
+    folders = []
+    for entry in _visible(folder):
+        if entry.is_dir():
+            if not entry.is_symlink():
+                folders.append(Path(entry.path))
+        elif wanted(entry.name):
+            return True
+    return any(_holds(child, wanted) for child in folders)
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in JUNK)
+    except OSError as error:
+        raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None
