@@ -63,9 +63,10 @@ def versions(data: DataSet, config: PreviewConfig) -> list[tuple[Sample, list[np
         try:
             plain = preprocess.resize(read_image(samples[index].path))
         except BadImage as bad:
+            name = data.name_of(samples[index])
             if config.on_bad_image == "stop":
-                raise
-            console.warn(f"left out: {data.name_of(samples[index])}: {bad.reason}")
+                raise BadImage(name, bad.reason, "to leave such images out: --on-bad-image skip") from None
+            console.warn(f"left out: {name}: {bad.reason}")
             continue
         changed = [augment(plain, epoch, index) for epoch in range(config.versions)]
         found.append((samples[index], [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in (plain, *changed)]))
