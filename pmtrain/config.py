@@ -129,7 +129,7 @@ class TrainConfig(ComputeOptions, DataOptions):
         description="Random changes of training images, to be seen with `pmtrain data preview`. light: mirrored,"
         " turned and shifted a little; fundus: turned by any angle, with other light, colour and sharpness.",
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights and of the order of images.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, of the order of images and of augmentation.")
     threshold_rule: TrainingRule = Field(
         "youden",
         description="How the threshold stored with the best weights is chosen on the validation images: youden,"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from itertools import zip_longest
 
 import cv2
@@ -37,29 +38,31 @@ def preview(config: PreviewConfig) -> None:
         raise UsageError(f"--output {config.output}: a contact sheet is a PNG file", "give a name that ends in .png")
     with new_file(config.output) as file:
         data = hold_out(select(config), config.val_fraction, config.seed)
-        rows = versions(data, config)
-        names = [f"{data.classes[sample.label]}   {data.name_of(sample)}" for sample, _ in rows]
+        names, rows = [], []
+        for sample, images in versions(data, config):
+            names.append(f"{data.classes[sample.label]}   {data.name_of(sample)}")
+            rows.append([as_tile(image) for image in images])
         heads = ["as it is", *(f"epoch {epoch}" for epoch in range(config.versions))]
         title = ("SYNTHETIC images, " if data.synthetic else "") + f"augment {config.augment}, seed {config.seed}"
-        file.write(sheet([images for _, images in rows], title, heads, names))
+        file.write(sheet(rows, title, heads, names))
     console.notice(
         f"{config.output}: {len(rows)} training images, each as it is and as epochs 0 to {config.versions - 1} of"
         f" --augment {config.augment} --seed {config.seed} have it"
     )
 
 
-def versions(data: DataSet, config: PreviewConfig) -> list[tuple[Sample, list[np.ndarray]]]:
-    """Some training images of both classes, chosen by the seed: the image as it is, then one version an epoch.
+def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, list[np.ndarray]]]:
+    """Some training images of both classes, chosen by the seed: the image as it is, then one version an epoch, RGB.
 
     Raises:
         PmtrainError: an image is bad and `on_bad_image` is `stop`; there is none that can be read.
     """
     preprocess, augment = Preprocess(size=config.image_size), Augment(config.augment, config.seed)
     samples = data.split("train")
-    found: list[tuple[Sample, list[np.ndarray]]] = []
+    left = config.images
     for index in _choice([sample.label for sample in samples], config.seed):
-        if len(found) == config.images:
-            break
+        if not left:
+            return
         try:
             plain = preprocess.resize(read_image(samples[index].path))
         except BadImage as bad:
@@ -69,10 +72,10 @@ def versions(data: DataSet, config: PreviewConfig) -> list[tuple[Sample, list[np
             console.warn(f"left out: {name}: {bad.reason}")
             continue
         changed = [augment(plain, epoch, index) for epoch in range(config.versions)]
-        found.append((samples[index], [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in (plain, *changed)]))
-    if not found:
+        yield samples[index], [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in (plain, *changed)]
+        left -= 1
+    if left == config.images:
         raise PmtrainError(f"{data.root}: no training image can be read", "look at the files, or give other --data")
-    return found
 
 
 def _choice(labels: list[int], seed: int) -> list[int]:
@@ -83,7 +86,7 @@ def _choice(labels: list[int], seed: int) -> list[int]:
 
 
 def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: list[str]) -> bytes:
-    """A PNG of equal rows of uint8 RGB images (S, S, 3), pixel for pixel where they are neither tiny nor huge.
+    """A PNG of rows of tiles, uint8 RGB (side, side, 3), pixel for pixel.
 
     Args:
         heads: one a column.
@@ -99,18 +102,18 @@ def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: lis
         raise PmtrainError(
             "the contact sheet is drawn with matplotlib, which isn't installed", 'pip install "pmtrain[plots]"'
         ) from None
-    side = int(np.clip(len(rows[0][0]), SMALLEST, LARGEST))
+    side = len(rows[0][0])
     step, top = side + GAP, 2 * LINE
     height, width = top + len(rows) * (step + LINE), max(len(heads) * step + GAP, NARROWEST)
     canvas = np.full((height, width, 3), 255, np.uint8)
     lines = [(GAP, LINE // 2, title)]
     lines += [(GAP + column * step, LINE * 3 // 2, head) for column, head in enumerate(heads)]
-    for row, (images, name) in enumerate(zip(rows, names, strict=True)):
+    for row, (tiles, name) in enumerate(zip(rows, names, strict=True)):
         y = top + row * (step + LINE)
         lines.append((GAP, y + LINE // 2, _shortened(name, width // 8)))
-        for column, image in enumerate(images):
+        for column, tile in enumerate(tiles):
             x = GAP + column * step
-            canvas[y + LINE : y + LINE + side, x : x + side] = _tile(image, side)
+            canvas[y + LINE : y + LINE + side, x : x + side] = tile
     installed, content, dpi = set(get_font_names()), io.BytesIO(), 100
     families = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
     with matplotlib.rc_context({"font.family": families}), warnings.catch_warnings():
@@ -125,7 +128,9 @@ def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: lis
     return content.getvalue()
 
 
-def _tile(image: np.ndarray, side: int) -> np.ndarray:
+def as_tile(image: np.ndarray) -> np.ndarray:
+    """The image at a size to look at: itself, unless it is tiny or huge."""
+    side = int(np.clip(len(image), SMALLEST, LARGEST))
     if len(image) == side:
         return image
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if len(image) > side else cv2.INTER_NEAREST)

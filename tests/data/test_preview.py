@@ -11,7 +11,7 @@ import pytest
 from pmtrain.config import PreviewConfig
 from pmtrain.data.augment import AUGMENTATIONS, Augment
 from pmtrain.data.loader import Loader
-from pmtrain.data.preview import GAP, LINE, SMALLEST, sheet, versions
+from pmtrain.data.preview import GAP, LINE, SMALLEST, as_tile, sheet, versions
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
 from pmtrain.data.transforms import Preprocess
@@ -117,7 +117,7 @@ def test_a_bad_image_stops_by_name_or_is_left_out(run_cli, small_set, tmp_path):
 
 def test_names_of_any_script_and_length_are_drawn():
     names = ["眼底 照片.jpg", "a $x^2$ b_{.png", "глаз\n\x00\udcff", "👁", "very/" * 60 + "long.png", ""]
-    images = [np.full((40, 40, 3), 50 * k, np.uint8) for k in range(2)]
+    images = [as_tile(np.full((40, 40, 3), 50 * k, np.uint8)) for k in range(2)]
     png = cv2.imdecode(
         np.frombuffer(sheet([images] * len(names), "SYNTHETIC images", ["as it is", "epoch 0"], names), np.uint8),
         cv2.IMREAD_COLOR,
@@ -128,7 +128,7 @@ def test_names_of_any_script_and_length_are_drawn():
 
 def test_a_large_image_is_shown_smaller():
     image = np.full((900, 900, 3), 90, np.uint8)
-    png = cv2.imdecode(np.frombuffer(sheet([[image]], "", ["as it is"], ["name"]), np.uint8), cv2.IMREAD_COLOR)
+    png = cv2.imdecode(np.frombuffer(sheet([[as_tile(image)]], "", ["as it is"], ["name"]), np.uint8), cv2.IMREAD_COLOR)
     assert png.shape[0] < 500 and (tile(png, 0, 0, 320) == 90).all()
 
 
