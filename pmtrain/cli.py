@@ -22,6 +22,7 @@ from pmtrain.config import (
     EvalConfig,
     ExplainConfig,
     PredictConfig,
+    PreviewConfig,
     TrainConfig,
     flag_of,
     kind_of,
@@ -269,6 +270,17 @@ def synth(
     from pmtrain.data import select
 
     select.make_synthetic(output, seed, train, val)
+
+
+@data_app.command()
+@guarded
+@with_options(PreviewConfig)
+def preview(**flags: Any) -> None:
+    """Draw a contact sheet: training images as they are, and as the first epochs of a training change them."""
+    checked = load_config(PreviewConfig, flags)
+    from pmtrain.data import preview as sheet
+
+    sheet.preview(checked)
 
 
 @app.command()

@@ -42,6 +42,25 @@ def _training_rule(text: str) -> str:
     return _known_rule(text)
 
 
+MAX_CLASS_WEIGHT = 1000
+
+
+def _class_weight(value: Any) -> Any:
+    """`balanced` or a number, kept as text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):  # as YAML reads it
+        value = str(value)
+    if not isinstance(value, str) or value == "balanced":
+        return value
+    try:
+        weight = float(value)
+    except ValueError:
+        raise ValueError("it must be balanced or a number") from None
+    if not 0 < weight <= MAX_CLASS_WEIGHT:
+        raise ValueError(f"a weight must be above 0 and at most {MAX_CLASS_WEIGHT}")
+    return value
+
+
+ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
 TrainingRule = Annotated[str, AfterValidator(_training_rule)]
 
@@ -119,7 +138,21 @@ class TrainConfig(ComputeOptions, DataOptions):
     lr: float = Field(0.001, gt=0, le=10, allow_inf_nan=False, description="Learning rate.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the optimizer.")
     weight_decay: float = Field(0.001, ge=0, le=1, description="L2 penalty on every parameter.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights and of the order of images.")
+    class_weight: ClassWeight | None = Field(
+        None,
+        description="What a positive image's loss is multiplied by: a number, or balanced, which weighs both classes"
+        " so that they count the same. Validation is not weighted.",
+    )
+    sampler: Literal["shuffle", "balanced"] = Field(
+        "shuffle",
+        description="Every image once an epoch, or as many drawn so that both classes come equally often.",
+    )
+    augment: Literal["none", "light", "fundus"] = Field(
+        "none",
+        description="Random changes of training images, to be seen with `pmtrain data preview`. light: mirrored,"
+        " turned and shifted a little; fundus: turned by any angle, with other light, colour and sharpness.",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, of the order of images and of augmentation.")
     threshold_rule: TrainingRule = Field(
         "youden",
         description="How the threshold stored with the best weights is chosen on the validation images: youden,"
@@ -188,6 +221,19 @@ class ExplainConfig(ComputeOptions):
         None, description="Where to look: conv, or a block bb_STAGE_BLOCK such as bb_2_5.  [default: the last, bb_3_2]"
     )
     output: AnyPath = Field(Path("gradcam"), description="Folder for the pictures and the maps.")
+
+
+class PreviewConfig(DataOptions):
+    """Everything that decides a contact sheet of augmented images."""
+
+    workers: int = Field(0, ge=0, le=64, description="Not used: the few images are decoded one after the other.")
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="As in training: it decides which images are trained on.")
+    augment: Literal["none", "light", "fundus"] = Field("fundus", description="Random changes to show.")
+    image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training to show, and of the choice of images.")
+    images: int = Field(8, ge=1, le=50, description="Images to show, of both classes.")
+    versions: int = Field(6, ge=1, le=20, description="Versions of each, those of the first epochs.")
+    output: AnyPath = Field(Path("preview.png"), description="PNG file to make.")
 
 
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.

@@ -29,6 +29,8 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, dump_yaml, flag_of, load_config
+from pmtrain.data.augment import Augment
+from pmtrain.data.balance import class_weights
 from pmtrain.data.images import read_image
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
@@ -63,6 +65,7 @@ def train(config: TrainConfig) -> int:
             "backend": run.step.backend.name,
             "environment": environment.describe(),
             "data": data_record(data),
+            "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
         }
     )
     return run.go()
@@ -162,6 +165,7 @@ class Run:
         self.config = config
         self.data = data
         self.preprocess = Preprocess(size=config.image_size)
+        self.class_weights = weights_of_classes(config, data)
         self.at = Position()
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
@@ -171,10 +175,12 @@ class Run:
             parameters=self.model.parameters(),
             weight_decay=config.weight_decay,
         )
-        self.step = TrainingStep(self.model, self.optimizer, choose_backend(self.model, device, config))
+        self.step = TrainingStep(
+            self.model, self.optimizer, choose_backend(self.model, device, config), self.class_weights
+        )
 
     def loader(self, split: str) -> Loader:
-        """Batches of one split: the training images shuffled by epoch, others in the order of the data."""
+        """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
         return Loader(
             self.data.split(split),
             self.preprocess,
@@ -182,6 +188,8 @@ class Run:
             workers=self.config.workers,
             seed=self.config.seed,
             shuffle=split == "train",
+            sampler=self.config.sampler,
+            augment=Augment(self.config.augment, self.config.seed) if split == "train" else None,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
         )
@@ -409,6 +417,19 @@ def validation_figures(scores: Scores) -> dict[str, Any]:
         raise PmtrainError("the network's output on validation images isn't finite", "lower --lr")
     auc = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold=0.5)["auc"]
     return {"loss": scores.loss, "accuracy": scores.accuracy, "auc": auc.value}
+
+
+def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:
+    """What the loss of a negative and of a positive image is multiplied by, as `--class-weight` has it."""
+    if config.class_weight is None:
+        return None
+    labels = np.array([sample.label for sample in data.split("train")])
+    weights = class_weights(config.class_weight, labels)
+    shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(data.classes, weights, strict=True))
+    console.notice(f"weights of the training loss: {shown}")
+    if config.sampler == "balanced":
+        console.warn("--class-weight and --sampler balanced both make up for unequal classes: that is done twice")
+    return weights
 
 
 def rank(found: Mapping[str, Any]) -> tuple[float, float]:

@@ -59,6 +59,13 @@ def test_a_dumped_config_reads_back(tmp_path):
         ("momentum: 1", ["momentum: 1", "less than 1"]),
         ("threshold_rule: stored", ["threshold_rule: 'stored'", "can't take a stored one"]),
         ("threshold_rule: best", ["threshold_rule: 'best'", "youden"]),
+        ("class_weight: 0", ["class_weight: 0", "above 0 and at most 1000"]),
+        ("class_weight: .nan", ["class_weight: nan", "above 0"]),
+        ("class_weight: 1001", ["class_weight: 1001", "at most 1000"]),
+        ("class_weight: even", ["class_weight: 'even'", "balanced or a number"]),
+        ("class_weight: true", ["class_weight: True", "string"]),
+        ("sampler: random", ["sampler: 'random'", "'shuffle' or 'balanced'"]),
+        ("augment: heavy", ["augment: 'heavy'", "'none', 'light' or 'fundus'"]),
         ("layers: 34", ["layers: 34", "50, 101, 152"]),
         ("data: 5", ["data: 5", "path"]),
         ("precision: fp8", ["precision: 'fp8'", "'fp32', 'bf16' or 'fp16'"]),
@@ -76,6 +83,16 @@ def test_a_bad_file_is_refused_by_file_key_and_value(tmp_path, text, said):
         load_config(TrainConfig, {}, file)
     for part in [str(file), *said]:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "kept"), [("2", "2"), ("2.5", "2.5"), ("'3'", "3"), ("balanced", "balanced")])
+def test_a_class_weight_is_a_number_or_balanced_and_reads_back(tmp_path, text, kept):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"class_weight: {text}")
+    config = load_config(TrainConfig, {}, file)
+    assert config.class_weight == kept
+    file.write_text(dump_yaml(config), encoding="utf-8")
+    assert load_config(TrainConfig, {}, file) == config
 
 
 def test_an_unreadable_file_is_named(tmp_path):

@@ -101,6 +101,38 @@ def test_a_step_gives_the_loss_before_it_and_momentums_update(backend):
 
 
 @pytest.mark.parametrize("backend", ["paddle", "onednn"])
+@pytest.mark.parametrize("weights", [(1.0, 3.0), (0.625, 2.5)])
+def test_a_weighted_loss_is_the_sum_over_the_number_of_images(backend, weights):
+    model, chosen = ready(backend)
+    rate = 0.01
+    step = TrainingStep(model, paddle.optimizer.Momentum(rate, 0.9, parameters=model.parameters()), chosen, weights)
+    (data,) = batches((5,))
+    assert 0 < data.labels.sum() < 5
+    weight = model.out.weight
+    before = weight.numpy().copy()
+    caught = []
+    hook = model.out.register_forward_post_hook(lambda layer, inputs, output: caught.append((inputs[0], output)))
+    loss = step(data.images, data.labels)
+    hook.remove()
+    features, logits = (tensor.numpy().astype(np.float64) for tensor in caught[0])
+    chances = 1 / (1 + np.exp(-logits))
+    each = -weights[1] * data.labels * np.log(chances) - weights[0] * (1 - data.labels) * np.log(1 - chances)
+    assert loss == pytest.approx(each.sum() / 5, rel=1e-5)
+    of_image = np.where(data.labels == 1, weights[1], weights[0])
+    gradient = features.T @ (of_image * (chances - data.labels)) / 5
+    np.testing.assert_allclose(weight.numpy(), before - rate * gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_equal_weights_of_one_change_no_bit():
+    losses = []
+    for weights in (None, (1.0, 1.0)):
+        model, chosen = ready("paddle")
+        step = TrainingStep(model, paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters()), chosen, weights)
+        losses.append([step(batch.images, batch.labels) for batch in batches((4, 4))])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("backend", ["paddle", "onednn"])
 def test_a_loss_that_is_not_finite_teaches_nothing(backend):
     model, chosen = ready(backend)
     step = TrainingStep(model, paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters()), chosen)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
+from pmtrain.data.augment import Augment
+from pmtrain.data.balance import SAMPLERS
 from pmtrain.data.images import BadImage
 from pmtrain.data.samples import Sample
 from pmtrain.data.transforms import Preprocess
@@ -38,6 +41,8 @@ class Loader:
         batch_size: images a batch; the last one of an epoch may be shorter.
         workers: processes that decode; 0: a thread of this process does.
         shuffle: a new order every epoch; otherwise the samples' own.
+        sampler: a row of SAMPLERS: which images a shuffled epoch has.
+        augment: changes each image at random.
         on_bad_image: a row of ON_BAD_IMAGE: raise, or leave the image out of its batch and note it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
@@ -52,6 +57,8 @@ class Loader:
         workers: int = 0,
         seed: int = 0,
         shuffle: bool = False,
+        sampler: str = "shuffle",
+        augment: Augment | None = None,
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
         cache_limit_bytes: int | None = None,
@@ -64,6 +71,8 @@ class Loader:
         self.workers = workers
         self.seed = seed
         self.shuffle = shuffle
+        self.sampler = sampler
+        self.augment = augment
         self.on_bad_image = on_bad_image
         self._name_of = name_of or (lambda sample: str(sample.path))
         limit = available_memory() // 4 if cache_limit_bytes is None else cache_limit_bytes
@@ -91,15 +100,18 @@ class Loader:
             PmtrainError: an image is bad and `on_bad_image` is `stop`; all of them are bad; a worker died.
         """
         order = self._order(epoch)
+        shown = Counter(order[: first_batch * self.batch_size])
         # Enough under way that a training step's time is never idle for the workers, and no more.
         ahead = max(2 * self.batch_size, 4 * self.workers)
         for index in range(first_batch, len(self)):
             start, end = index * self.batch_size, (index + 1) * self.batch_size
             self._request(order[start : end + ahead])
-            read = [(place, image) for place in order[start:end] if (image := self._take(place)) is not None]
+            # A balanced batch may hold an image twice.
+            taken = {place: self._take(place) for place in dict.fromkeys(order[start:end])}
+            read = [(place, image) for place in order[start:end] if (image := taken[place]) is not None]
             self._release_workers()
             if read:
-                yield self._batch(index, read)
+                yield self._batch(index, self._augmented(read, epoch, shown))
         if len(self._bad) == len(self.samples) > 0:
             sample, reason = self.bad_images[0]
             raise PmtrainError(
@@ -123,9 +135,8 @@ class Loader:
         """The samples' indices in the order of one epoch."""
         if not self.shuffle:
             return list(range(len(self.samples)))
-        # A random augmentation takes its numbers from spawn_key=(1, epoch, index) likewise.
-        seeds = np.random.SeedSequence(self.seed, spawn_key=(0, epoch))
-        return np.random.default_rng(seeds).permutation(len(self.samples)).tolist()
+        labels = np.array([sample.label for sample in self.samples], np.int64)
+        return SAMPLERS[self.sampler](labels, self.seed, epoch).tolist()
 
     def _request(self, indices: list[int]) -> None:
         """Have decoded what of these isn't at hand or under way."""
@@ -163,6 +174,18 @@ class Loader:
     def _release_workers(self) -> None:
         if len(self._cached) + len(self._bad) == len(self.samples):
             self.close()
+
+    def _augmented(
+        self, read: list[tuple[int, np.ndarray]], epoch: int, shown: Counter[int]
+    ) -> list[tuple[int, np.ndarray]]:
+        """The images as this epoch changes them; `shown` counts how often it has had each so far."""
+        if self.augment is None:
+            return read
+        changed = []
+        for place, image in read:
+            changed.append((place, self.augment(image, epoch, place, shown[place])))
+            shown[place] += 1
+        return changed
 
     def _batch(self, index: int, read: list[tuple[int, np.ndarray]]) -> Batch:
         samples = [self.samples[place] for place, _ in read]
