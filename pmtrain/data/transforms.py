@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from pmtrain.data.images import read_image
 from pmtrain.errors import UsageError
+
+RULES = 1  # raised when the bytes that `Preprocess.read` makes of a file change
 
 
 def _stretch(image: np.ndarray, size: int) -> np.ndarray:
@@ -54,6 +58,19 @@ class Preprocess:
             raise UsageError(f"no preprocessing {self.name!r}", f"one of: {', '.join(PREPROCESSES)}")
         if self.size < 1:
             raise UsageError(f"image size {self.size} is below 1 pixel")
+
+    @property
+    def pixels_key(self) -> str:
+        """Names all that decides the bytes that `read` makes of a file; fit for a file's name."""
+        return f"{self.name}-{self.size}-rules{RULES}-opencv{cv2.__version__}"
+
+    def read(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """The one way from a file to training-size bytes: uint8 (S, S, 3), BGR.
+
+        Raises:
+            BadImage: the file can't be decoded whole.
+        """
+        return self.resize(read_image(path))
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR)."""
