@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pmtrain import console
 from pmtrain.config import DataOptions
 from pmtrain.data import synthetic
+from pmtrain.data.images import count_pictures
 from pmtrain.data.readers import find_dataset, read_dataset
 from pmtrain.data.samples import DataSet
 from pmtrain.errors import PmtrainError
@@ -41,7 +43,17 @@ def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
 def _read(root: Path, options: DataOptions) -> DataSet:
     data = read_dataset(root, val_data=options.val_data, data_format=options.data_format, positive=options.positive)
     console.notice(data.describe())
+    warn_of_pages(sample.path for sample in data.samples)
     return data
+
+
+def warn_of_pages(paths: Iterable[Path]) -> None:
+    """Say once which TIFF and DICOM files hold several pictures, since the first alone is read."""
+    found = [(path, count) for path in paths if (count := count_pictures(path)) > 1]
+    if found:
+        shown = ", ".join(f"{path.name} ({count})" for path, count in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        console.warn(f"files with several pictures, of which only the first is read: {shown}{more}")
 
 
 def make_synthetic(folder: Path, seed: int = 0, train: int = 400, val: int = 400) -> Path:
