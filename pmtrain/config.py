@@ -91,6 +91,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     layers: Annotated[int, AfterValidator(_known_depth)] = Field(50, description="Depth of the ResNet: 50, 101 or 152.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
+    preprocess: Literal["notes", "fundus", "imagenet"] = Field(
+        "notes",
+        description="notes: the whole image stretched; fundus: the field of view, squared with black, by the training"
+        " set's mean and deviation; imagenet: the middle square, by ImageNet's.",
+    )
     epochs: int = Field(5, ge=1, description="Passes over the training images.")
     batch_size: int = Field(10, ge=1, description="Images a step.")
     lr: float = Field(0.001, gt=0, le=10, allow_inf_nan=False, description="Learning rate.")

@@ -1,0 +1,67 @@
+"""Where in a fundus photograph the retina is: the bright disc, or what the frame leaves of it, on a dark ground."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+WORKING_SIDE = 512  # pixels: of the copy that is searched; finer edges than that are noise
+LIT = 0.06  # of the way from the dark ground to the brightest: from there on a pixel belongs to the retina,
+NOISE = 4  # and this many levels above the ground at least
+DARK = 0.25  # of the brightest: a ground above this is no dark ground
+FILLED = 0.10  # share of the image that a field of view fills at least
+CROSSED = 0.04  # share of the longest row (column) of the field that a row (column) has inside the box
+
+
+def field_of_view(image: np.ndarray) -> Box:
+    """The box around the field of view of uint8 (H, W, 3); the whole image where no dark ground surrounds one.
+
+    A pixel's brightness is its greatest channel. The ground is its 1st percentile, the brightest its 95th; the
+    largest connected part above LIT of the way between them is the field. Rows and columns that it only just
+    reaches, as with a camera's notch or printed text that touches it, are left out.
+    """
+    height, width = image.shape[:2]
+    whole = Box(0, 0, height, width)
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    brightness = small.max(axis=2)
+    if min(brightness.shape) >= 5:
+        brightness = cv2.medianBlur(brightness, 5)
+    ground, brightest = np.percentile(brightness, (1, 95))
+    if ground > DARK * brightest:
+        return whole
+    lit = (brightness > ground + max(NOISE, LIT * (brightest - ground))).astype(np.uint8)
+    _, parts, figures, _ = cv2.connectedComponentsWithStats(lit, connectivity=4)
+    if len(figures) < 2:
+        return whole
+    largest = 1 + int(np.argmax(figures[1:, cv2.CC_STAT_AREA]))
+    if figures[largest, cv2.CC_STAT_AREA] < FILLED * lit.size:
+        return whole
+    field = parts == largest
+    (top, bottom), (left, right) = _extent(field.sum(axis=1)), _extent(field.sum(axis=0))
+    # Outwards to whole pixels of the image itself.
+    y, x = height / size[1], width / size[0]
+    top, left = int(top * y), int(left * x)
+    return Box(top, left, min(height, int(np.ceil(bottom * y))) - top, min(width, int(np.ceil(right * x))) - left)
+
+
+def _extent(counts: np.ndarray) -> tuple[int, int]:
+    """From the first to behind the last line that the field more than just reaches."""
+    lines = np.flatnonzero(counts >= CROSSED * counts.max())
+    return int(lines[0]), int(lines[-1]) + 1
