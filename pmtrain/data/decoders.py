@@ -24,9 +24,9 @@ REDUCED = {
 }
 
 
-def decode_plain(data: bytes, reduction: int = 1) -> np.ndarray:
+def decode_plain(data: bytes, by: int = 1) -> np.ndarray:
     """Eight bits, grey or colour, nothing transparent; a JPEG also at 1/2, 1/4 or 1/8 of its size."""
-    return _by_opencv(data, REDUCED[reduction])
+    return _by_opencv(data, REDUCED[by])
 
 
 def decode_deep(data: bytes, header: Header) -> np.ndarray:

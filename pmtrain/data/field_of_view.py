@@ -55,13 +55,21 @@ def field_of_view(image: np.ndarray) -> Box:
         return whole
     field = parts == largest
     (top, bottom), (left, right) = _extent(field.sum(axis=1)), _extent(field.sum(axis=0))
-    # Outwards to whole pixels of the image itself.
     y, x = height / size[1], width / size[0]
-    top, left = int(top * y), int(left * x)
-    return Box(top, left, min(height, int(np.ceil(bottom * y))) - top, min(width, int(np.ceil(right * x))) - left)
+    top, bottom = round(top * y), round(bottom * y)
+    left, right = round(left * x), round(right * x)
+    return Box(top, left, max(1, bottom - top), max(1, right - left))
 
 
-def _extent(counts: np.ndarray) -> tuple[int, int]:
-    """From the first to behind the last line that the field more than just reaches."""
-    lines = np.flatnonzero(counts >= CROSSED * counts.max())
-    return int(lines[0]), int(lines[-1]) + 1
+def _extent(counts: np.ndarray) -> tuple[float, float]:
+    """From the first to behind the last line that the field more than just reaches, to a fraction of a line.
+
+    So the box hardly depends on the size at which the image was decoded.
+    """
+    level = CROSSED * counts.max()
+    first, last = np.flatnonzero(counts >= level)[[0, -1]]
+    padded = np.concatenate([[0], counts, [0]])  # line i at i + 1
+    before, after = padded[first], padded[last + 2]
+    start = first - (counts[first] - level) / (counts[first] - before)
+    end = last + 1 + (counts[last] - level) / (counts[last] - after)
+    return max(0.0, float(start)), min(float(len(counts)), float(end))

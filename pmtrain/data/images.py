@@ -57,6 +57,7 @@ class ImageFile:
             raise BadImage(self.path, error.strerror or type(error).__name__) from None
         if not self.data:
             raise BadImage(self.path, "the file is empty")
+        self._is_jpeg = self.data.startswith(JPEG_SIGNATURE)
         self.header: Header | None = None
         for signature, read_header in HEADERS.items():
             if self.data.startswith(signature):
@@ -65,17 +66,13 @@ class ImageFile:
                 except Unreadable as reason:
                     raise BadImage(self.path, str(reason)) from None
 
-    def reductions(self, least: int) -> tuple[int, ...]:
-        """By what the decoder can divide both sides so that at least `least` pixels are left: largest first, then 1.
+    @property
+    def scalable_sides(self) -> tuple[int, int] | None:
+        """The sides as stored, where the decoder can divide them by 2, 4 and 8, as that of JPEG can; else None."""
+        return self.header.sides if self.header and self.header.plain and self._is_jpeg else None
 
-        Only JPEG is decoded at less than its whole size, by 8, 4 and 2.
-        """
-        if self.header is None or not self.header.plain or not self.data.startswith(JPEG_SIGNATURE):
-            return (1,)
-        return (*(by for by in (8, 4, 2) if min(self.header.sides) >= by * least), 1)
-
-    def decode(self, reduction: int = 1) -> np.ndarray:
-        """uint8 (H, W, 3), BGR; `reduction` is one of `reductions`.
+    def decode(self, by: int = 1) -> np.ndarray:
+        """uint8 (H, W, 3), BGR; where there are `scalable_sides`, both divided by 1, 2, 4 or 8 and rounded up.
 
         Raises:
             BadImage: it can't be decoded.
@@ -83,8 +80,8 @@ class ImageFile:
         header, data = self.header, self.data
         try:
             if header and header.plain:
-                return decode_plain(data, reduction)
-            if header and header.depth > 8 and not data.startswith(JPEG_SIGNATURE):
+                return decode_plain(data, by)
+            if header and header.depth > 8 and not self._is_jpeg:
                 return decode_deep(data, header)
             return decode_dicom(data) if is_dicom(data) else decode_other(data)
         except Unreadable as reason:

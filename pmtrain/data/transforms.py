@@ -10,7 +10,7 @@ imagenet  the middle square of 224/256 of the shorter side, resized by area (whi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pmtrain.checkpoint import CheckpointInfo
 
 RULES = 1  # raised when the bytes that `Preprocess.read` makes of a file change
+
+FRACTIONS = (8, 4, 2, 1)  # by which a JPEG's decoder can divide both sides
 
 RGB = tuple[float, float, float]
 
@@ -47,6 +49,17 @@ def _squared(image: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(
         image, rows // 2, rows - rows // 2, columns // 2, columns - columns // 2, cv2.BORDER_CONSTANT, value=(0, 0, 0)
     )
+
+
+def _shrunk(image: np.ndarray, by: int) -> np.ndarray:
+    """The mean of every `by` x `by` pixels; sides are rounded up, as a JPEG's decoder does, by repeating the last."""
+    if by == 1:
+        return image
+    height, width = (-(-side // by) for side in image.shape[:2])
+    rows, columns = by * height - image.shape[0], by * width - image.shape[1]
+    if rows or columns:
+        image = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _minus_one_to_one(images: np.ndarray) -> np.ndarray:
@@ -73,8 +86,8 @@ class Recipe:
 
     Args:
         part: the box of a uint8 (H, W, 3) image that the network gets to see.
-        by_area: that part is squared by black and resized by area, every pixel of it counting the same, so that
-            a JPEG may be decoded at a fraction of its size; otherwise it is stretched, bilinear, from all its pixels.
+        by_area: that part is squared by black and resized by area, so that the image may be brought to a fraction
+            of its size first; otherwise it is stretched, bilinear.
         statistics: RGB mean and deviation, in [0, 1], to normalise by; `own`: those of the training set;
             None: [-1, 1], BGR.
     """
@@ -129,37 +142,54 @@ class Preprocess:
     def read(self, path: str | os.PathLike[str]) -> np.ndarray:
         """The one way from a file to training-size bytes: uint8 (S, S, 3), BGR.
 
-        Where the recipe resizes by area, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides of
-        the part that the network sees keep at least twice the training size.
+        It is `resize` of the decoded image, except that a JPEG's decoder itself brings it to the fraction that
+        `resize` would.
 
         Raises:
             BadImage: the file can't be decoded whole.
         """
         file = ImageFile(path)
-        least = 2 * self.size
-        for reduction in file.reductions(least) if self.recipe.by_area else (1,):
-            image = file.decode(reduction)
-            box = self.recipe.part(image)
-            if min(box.height, box.width) >= least:
-                break
-        return self._resize(image, box)
+        if self.recipe.by_area and file.scalable_sides:
+            return self._by_area(*self._part(file.scalable_sides, file.decode)[:2])
+        return self.resize(file.decode())
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """A decoded image, uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR)."""
-        return self._resize(image, self.recipe.part(image))
+        """A decoded image, uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR).
 
-    def _resize(self, image: np.ndarray, box: Box) -> np.ndarray:
-        size = (self.size, self.size)
-        seen = box.of(image)
+        Where the recipe resizes by area, the image is first brought to 1/8, 1/4 or 1/2 of its size, as long as
+        both sides of the part that the network sees keep at least twice the training size.
+        """
         if not self.recipe.by_area:
-            return cv2.resize(seen, size)
-        seen = _squared(seen)
-        return cv2.resize(seen, size, interpolation=cv2.INTER_AREA if len(seen) > self.size else cv2.INTER_LINEAR)
+            return cv2.resize(self.recipe.part(image).of(image), (self.size, self.size))
+        return self._by_area(*self._part(image.shape[:2], lambda by: _shrunk(image, by))[:2])
 
     def seen(self, image: np.ndarray) -> np.ndarray:
-        """What the network gets to see of a decoded image, before it is resized: uint8 (H, W, 3) -> (h, w, 3)."""
-        part = self.recipe.part(image).of(image)
-        return _squared(part) if self.recipe.by_area else part
+        """What the network gets to see of a decoded image, at the image's own size: uint8 (H, W, 3) -> (h, w, 3)."""
+        if not self.recipe.by_area:
+            return self.recipe.part(image).of(image)
+        _, box, by = self._part(image.shape[:2], lambda by: _shrunk(image, by))
+        return _squared(Box(*(by * length for length in box)).of(image))
+
+    def _part(self, sides: Sequence[int], at: Callable[[int], np.ndarray]) -> tuple[np.ndarray, Box, int]:
+        """The image at the least fraction 1 / `by` that leaves its part twice the training size, the part, and `by`.
+
+        Args:
+            sides: height and width of the whole image, in either order.
+            at: gives the image at 1 / `by` of its size.
+        """
+        least = 2 * self.size
+        for by in FRACTIONS:
+            if by == 1 or min(sides) >= by * least:
+                image = at(by)
+                box = self.recipe.part(image)
+                if min(box.height, box.width) >= least:
+                    break
+        return image, box, by
+
+    def _by_area(self, image: np.ndarray, box: Box) -> np.ndarray:
+        seen = _squared(box.of(image))
+        interpolation = cv2.INTER_AREA if len(seen) > self.size else cv2.INTER_LINEAR
+        return cv2.resize(seen, (self.size, self.size), interpolation=interpolation)
 
     def normalise(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S).
