@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 JPEG_SIGNATURE = b"\xff\xd8"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +27,8 @@ class Header:
         sides: height and width in pixels as stored, before any EXIF turn.
         depth: bits a value.
         significant: how many of them count, where the file says so; else 0.
-        plain: grey or colour without anything transparent, and turned as OpenCV understands it.
+        plain: grey or colour, 8 bits or fewer, nothing transparent.
+        turn: how a plain JPEG is to be turned, 1 to 8 as EXIF counts; 1: not at all.
         white_is_zero: grey values count darkness.
     """
 
@@ -35,6 +36,7 @@ class Header:
     depth: int
     significant: int = 0
     plain: bool = False
+    turn: int = 1
     white_is_zero: bool = False
 
 
@@ -47,7 +49,7 @@ def jpeg_header(data: bytes) -> Header:
     Raises:
         Unreadable: the file isn't whole.
     """
-    position, scans, header = 2, 0, None
+    position, scans, header, turn = 2, 0, None, 1
     while True:
         marker_start = data.find(b"\xff", position)  # decoders skip stray bytes between segments, so do we
         if marker_start < 0:
@@ -62,7 +64,7 @@ def jpeg_header(data: bytes) -> Header:
         if marker == 0xD9:  # end of image; what follows belongs to the camera
             if header is None or not scans:
                 raise Unreadable("the JPEG holds no picture data")
-            return header
+            return replace(header, turn=turn)
         if marker in _STANDALONE:
             continue
         segment = position + 2
@@ -70,6 +72,8 @@ def jpeg_header(data: bytes) -> Header:
         position += length
         if length < 2 or position > len(data):
             raise Unreadable(CUT_SHORT.format(f"the end of JPEG segment {marker:02X}"))
+        if marker == 0xE1 and turn == 1 and data.startswith(b"Exif\0\0", segment):
+            turn = _exif_turn(data[segment:position])
         if marker in _FRAMES and length >= 8:
             depth, height, width, components = struct.unpack_from(">BHHB", data, segment)
             header = header or Header((height, width), depth, plain=depth == 8 and components in (1, 3))
@@ -79,6 +83,21 @@ def jpeg_header(data: bytes) -> Header:
             if following is None:
                 raise Unreadable(CUT_SHORT.format("the end-of-image marker"))
             position = following.start()
+
+
+def _exif_turn(segment: bytes) -> int:
+    """The orientation that EXIF data state, 1 to 8; 1 where they state none that makes sense."""
+    from PIL import Image  # here: most files need no Pillow
+
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        turn = int(exif.get(0x0112, 1))
+    except MemoryError:
+        raise
+    except Exception:  # whatever damaged bytes make it raise
+        return 1
+    return turn if turn in range(1, 9) else 1
 
 
 # Markers without a segment: stuffing, TEM, restarts and start-of-image.

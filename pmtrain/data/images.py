@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pmtrain.data.containers import HEADERS, JPEG_SIGNATURE, TIFF_SIGNATURES, Header, Unreadable
-from pmtrain.data.decoders import decode_deep, decode_other, decode_plain
+from pmtrain.data.decoders import decode_deep, decode_jpeg, decode_other, decode_plain
 from pmtrain.data.dicom import count_frames, decode_dicom, is_dicom
 from pmtrain.errors import PmtrainError
 
@@ -80,7 +80,7 @@ class ImageFile:
         header, data = self.header, self.data
         try:
             if header and header.plain:
-                return decode_plain(data, by)
+                return decode_jpeg(data, header, by) if self._is_jpeg else decode_plain(data)
             if header and header.depth > 8 and not self._is_jpeg:
                 return decode_deep(data, header)
             return decode_dicom(data) if is_dicom(data) else decode_other(data)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pmtrain.data.decoders import over_black, to_bytes
+from pmtrain.data.decoders import REDUCED, over_black, to_bytes
 from pmtrain.data.images import BadImage, ImageFile, count_pictures, read_image
 
 RNG = np.random.default_rng(5)
@@ -246,6 +246,44 @@ def test_a_jpeg_at_a_fraction_of_its_size_is_turned_too(turn, tmp_path):
         pixels = file.decode(by)[..., ::-1]
         assert pixels.shape == expected.shape
         assert np.abs(pixels.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}, {"grey": True}])
+def test_a_jpeg_has_opencvs_bytes(options, tmp_path):
+    picture = Image.fromarray(smooth(157, 99)).convert("L" if options.pop("grey", False) else "RGB")
+    data = saved(picture, "JPEG", **options)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    for by in (1, 2, 4, 8):
+        theirs = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[by])
+        np.testing.assert_array_equal(ImageFile(path).decode(by), theirs)
+
+
+def test_jpegs_are_decoded_without_simplejpeg_too(tmp_path, monkeypatch):
+    data = saved(Image.fromarray(smooth()), "JPEG")
+    pixels = read(tmp_path, data)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    np.testing.assert_array_equal(read(tmp_path, data), pixels)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_a_block_missing_or_zeroed_is_damaged(progressive, tmp_path):
+    pytest.importorskip("simplejpeg")
+    image = Image.fromarray(np.clip(smooth(640, 480) + RNG.normal(0, 9, (480, 640, 3)), 0, 255).astype(np.uint8))
+    data = saved(image, "JPEG", progressive=progressive)
+    start = data.rindex(b"\xff\xda") + 20
+    middle = (start + len(data)) // 2
+    for damaged in (
+        data[:middle] + data[middle + 2048 :],
+        data[:middle] + bytes(4096) + data[middle + 4096 :],
+    ):
+        with pytest.raises(BadImage, match="damaged: Corrupt JPEG data"):
+            read(tmp_path, damaged)
+
+
+def test_bytes_too_many_at_the_end_of_a_scan_are_no_damage(tmp_path):
+    data = saved(Image.fromarray(smooth()), "JPEG")
+    np.testing.assert_array_equal(read(tmp_path, data[:-2] + b"\x12\x34\x56" + data[-2:]), read(tmp_path, data))
 
 
 def test_only_jpeg_is_decoded_at_a_fraction(tmp_path):
