@@ -39,8 +39,10 @@ def field_of_view(image: np.ndarray) -> Box:
     whole = Box(0, 0, height, width)
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    brightness = small.max(axis=2)
+    blue, green, red = cv2.split(image)
+    brightness = cv2.max(cv2.max(blue, green), red)
+    if scale < 1:
+        brightness = cv2.resize(brightness, size, interpolation=cv2.INTER_AREA)
     if min(brightness.shape) >= 5:
         brightness = cv2.medianBlur(brightness, 5)
     ground, brightest = np.percentile(brightness, (1, 95))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from pmtrain.checkpoint import load_checkpoint
 from pmtrain.data.images import read_image
+from pmtrain.data.loader import Loader
 from pmtrain.data.transforms import PREPROCESSES, Preprocess
 from tests.conftest import QUICK
 
@@ -119,6 +121,23 @@ def test_the_statistics_are_resumed(run_cli, eyes, tmp_path):
     assert resumed.exit_code == 0, resumed.stderr
     assert statistics(tmp_path / "half")[0] == before[0]
     assert whole.stdout.endswith(resumed.stdout) and resumed.stdout.startswith("epoch: 1")
+
+
+@pytest.mark.slow
+def test_a_run_stopped_while_it_measures_measures_again(run_cli, eyes, trained, tmp_path, monkeypatch):
+    pixels = Loader.pixels
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        yield from pixels(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "pixels", interrupted)
+        stopped = run_cli("train", "--data", eyes, "--preprocess", "fundus", "--output", "run", *SHORT)
+    assert stopped.exit_code == 130, stopped.stderr
+    resumed = run_cli("train", "--resume", "run")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert statistics(tmp_path / "run") == statistics(trained)
 
 
 def test_a_run_keeps_its_preprocessing(run_cli, trained):
