@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -40,6 +40,9 @@ MODEL, SIDE, OPTIMIZER = "model.pdparams", "model.json", "optimizer.pdopt"
 WEIGHTS_SUFFIXES = (".pdparams", ".safetensors")
 
 
+Positive = Annotated[float, Field(gt=0)]
+
+
 class CheckpointInfo(BaseModel):
     """What the weights are and how to use them: the side file's content.
 
@@ -47,6 +50,7 @@ class CheckpointInfo(BaseModel):
         layers: depth of the network, a row of DEPTHS.
         image_size: side of the square input in pixels.
         preprocessing: name of the way from an image to the network's input.
+        pixel_mean, pixel_deviation: the training set's own, RGB, in [0, 1], where the preprocessing takes them.
         class_names: negative, positive.
         threshold: P(positive) from which an image is called positive, in [0, 1].
         threshold_rule: how the threshold was chosen.
@@ -62,6 +66,8 @@ class CheckpointInfo(BaseModel):
     layers: int
     image_size: int = Field(ge=1, le=8192)  # a side file from elsewhere can't ask for all memory
     preprocessing: str
+    pixel_mean: tuple[float, float, float] | None = None
+    pixel_deviation: tuple[Positive, Positive, Positive] | None = None
     class_names: tuple[str, str]
     threshold: float = Field(ge=0, le=1)
     threshold_rule: str

@@ -65,7 +65,7 @@ class Classifier:
         self.info = checkpoint.info
         self.classes = checkpoint.info.class_names
         self.threshold = checkpoint.info.threshold
-        self.preprocess = Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size)
+        self.preprocess = Preprocess.of(checkpoint.info)
         self.model = build_model(checkpoint.info.layers)
         apply_state(self.model, checkpoint.state, checkpoint.path)
         self.model.eval()

@@ -133,6 +133,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     layers: Annotated[int, AfterValidator(_known_depth)] = Field(50, description="Depth of the ResNet: 50, 101 or 152.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
+    preprocess: Literal["notes", "fundus", "imagenet"] = Field(
+        "notes",
+        description="notes: the whole image stretched; fundus: the field of view, squared with black, by the training"
+        " set's mean and deviation; imagenet: the middle square, by ImageNet's.",
+    )
     epochs: int = Field(5, ge=1, description="Passes over the training images.")
     batch_size: int = Field(10, ge=1, description="Images a step.")
     lr: float = Field(0.001, gt=0, le=10, allow_inf_nan=False, description="Learning rate.")
@@ -230,6 +235,7 @@ class PreviewConfig(DataOptions):
     val_fraction: float = Field(0.2, gt=0, lt=1, description="As in training: it decides which images are trained on.")
     augment: Literal["none", "light", "fundus"] = Field("fundus", description="Random changes to show.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
+    preprocess: Literal["notes", "fundus", "imagenet"] = Field("notes", description="As in training.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training to show, and of the choice of images.")
     images: int = Field(8, ge=1, le=50, description="Images to show, of both classes.")
     versions: int = Field(6, ge=1, le=20, description="Versions of each, those of the first epochs.")

@@ -18,6 +18,7 @@ from pmtrain.config import ExplainConfig
 from pmtrain.console import csv_row
 from pmtrain.data.find import find_images
 from pmtrain.data.images import BadImage, read_image
+from pmtrain.data.select import warn_of_pages
 from pmtrain.errors import UsageError
 from pmtrain.files import new_file
 from pmtrain.gradcam import grad_cam, layers_for
@@ -38,6 +39,7 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
             to be written exists.
     """
     targets = _targets(find_images(images), config.output)
+    warn_of_pages(targets)
     classifier = Classifier(load_checkpoint(checkpoint), config)
     layers = layers_for(classifier.model)
     name = config.layer or list(layers)[-1]
@@ -57,10 +59,11 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
                 console.result(csv_row(path, None, None, None, None, error.reason))
                 bar.update()
                 continue
-            pixels = classifier.preprocess.normalise(classifier.preprocess.resize(image)[None])
+            pixels = classifier.preprocess.normalise(classifier.preprocess.read(path)[None])
             (heat,), (logit,) = grad_cam(classifier.model, layers[name], pixels)
             judged = classifier.judge(path, float(expit(logit)))
-            shown = picture(image, heat, _captions(classifier, float(expit(logit)), name, float(heat.max())))
+            captions = _captions(classifier, float(expit(logit)), name, float(heat.max()))
+            shown = picture(classifier.preprocess.seen(image), heat, captions)
             picture_file, map_file = _with(target, PICTURE), _with(target, NUMBERS)
             with new_file(map_file) as file:
                 file.write(_npy(heat))
@@ -124,11 +127,9 @@ STRENGTH = 0.65  # share of colour where the map is greatest; none where it is 0
 def picture(image: np.ndarray, heat: np.ndarray, captions: tuple[str, str]) -> np.ndarray:
     """The image, and beside it the image with the map in colours, each under its caption.
 
-    Every preprocessing stretches the whole image to the network's square, so that the map lies on all of it; one
-    that cuts something off would have to say where the map lies.
-
     Args:
-        image: uint8 (H, W, 3), BGR.
+        image: uint8 (H, W, 3), BGR: what the network saw of the photograph (`Preprocess.seen`), so that the map lies
+            on all of it.
         heat: float (h, w), not negative, over the whole of the image.
     Returns: uint8 (., ., 3), BGR.
     """

@@ -13,6 +13,7 @@ from pmtrain.classifier import Classifier, Prediction
 from pmtrain.config import PredictConfig
 from pmtrain.console import csv_row
 from pmtrain.data.find import find_images
+from pmtrain.data.select import warn_of_pages
 from pmtrain.errors import UsageError
 from pmtrain.files import new_file
 
@@ -29,6 +30,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     classifier = Classifier(load_checkpoint(checkpoint), config)
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
+    warn_of_pages(paths)
     bad = 0
 
     def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:

@@ -147,7 +147,7 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
     data, samples = images.data, images.samples
     with Loader(
         samples,
-        Preprocess(checkpoint.info.preprocessing, checkpoint.info.image_size),
+        Preprocess.of(checkpoint.info),
         options.batch_size,
         workers=options.workers,
         seed=0,

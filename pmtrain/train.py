@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from pmtrain.checkpoint import (
 from pmtrain.config import RESUMABLE, TrainConfig, dump_yaml, flag_of, load_config
 from pmtrain.data.augment import Augment
 from pmtrain.data.balance import class_weights
-from pmtrain.data.images import read_image
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
@@ -118,6 +118,8 @@ def dry_run(config: TrainConfig) -> int:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
         run = Run(config, data, device)
         with run.loader("train") as loader:
+            if loader.preprocess.lacks_statistics:  # those of a few images do for one step
+                loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))
             batch = next(iter(loader.epoch(0)))
             loss = run.step(batch.images, batch.labels)
     console.result(console.batch_line(0, 0, loss))
@@ -164,7 +166,7 @@ class Run:
     def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
         self.config = config
         self.data = data
-        self.preprocess = Preprocess(size=config.image_size)
+        self.preprocess = Preprocess(config.preprocess, config.image_size)
         self.class_weights = weights_of_classes(config, data)
         self.at = Position()
         paddle.seed(config.seed)
@@ -211,6 +213,9 @@ class Run:
             ) as self.tracking,
         ):
             try:
+                if self.preprocess.lacks_statistics:
+                    self.measure(train_loader, stop)
+                    val_loader.preprocess = self.preprocess
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
@@ -227,6 +232,20 @@ class Run:
                     console.notice(f"  {name}: {reason}")
             self.say_what_was_reached()
         return 0
+
+    def measure(self, loader: Loader, stop: StopSignal) -> None:
+        """The training images' mean and deviation, for every image from here on."""
+
+        def shown() -> Iterator[np.ndarray]:
+            with console.progress(len(loader.samples), "image", "mean and deviation") as bar:
+                for image in loader.pixels():
+                    yield image
+                    bar.update()
+                    stop.check()
+
+        self.preprocess = loader.preprocess = self.preprocess.measured(shown())
+        pixels = {"mean": self.preprocess.mean, "deviation": self.preprocess.deviation}
+        self.folder.write_info(self.folder.info() | {"pixels": pixels})
 
     def train_epoch(self, loader: Loader, stop: StopSignal) -> None:
         """The rest of the current epoch's training batches."""
@@ -306,7 +325,7 @@ class Run:
         places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
         return {
             f"hardest/{rank}": annotated(
-                self.preprocess.resize(read_image(scores.samples[place].path))[..., ::-1],
+                self.preprocess.read(scores.samples[place].path)[..., ::-1],
                 int(scores.labels[place]),
                 float(probabilities[place]),
             )
@@ -358,6 +377,7 @@ class Run:
         where = saved.checkpoint.path
         apply_state(self.model, saved.checkpoint.state, where)
         apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)
+        self.preprocess = Preprocess.of(saved.checkpoint.info)
         self.at = Position(**saved.state)
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
@@ -368,6 +388,8 @@ class Run:
             layers=self.config.layers,
             image_size=self.config.image_size,
             preprocessing=self.preprocess.name,
+            pixel_mean=self.preprocess.mean,
+            pixel_deviation=self.preprocess.deviation,
             class_names=self.data.classes,
             threshold=threshold,
             threshold_rule=rule,

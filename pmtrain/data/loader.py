@@ -118,6 +118,19 @@ class Loader:
                 f"none of the {len(self.samples)} images can be read; the first is {self._name_of(sample)}: {reason}"
             )
 
+    def pixels(self) -> Iterator[np.ndarray]:
+        """Every image once, uint8 (S, S, 3), in the order of the samples; the epochs find them decoded.
+
+        Raises:
+            PmtrainError: an image is bad and `on_bad_image` is `stop`; a worker died.
+        """
+        ahead = max(2 * self.batch_size, 4 * self.workers)
+        for index in range(len(self.samples)):
+            self._request(list(range(index, min(index + ahead, len(self.samples)))))
+            if (image := self._take(index)) is not None:
+                yield image
+        self._release_workers()
+
     def close(self) -> None:
         """Stop the workers; those not closed end with the program."""
         if self._pool:

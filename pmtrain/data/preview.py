@@ -14,7 +14,7 @@ from pmtrain import console
 from pmtrain.charts import CJK_FONTS
 from pmtrain.config import PreviewConfig
 from pmtrain.data.augment import Augment
-from pmtrain.data.images import BadImage, read_image
+from pmtrain.data.images import BadImage
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
@@ -57,14 +57,14 @@ def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, lis
     Raises:
         PmtrainError: an image is bad and `on_bad_image` is `stop`; there is none that can be read.
     """
-    preprocess, augment = Preprocess(size=config.image_size), Augment(config.augment, config.seed)
+    preprocess, augment = Preprocess(config.preprocess, config.image_size), Augment(config.augment, config.seed)
     samples = data.split("train")
     left = config.images
     for index in _choice([sample.label for sample in samples], config.seed):
         if not left:
             return
         try:
-            plain = preprocess.resize(read_image(samples[index].path))
+            plain = preprocess.read(samples[index].path)
         except BadImage as bad:
             name = data.name_of(samples[index])
             if config.on_bad_image == "stop":

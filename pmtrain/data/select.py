@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pmtrain import console
 from pmtrain.config import DataOptions
 from pmtrain.data import synthetic
+from pmtrain.data.images import count_pictures
 from pmtrain.data.layouts.rows import TableOptions
 from pmtrain.data.readers import find_dataset, read_dataset
 from pmtrain.data.samples import DataSet
@@ -55,7 +57,17 @@ def _read(root: Path, options: DataOptions) -> DataSet:
         columns=TableOptions.of(options),
     )
     console.notice(data.describe())
+    warn_of_pages(sample.path for sample in data.samples)
     return data
+
+
+def warn_of_pages(paths: Iterable[Path]) -> None:
+    """Say once which TIFF and DICOM files hold several pictures, since the first alone is read."""
+    found = [(path, count) for path in paths if (count := count_pictures(path)) > 1]
+    if found:
+        shown = ", ".join(f"{path.name} ({count})" for path, count in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        console.warn(f"files with several pictures, of which only the first is read: {shown}{more}")
 
 
 def make_synthetic(folder: Path, seed: int = 0, train: int = 400, val: int = 400) -> Path:

@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 import cv2
 import numpy as np
 
-from pmtrain.data.images import BadImage, read_image
+from pmtrain.data.images import BadImage
 from pmtrain.data.transforms import Preprocess
 from pmtrain.errors import PmtrainError
 from pmtrain.hardware import ALLOWED_CORES
@@ -32,7 +32,7 @@ TASKS_AHEAD = 2  # per worker: one in work and one waiting, so that no worker wa
 def decode(path: Path, preprocess: Preprocess) -> Decoded:
     """Read and resize one image: uint8 (S, S, 3), or the reason why it can't be read."""
     try:
-        return preprocess.resize(read_image(path))
+        return preprocess.read(path)
     except BadImage as bad:
         return bad.reason
 
