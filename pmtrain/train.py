@@ -17,6 +17,7 @@ import numpy as np
 
 from pmtrain import console, environment, metrics
 from pmtrain.backend import choose_backend
+from pmtrain.baseline import keep_baseline
 from pmtrain.checkpoint import (
     CheckpointInfo,
     ResumeState,
@@ -191,6 +192,8 @@ class Run:
             self.loader("val") as val_loader,
         ):
             try:
+                if self.config.shortcut:
+                    keep_baseline(self.folder, self.data, self.config.seed, stop.check)
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop))
