@@ -106,8 +106,7 @@ class Beside:
         for name, test in self._tests().items():
             found = self.minus.differences[name]
             value = "undefined" if found.difference is None else f"{found.difference:.4f}"
-            p = f"no test: {test.note}" if test.p is None else "p < 0.0001" if test.p < 0.0001 else f"p = {test.p:.4f}"
-            parts.append(f"{_title(name)} {value} ({_interval_text(found.interval)}; {test.method}: {p})")
+            parts.append(f"{_title(name)} {value} ({_interval_text(found.interval)}; {_test_text(test)})")
         return [
             "",
             f"{NAME}: {_figures_text(self.baseline)}",
@@ -197,6 +196,13 @@ def _title(name: str) -> str:
 
 def _interval_text(interval: Interval) -> str:
     return f"no interval: {interval.note}" if interval.low is None else f"{percent(interval.level)} CI {ends(interval)}"
+
+
+def _test_text(test: PairedTest) -> str:
+    if test.p is None:
+        return f"{test.method}: can't be tested: {test.note}"
+    p = "p < 0.0001" if test.p < 0.0001 else f"p = {test.p:.4f}"
+    return f"{test.method}: {p}" + (f"; {test.note}" if test.note else "")
 
 
 def _figures(found: Assessment) -> dict[str, Any]:

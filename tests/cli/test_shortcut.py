@@ -105,6 +105,7 @@ def test_a_run_without_a_baseline_says_nothing_and_a_damaged_one_says_why(run_cl
     assert json.loads(Path("without/metrics.json").read_text(encoding="utf-8"))["shortcut"] is None
 
 
+@pytest.mark.slow
 def test_it_can_be_left_out_and_a_resumed_run_keeps_its_own(run_cli, run, small_set, tmp_path):
     done = run_cli("train", "--data", small_set, "--epochs", 1, "--output", "without", *WITH, "--no-shortcut")
     assert done.exit_code == 0, done.stderr
