@@ -42,7 +42,7 @@ def keep_baseline(folder: RunFolder, data: DataSet, seed: int, check: Callable[[
     A run that has one keeps it. Whatever goes wrong is a warning: the training goes on.
 
     Args:
-        check: called after every image; raises Stopped where a stop is wanted.
+        check: called after every image; raises Stopped where a stop is wanted, and the rest is left for a resumed run.
     """
     if folder.shortcut.exists():
         return
@@ -50,7 +50,7 @@ def keep_baseline(folder: RunFolder, data: DataSet, seed: int, check: Callable[[
         report = make_baseline(data, seed, check)
         folder.write_shortcut(report)
     except Stopped:
-        raise
+        return  # the training stops after its first batch, from where it can go on; the baseline is made then
     except Exception as error:
         console.warn(f"the shortcut baseline is left out: {type(error).__name__}: {error}")
 
