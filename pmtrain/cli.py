@@ -124,7 +124,8 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
     kind, choices = kind_of(field)
-    names = [flag_of(name), *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
+    both = f"{flag_of(name)}/--no-{name}" if field.default is True else flag_of(name)
+    names = [both, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     default = "" if field.default in (None, []) else f"  [default: {field.default}]"
     # Typer is told no default: None must mean that the flag wasn't given.
     option = typer.Option(

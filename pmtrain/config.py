@@ -163,6 +163,9 @@ class TrainConfig(ComputeOptions, DataOptions):
         description="How the threshold stored with the best weights is chosen on the validation images: youden,"
         " sensitivity=0.95, specificity=0.90, or a number. The printed accuracy is at 0.5 whatever it is.",
     )
+    shortcut: bool = Field(
+        True, description="Measure what file size, image size, colour and a thumbnail reach without the network."
+    )
     log_every: int = Field(20, ge=1, description="Print the loss of every Nth batch.")
     save_every: int = Field(500, ge=1, description="Save the state to resume from every N batches, and every epoch.")
     track: list[Literal["tensorboard", "visualdl", "mlflow"]] = Field(

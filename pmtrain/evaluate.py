@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pmtrain import charts, console
+from pmtrain.baseline import Beside, set_beside
 from pmtrain.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.config import EvalConfig
 from pmtrain.device import select_device
@@ -30,7 +31,7 @@ class Evaluation:
     """What was found.
 
     `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
-    of a column.
+    of a column, `beside` the shortcut baseline on the same images.
     """
 
     config: EvalConfig
@@ -42,6 +43,7 @@ class Evaluation:
     groups: list[str] | None
     found: Assessment
     subgroups: dict[str, Assessment]
+    beside: Beside | None
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
@@ -94,7 +96,8 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
-    return Evaluation(config, checkpoint, images, scored, threshold, reasons, groups, found, subgroups)
+    beside = set_beside(checkpoint, scores, groups, config)
+    return Evaluation(config, checkpoint, images, scored, threshold, reasons, groups, found, subgroups, beside)
 
 
 def as_lines(evaluation: Evaluation) -> list[str]:
@@ -117,7 +120,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     for kind, part in evaluation.subgroups.items():
         lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
         lines += [*measure_lines(part, notes), ""]
-    return lines + notes.lines() + method_lines(found, evaluation.config.seed)
+    lines += notes.lines() + method_lines(found, evaluation.config.seed)
+    return lines + (evaluation.beside.lines() if evaluation.beside else [])
 
 
 def as_report(evaluation: Evaluation) -> dict[str, Any]:
@@ -148,6 +152,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "n_boot": config.n_boot,
         "seed": config.seed,
         **figures(evaluation.found),
+        "shortcut": evaluation.beside.report() if evaluation.beside else None,
     }
     if config.group_by:
         report["group_by"] = config.group_by

@@ -4,6 +4,7 @@ config.yaml     every option, resolved
 run.json        versions, device, git revision, command, data set and its fingerprint
 metrics.csv     one line an epoch
 train.log       everything printed, with the time
+shortcut.json   the shortcut baseline: what tint, size and camera alone reach, and how to score other images
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 """
@@ -36,6 +37,7 @@ class RunFolder:
         self.log = path / "train.log"
         self.metrics = path / "metrics.csv"
         self.info_file = path / "run.json"
+        self.shortcut = path / "shortcut.json"
 
     @classmethod
     def create(cls, config: TrainConfig) -> RunFolder:
@@ -93,6 +95,21 @@ class RunFolder:
 
     def write_info(self, info: dict[str, Any]) -> None:
         write_atomic(self.info_file, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_shortcut(self, report: dict[str, Any]) -> None:
+        content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomic(self.shortcut, content.encode("utf-8", errors="surrogateescape"))
+
+    def read_shortcut(self) -> dict[str, Any]:
+        """What `write_shortcut` wrote.
+
+        Raises:
+            PmtrainError: the file is damaged.
+        """
+        try:
+            return json.loads(self.shortcut.read_text(encoding="utf-8", errors="surrogateescape"))
+        except (OSError, ValueError) as error:
+            raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """The whole of metrics.csv, so that an epoch that is run again after a kill has one line."""

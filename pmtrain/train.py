@@ -18,6 +18,7 @@ import numpy as np
 
 from pmtrain import console, environment, metrics
 from pmtrain.backend import choose_backend
+from pmtrain.baseline import keep_baseline
 from pmtrain.checkpoint import (
     CheckpointInfo,
     ResumeState,
@@ -216,6 +217,8 @@ class Run:
                 if self.preprocess.lacks_statistics:
                     self.measure(train_loader, stop)
                     val_loader.preprocess = self.preprocess
+                if self.config.shortcut:
+                    keep_baseline(self.folder, self.data, self.config.seed, stop.check)
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))

@@ -16,7 +16,7 @@ LAYERS = [
     {"models", "config", "files", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn", "charts"},
     {"backend"},
-    {"environment", "engine", "run_folder", "scoring", "classifier", "gradcam", "tracking"},
+    {"environment", "engine", "run_folder", "scoring", "baseline", "classifier", "gradcam", "tracking"},
     {"train", "evaluate", "compare", "trace", "predict", "explain"},
     {"cli"},
     {"__main__"},
