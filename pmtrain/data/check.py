@@ -153,7 +153,7 @@ def _near_photographs(found: Survey) -> list[Photograph]:
             same[look.pixels].append(index)
     first = [group[0] for group in same.values()]
     with console.progress(block_pairs(len(first)), "block", "comparing images") as bar:
-        groups = near_groups(found.hashes[first], found.thumbnails[first], lambda done: bar.update(done - bar.n))
+        groups = near_groups(found.hashes[first], found.textures[first], lambda done: bar.update(done - bar.n))
     # Beside each image stand those that are equal to it.
     whole = [sorted(i for place in group for i in same[found.looks[first[place]].pixels]) for group in groups]
     return [Photograph(_samples(found, group), "nearly equal") for group in whole]

@@ -19,7 +19,7 @@ import numpy as np
 from pmtrain import console
 from pmtrain.data.images import BadImage, read_image
 from pmtrain.data.samples import DataSet, Sample
-from pmtrain.data.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, thumbnail
+from pmtrain.data.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, texture, thumbnail
 
 # Pillow's modes, in words; a mode that isn't here goes by its own name.
 COLOURS = {
@@ -67,13 +67,13 @@ class Look:
 class Survey:
     """A data set with a look at each of its samples, in their order.
 
-    `thumbnails` (N, THUMBNAIL, THUMBNAIL) uint8, grey, and `hashes` (N, 32) uint8 are 0 where there is an error; they
-    are what takes memory, 4 KiB an image.
+    `textures` (N, THUMBNAIL, THUMBNAIL) int8 and `hashes` (N, 32) uint8 are 0 where there is an error; they are what
+    takes memory, 4 KiB an image.
     """
 
     data: DataSet
     looks: tuple[Look, ...]
-    thumbnails: np.ndarray
+    textures: np.ndarray
     hashes: np.ndarray
 
     def seen(self) -> Iterator[tuple[int, Sample, Look]]:
@@ -87,14 +87,14 @@ def survey(data: DataSet, threads: int) -> Survey:
     """Look at every image once, `threads` at a time, with progress."""
     count = len(data.samples)
     looks = []
-    thumbnails = np.zeros((count, THUMBNAIL, THUMBNAIL), np.uint8)
+    textures = np.zeros((count, THUMBNAIL, THUMBNAIL), np.int8)
     hashes = np.zeros((count, HASH_SIDE * HASH_SIDE // 8), np.uint8)
     with _any_size(), console.progress(count, "image", "looking at images") as bar:
-        for index, (seen, grey, bits) in enumerate(_in_order([sample.path for sample in data.samples], threads)):
+        for index, (seen, fine, bits) in enumerate(_in_order([sample.path for sample in data.samples], threads)):
             looks.append(seen)
-            thumbnails[index], hashes[index] = grey, bits
+            textures[index], hashes[index] = fine, bits
             bar.update()
-    return Survey(data, tuple(looks), thumbnails, hashes)
+    return Survey(data, tuple(looks), textures, hashes)
 
 
 Looked = tuple[Look, "np.ndarray | int", "np.ndarray | int"]
@@ -116,7 +116,7 @@ def _in_order(paths: list[Path], threads: int) -> Iterator[Looked]:
 
 
 def look(path: Path) -> Looked:
-    """One image's look, thumbnail and perceptual hash; zeros for the last two where it can't be decoded."""
+    """One image's look, texture and perceptual hash; zeros for the last two where it can't be decoded."""
     try:
         content = path.read_bytes()
         image = read_image(path)
@@ -135,7 +135,7 @@ def look(path: Path) -> Looked:
         header=_header(content, small),
         one_colour=_one_colour(image) if grey.std() < 4 * ONE_COLOUR else "",
     )
-    return found, grey, perceptual_hash(grey)
+    return found, texture(grey), perceptual_hash(grey)
 
 
 @contextmanager

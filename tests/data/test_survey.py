@@ -93,5 +93,5 @@ def test_looks_come_in_the_order_of_the_samples_whatever_the_threads(tmp_path, m
     one, many = survey(data, 1), survey(data, 3)
     assert one.looks == many.looks
     assert [bool(found.error) for found in one.looks] == [n in (4, 9) for n in range(10)]
-    assert (one.hashes == many.hashes).all() and (one.thumbnails == many.thumbnails).all()
+    assert (one.hashes == many.hashes).all() and (one.textures == many.textures).all()
     assert one.hashes[3].any() and not one.hashes[4].any()
