@@ -29,6 +29,7 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
+from pmtrain.data import leakage
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
@@ -51,7 +52,8 @@ def train(config: TrainConfig) -> int:
     """
     device = select_device(config.device)
     data = with_validation(select(config), config)
-    run = Run(config, data, device)
+    checked = trainable(data, config)
+    run = Run(config, checked.data, device)
     run.folder = RunFolder.create(resolved(config, run))
     run.folder.write_info(
         {
@@ -59,7 +61,8 @@ def train(config: TrainConfig) -> int:
             "device": device,
             "backend": run.step.backend.name,
             "environment": environment.describe(),
-            "data": data_record(data),
+            # Of all images, dropped ones too: it tells whether the data is the run's own.
+            "data": data_record(checked.data) | {"fingerprint": data.fingerprint(), "leakage": checked.record},
         }
     )
     return run.go()
@@ -82,12 +85,13 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
     device = select_device(config.device)
     data = with_validation(select(config), config)
-    before = folder.info()["data"]["fingerprint"]
-    if data.fingerprint() != before:
+    before = folder.info()["data"]
+    if data.fingerprint() != before["fingerprint"]:
         raise PmtrainError(
             f"{data.root}: the images or labels aren't those that the run began with",
             "put them back as they were, or start a new run",
         )
+    data = leakage.without(data, before.get("leakage", {}).get("dropped_files", ()))
     run = Run(config, data, device)
     run.folder = folder
     if folder.last.exists():
@@ -108,7 +112,7 @@ def dry_run(config: TrainConfig) -> int:
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config, data, device)
+        run = Run(config, trainable(data, config).data, device)
         with run.loader("train") as loader:
             batch = next(iter(loader.epoch(0)))
             loss = run.step(batch.images, batch.labels)
@@ -131,6 +135,17 @@ def with_validation(data: DataSet, config: TrainConfig) -> DataSet:
         )
     require_both_classes(data)
     return data
+
+
+def trainable(data: DataSet, config: TrainConfig) -> leakage.Enforced:
+    """The data after --leakage, with what run.json tells of it.
+
+    Raises:
+        PmtrainError: there are leaks and the policy is `stop`; what `drop` left lacks a class.
+    """
+    checked = leakage.enforce(data, config.leakage)
+    require_both_classes(checked.data)
+    return checked
 
 
 @dataclass
