@@ -277,7 +277,7 @@ def _in_classes(samples: tuple[Sample, ...], facts: Facts) -> str:
     """The number of images and, since a kind that goes with a class gives that away, of each class."""
     counts = Counter(sample.label for sample in samples)
     classes = ", ".join(f"{counts[label]} {name}" for label, name in enumerate(facts.data.classes) if counts[label])
-    return f"{len(samples)} images ({classes})"
+    return f"{len(samples)} image{'s' * (len(samples) != 1)} ({classes})"
 
 
 def _sizes(facts: Facts) -> Iterator[Found]:
@@ -301,7 +301,7 @@ def _depths(facts: Facts) -> Iterator[Found]:
 def _turns(facts: Facts) -> Iterator[Found]:
     turned = tuple(sample for _, sample, look in facts.survey.seen() if look.header.orientation != 1)
     if turned:
-        yield Found(turned, "turned by their EXIF orientation as they are read; other programs may not turn them")
+        yield Found(turned, "they are turned as they are read; other programs may not turn them")
 
 
 # In the order that findings are printed in.
@@ -322,11 +322,11 @@ CHECKS: dict[str, Check] = {
     "tiny": Check("warning", f"smaller than {SMALLEST} pixels", _tiny),
     "stretched": Check("warning", f"one side over {MOST_STRETCHED:g} times the other", _stretched),
     "balance": Check("note", f"a class below {UNEVEN:.0%} of a split", lambda f: _balance(f, RARE, UNEVEN)),
-    "sizes": Check("note", "sizes", _sizes),
-    "formats": Check("note", "formats", _formats),
-    "colours": Check("note", "colours", _colours),
-    "depths": Check("note", "bits a channel", _depths),
-    "turns": Check("note", "EXIF orientation", _turns),
+    "sizes": Check("note", "several sizes", _sizes),
+    "formats": Check("note", "several file formats", _formats),
+    "colours": Check("note", "several kinds of colour, or an unusual one", _colours),
+    "depths": Check("note", "several bit depths, or an unusual one", _depths),
+    "turns": Check("note", "turned by EXIF orientation", _turns),
 }
 
 
@@ -389,7 +389,7 @@ def _line(finding: Finding) -> str:
     if not finding.files:
         return finding.message
     files = first_few(finding.files, FEW)
-    return f"{files}: {finding.message}" if finding.severity != "note" else f"{finding.message}; {files}"
+    return f"{files}: {finding.message}" if finding.severity != "note" else f"{finding.message}; files: {files}"
 
 
 def as_json(data: DataSet, findings: list[Finding]) -> str:
