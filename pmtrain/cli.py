@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pmtrain import __version__, console
 from pmtrain.config import (
     SHORT_FLAGS,
+    CheckConfig,
     CompareConfig,
     EvalConfig,
     ExplainConfig,
@@ -282,6 +283,26 @@ def preview(**flags: Any) -> None:
     from pmtrain.data import preview as sheet
 
     sheet.preview(checked)
+
+
+@data_app.command("check")
+@guarded
+@with_options(CheckConfig)
+def check_data(
+    folder: Annotated[Optional[Path], typer.Argument(metavar="[DATA]", help="The same as --data.")] = None,  # noqa: UP045
+    **flags: Any,
+) -> None:
+    """Decode every image and name what makes a data set unfit to train on; nothing is changed.
+
+    Damaged files, blank images, duplicates, patients in several splits, and more. The exit code is 1 where there is
+    an error. Without DATA, data/ is searched.
+    """
+    if folder is not None and flags["data"] is not None:
+        raise UsageError(f"{folder} and --data {flags['data']}: the data is named twice", "name it once")
+    checked = load_config(CheckConfig, flags | {"data": folder or flags["data"]})
+    from pmtrain.data import check
+
+    raise typer.Exit(check.check(checked))
 
 
 @app.command()

@@ -131,6 +131,11 @@ class TrainConfig(ComputeOptions, DataOptions):
     val_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, class by class, where the data has no validation split."
     )
+    leakage: Literal["warn", "stop", "drop"] = Field(
+        "warn",
+        description="Where files or patients of the training images are among the validation or test images too: warn,"
+        " stop, or drop those training images.",
+    )
     layers: Annotated[int, AfterValidator(_known_depth)] = Field(50, description="Depth of the ResNet: 50, 101 or 152.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
     preprocess: Literal["notes", "fundus", "imagenet"] = Field(
@@ -243,6 +248,18 @@ class PreviewConfig(DataOptions):
     images: int = Field(8, ge=1, le=50, description="Images to show, of both classes.")
     versions: int = Field(6, ge=1, le=20, description="Versions of each, those of the first epochs.")
     output: AnyPath = Field(Path("preview.png"), description="PNG file to make.")
+
+
+class CheckConfig(DataOptions):
+    """Everything that decides a check of data."""
+
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop", description="skip: an image that can't be decoded is a warning, since training would leave it out."
+    )
+    workers: int = Field(available_cpus(), ge=1, le=64, description="Threads that decode images.")
+    strict: bool = Field(False, description="Exit with 1 where there is a warning, not only where there is an error.")
+    format: Literal["text", "json"] = Field("text", description="text for people, json with everything for programs.")
+    output: AnyPath | None = Field(None, description="File to make; without it, findings go to stdout.")
 
 
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.

@@ -20,7 +20,18 @@ from pmtrain.errors import UsageError
 from pmtrain.files import write_atomic
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
-from pmtrain.scoring import Cut, Images, Scored, by_column, choose_images, cut, patients, score_checkpoint, seen_before
+from pmtrain.scoring import (
+    Cut,
+    Images,
+    Scored,
+    also_trained_on,
+    by_column,
+    choose_images,
+    cut,
+    patients,
+    score_checkpoint,
+    seen_before,
+)
 
 RESULTS = ("predictions.csv", "metrics.json")
 FILES = (*RESULTS, *charts.FILES)
@@ -31,7 +42,8 @@ class Evaluation:
     """What was found.
 
     `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
-    of a column, `beside` the shortcut baseline on the same images.
+    of a column, `also_trained_on` how many images the run trained on as other files, and how many more of its patients,
+    `beside` the shortcut baseline on the same images.
     """
 
     config: EvalConfig
@@ -40,6 +52,7 @@ class Evaluation:
     scored: Scored
     threshold: Cut
     reasons: list[str]
+    also_trained_on: tuple[int, int]
     groups: list[str] | None
     found: Assessment
     subgroups: dict[str, Assessment]
@@ -81,6 +94,10 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
     groups = patients(scores.samples, images.data.name_of)
     seen = seen_before(checkpoint, images)
     reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+    copies, related = also_trained_on(checkpoint, images)
+    of_these = f"of these {len(images.samples)} images"
+    reasons += [f"{copies} {of_these} are also among the training images, byte for byte"] * bool(copies)
+    reasons += [f"{related} {of_these} are of patients who are also among the training images"] * bool(related)
 
     def measured(rows: np.ndarray) -> Assessment:
         return assess(
@@ -97,7 +114,19 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
     beside = set_beside(checkpoint, scores, groups, config)
-    return Evaluation(config, checkpoint, images, scored, threshold, reasons, groups, found, subgroups, beside)
+    return Evaluation(
+        config,
+        checkpoint,
+        images,
+        scored,
+        threshold,
+        reasons,
+        (copies, related),
+        groups,
+        found,
+        subgroups,
+        beside,
+    )
 
 
 def as_lines(evaluation: Evaluation) -> list[str]:
@@ -148,6 +177,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         },
         "exploratory": bool(evaluation.reasons),
         "exploratory_because": evaluation.reasons,
+        "also_trained_on": dict(zip(("byte_for_byte", "same_patient"), evaluation.also_trained_on, strict=True)),
         "ci": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,

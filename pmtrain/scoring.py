@@ -12,6 +12,7 @@ from pmtrain import __version__, console
 from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ListingOptions, ScoringOptions
+from pmtrain.data import leakage
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
@@ -119,16 +120,35 @@ def _as_split_by(run: RunFolder | None, listed: DataSet) -> DataSet | None:
 
 def seen_before(checkpoint: Checkpoint, images: Images) -> str:
     """How the checkpoint's own run used the images, where that flatters it; empty where it didn't or isn't known."""
-    own = _as_split_by(RunFolder.around(checkpoint.path), images.listed)
-    if own is None:
+    run = RunFolder.around(checkpoint.path)
+    own = _as_split_by(run, images.listed)
+    if run is None or own is None:
         return ""
-    split_of = {sample.path: sample.split for sample in own.samples}
-    used = Counter(split_of[sample.path] for sample in images.samples)
+    dropped = set(_leakage_record(run).get("dropped_files", ()))
+    split_of = {sample.path: sample.split for sample in own.samples if own.name_of(sample) not in dropped}
+    used = Counter(split_of.get(sample.path) for sample in images.samples)
     if used["train"]:
         return f"the network was trained on {used['train']} of these {len(images.samples)} images"
     if used["val"]:
         return f"the epoch and the stored threshold were chosen on {_of(used['val'], len(images.samples))} images"
     return ""
+
+
+def also_trained_on(checkpoint: Checkpoint, images: Images) -> tuple[int, int]:
+    """How many of the images the checkpoint's own run trained on as other files, and how many more of its patients.
+
+    Both are 0 for other data than the run's, whose leaks aren't known.
+    """
+    run = RunFolder.around(checkpoint.path)
+    own = _as_split_by(run, images.listed)
+    if run is None or own is None:
+        return 0, 0
+    own_of = {sample.path: sample for sample in own.samples}
+    return leakage.also_trained_on(own, [own_of[sample.path] for sample in images.samples], _leakage_record(run))
+
+
+def _leakage_record(run: RunFolder) -> dict[str, Any]:
+    return run.info()["data"].get("leakage", {})
 
 
 def _of(part: int, whole: int) -> str:

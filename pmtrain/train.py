@@ -31,6 +31,7 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, dump_yaml, flag_of, load_config
+from pmtrain.data import leakage
 from pmtrain.data.augment import Augment
 from pmtrain.data.balance import class_weights
 from pmtrain.data.loader import Batch, Loader
@@ -57,7 +58,8 @@ def train(config: TrainConfig) -> int:
     require(config.track)
     device = select_device(config.device)
     data = with_validation(select(config), config)
-    run = Run(config, data, device)
+    checked = trainable(data, config)
+    run = Run(config, checked.data, device)
     run.folder = RunFolder.create(resolved(config, run))
     run.folder.write_info(
         {
@@ -65,7 +67,8 @@ def train(config: TrainConfig) -> int:
             "device": device,
             "backend": run.step.backend.name,
             "environment": environment.describe(),
-            "data": data_record(data),
+            # Of all images, dropped ones too: it tells whether the data is the run's own.
+            "data": data_record(checked.data) | {"fingerprint": data.fingerprint(), "leakage": checked.record},
             "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
         }
     )
@@ -90,12 +93,13 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     require(config.track)
     device = select_device(config.device)
     data = with_validation(select(config), config)
-    before = folder.info()["data"]["fingerprint"]
-    if data.fingerprint() != before:
+    before = folder.info()["data"]
+    if data.fingerprint() != before["fingerprint"]:
         raise PmtrainError(
             f"{data.root}: the images or labels aren't those that the run began with",
             "put them back as they were, or start a new run",
         )
+    data = leakage.without(data, before.get("leakage", {}).get("dropped_files", ()))
     run = Run(config, data, device)
     run.folder = folder
     if folder.last.exists():
@@ -117,7 +121,7 @@ def dry_run(config: TrainConfig) -> int:
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config, data, device)
+        run = Run(config, trainable(data, config).data, device)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))
@@ -142,6 +146,17 @@ def with_validation(data: DataSet, config: TrainConfig) -> DataSet:
         )
     require_both_classes(data)
     return data
+
+
+def trainable(data: DataSet, config: TrainConfig) -> leakage.Enforced:
+    """The data after --leakage, with what run.json tells of it.
+
+    Raises:
+        PmtrainError: there are leaks and the policy is `stop`; what `drop` left lacks a class.
+    """
+    checked = leakage.enforce(data, config.leakage)
+    require_both_classes(checked.data)
+    return checked
 
 
 @dataclass

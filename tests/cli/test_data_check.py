@@ -1,0 +1,77 @@
+"""`pmtrain data check`: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def own_set(small_set, tmp_path) -> Path:
+    """A copy of the clean set, to spoil."""
+    return Path(shutil.copytree(small_set, tmp_path / "own set"))
+
+
+def test_a_clean_set_exits_with_0(run_cli, small_set):
+    done = run_cli("data", "check", small_set)
+    assert (done.exit_code, done.stdout) == (0, "20 images: no errors, no warnings, no notes\n")
+    assert "20 images" in done.stderr  # the listing
+    assert run_cli("data", "check", "--data", small_set, "--strict").exit_code == 0
+
+
+def test_a_warning_fails_a_strict_check_alone(run_cli, own_set):
+    shutil.copy(own_set / "train" / "sick" / "1.png", own_set / "train" / "sick" / "again.png")
+    done = run_cli("data", "check", own_set)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "warning: one photograph several times (duplicate): 1",
+        "  train/sick/1.png, train/sick/again.png: equal byte for byte",
+        "21 images: no errors, 1 warning, no notes",
+    ]
+    assert run_cli("data", "check", own_set, "--strict").exit_code == 1
+
+
+def test_an_error_exits_with_1(run_cli, own_set):
+    (own_set / "train" / "sick" / "1.png").write_bytes(b"")
+    done = run_cli("data", "check", own_set)
+    assert done.exit_code == 1
+    assert "  train/sick/1.png: the file is empty" in done.stdout.splitlines()
+    skipped = run_cli("data", "check", own_set, "--on-bad-image", "skip")
+    assert (skipped.exit_code, skipped.stdout[:8]) == (0, "warning:")
+
+
+def test_json_is_all_of_stdout_and_can_go_to_a_file(run_cli, own_set):
+    shutil.copy(own_set / "train" / "sick" / "1.png", own_set / "val" / "healthy" / "图.png")
+    done = run_cli("data", "check", own_set, "--format", "json")
+    report = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert (report["errors"], report["warnings"], report["notes"]) == (2, 0, 0)
+    assert [(finding["severity"], finding["kind"]) for finding in report["findings"]] == [
+        ("error", "duplicate-splits"),
+        ("error", "duplicate-labels"),
+    ]
+    assert report["findings"][0]["files"] == ["train/sick/1.png", "val/healthy/图.png"]
+    filed = run_cli("data", "check", own_set, "--format", "json", "--output", "report.json")
+    assert (filed.exit_code, filed.stdout) == (1, "")
+    assert json.loads(Path("report.json").read_text(encoding="utf-8")) == report
+    assert "21 images: 2 errors, no warnings, no notes; wrote report.json" in filed.stderr
+    assert run_cli("data", "check", own_set, "--output", "report.json").exit_code == 1
+    assert json.loads(Path("report.json").read_text(encoding="utf-8")) == report
+
+
+def test_without_a_name_data_is_searched(run_cli, small_set):
+    none = run_cli("data", "check")
+    assert none.exit_code == 1
+    assert "holds no data set" in none.stderr
+    assert not Path("data").exists()
+    shutil.copytree(small_set, "data/eyes")
+    assert run_cli("data", "check").stdout == "20 images: no errors, no warnings, no notes\n"
+
+
+def test_data_is_named_once(run_cli, small_set):
+    done = run_cli("data", "check", small_set, "--data", small_set)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "named twice" in done.stderr
