@@ -55,13 +55,18 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class DataOptions(Options):
+class ListingOptions(Options):
     """Which images, and how they are labelled."""
 
     data: AnyPath | None = Field(None, description="Folder or CSV of labelled images. Without it, data/ is searched.")
     val_data: AnyPath | None = Field(None, description="Validation images, where they lie apart from --data.")
     data_format: Literal["auto", "palm", "folder", "csv"] = Field("auto", description="How the images are labelled.")
     positive: str | None = Field(None, description="Name of the class that counts as positive.")
+
+
+class DataOptions(ListingOptions):
+    """Which images, how they are labelled, and how they are read."""
+
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
@@ -88,6 +93,9 @@ class TrainConfig(ComputeOptions, DataOptions):
 
     val_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, class by class, where the data has no validation split."
+    )
+    folds: int | None = Field(
+        None, ge=2, le=100, description="Cross-validate: train this many networks, each validated on a fold of its own."
     )
     layers: Annotated[int, AfterValidator(_known_depth)] = Field(50, description="Depth of the ResNet: 50, 101 or 152.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
@@ -140,6 +148,25 @@ class CompareConfig(ScoringOptions):
     """Everything that decides a comparison, the checkpoints apart."""
 
     format: Literal["text", "json"] = Field("text", description="text for people, json for programs.")
+
+
+class SplitConfig(ListingOptions):
+    """Everything that decides how a data set is split."""
+
+    val: float | None = Field(
+        None, ge=0, lt=1, description="Share of the images to validate on.  [default: 0.2; none with --folds]"
+    )
+    test: float = Field(0.0, ge=0, lt=1, description="Share of the images to keep for one last test.")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="In place of --val: this many folds, for `pmtrain train --folds`."
+    )
+    group_by: str = Field(
+        "patient",
+        description="What stays on one side: patient, any other column of the table, or none (each image by itself).",
+    )
+    stratify: bool = Field(True, description="Keep the classes' shares alike on all sides.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the drawing.")
+    output: AnyPath = Field(Path("split.csv"), description="Table to make; nothing is overwritten.")
 
 
 class PredictConfig(ComputeOptions):

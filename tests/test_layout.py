@@ -16,8 +16,9 @@ LAYERS = [
     {"models", "config", "files", "serialization", "framework", "metrics"},
     {"device", "models.resnet", "data", "checkpoint", "onednn", "charts"},
     {"backend"},
-    {"environment", "engine", "run_folder", "scoring", "classifier", "gradcam"},
-    {"train", "evaluate", "compare", "trace", "predict", "explain"},
+    {"environment", "engine", "run_folder", "score_table", "scoring", "classifier", "gradcam"},
+    {"train", "evaluate", "compare", "trace", "predict", "explain", "split"},
+    {"crossval"},
     {"cli"},
     {"__main__"},
 ]

@@ -90,7 +90,9 @@ def read_dataset(
     classes = _classes(rows, positive, data)
     samples = tuple(Sample(row.path, int(row.label == classes[1]), row.split, row.patient, row.columns) for row in rows)
     root = data if data.is_dir() else data.parent
-    synthetic = any((folder / SYNTHETIC_NOTE).exists() for folder in (root, root.resolve().parent))
+    homes = {row.path.parent for row in rows}  # a table may lie far from its images
+    homes |= {root, root.resolve().parent, *(home.parent for home in homes)}
+    synthetic = any((folder / SYNTHETIC_NOTE).exists() for folder in homes)
     return DataSet(root, layout, classes, samples, synthetic)
 
 

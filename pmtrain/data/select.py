@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pmtrain import console
-from pmtrain.config import DataOptions
+from pmtrain.config import ListingOptions
 from pmtrain.data import synthetic
 from pmtrain.data.readers import find_dataset, read_dataset
 from pmtrain.data.samples import DataSet
@@ -15,7 +15,7 @@ HOME = Path("data")
 SYNTHETIC_HOME = HOME / "synthetic-pm"
 
 
-def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
+def select(options: ListingOptions, make_synthetic_set: bool = True) -> DataSet:
     """Read the data set that the options name; without a name search data/, and make the synthetic set if it is bare.
 
     Raises:
@@ -30,7 +30,7 @@ def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
     return _read(root, options)
 
 
-def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
+def rehearsal(options: ListingOptions, images: int, folder: Path) -> DataSet:
     """As `select`, yet nothing is written but in `folder`: there a synthetic set of a few images stands in."""
     root = options.data or find_dataset(HOME)
     if root is None:
@@ -38,7 +38,7 @@ def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
     return _read(root, options)
 
 
-def _read(root: Path, options: DataOptions) -> DataSet:
+def _read(root: Path, options: ListingOptions) -> DataSet:
     data = read_dataset(root, val_data=options.val_data, data_format=options.data_format, positive=options.positive)
     console.notice(data.describe())
     return data
