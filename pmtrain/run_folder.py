@@ -2,10 +2,15 @@
 
 config.yaml     every option, resolved
 run.json        versions, device, git revision, command, data set and its fingerprint
+images.csv      every image: its split, its size and the SHA-256 of its bytes
 metrics.csv     one line an epoch
+validation.csv  the last epoch's score for every validation image
 train.log       everything printed, with the time
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
+
+A cross-validation's folder holds config.yaml, run.json and train.log of the whole, a run's folder for each fold
+(fold-1, fold-2, ...), and at the end out-of-fold.csv and folds.json.
 """
 
 from __future__ import annotations
@@ -30,11 +35,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.whole = path  # what to resume: of a fold, the cross-validation that it is part of
         self.config_file = path / "config.yaml"
         self.best = path / "best.pdparams"
         self.last = path / "last"
         self.log = path / "train.log"
         self.metrics = path / "metrics.csv"
+        self.images = path / "images.csv"
+        self.validation = path / "validation.csv"
         self.info_file = path / "run.json"
 
     @classmethod

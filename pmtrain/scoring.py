@@ -13,6 +13,7 @@ from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ScoringOptions
 from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.record import read_record
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
@@ -114,6 +115,8 @@ def _as_split_by(run: RunFolder | None, listed: DataSet) -> DataSet | None:
     if run is None:
         return None
     kept, fingerprint = run.config(), run.info()["data"]["fingerprint"]
+    if run.images.is_file():
+        return read_record(run.images).applied(listed, fingerprint)
     if listed.split("val"):
         return listed if listed.fingerprint() == fingerprint else None
     try:
@@ -125,13 +128,20 @@ def _as_split_by(run: RunFolder | None, listed: DataSet) -> DataSet | None:
 
 def seen_before(checkpoint: Checkpoint, images: Images) -> str:
     """How the checkpoint's own run used the images, where that flatters it; empty where it didn't or isn't known."""
-    own = _as_split_by(RunFolder.around(checkpoint.path), images.listed)
-    if own is None:
+    run = RunFolder.around(checkpoint.path)
+    own = _as_split_by(run, images.listed)
+    used: Counter[str | None]
+    record = read_record(run.images) if run and run.images.is_file() else None
+    if own is not None:
+        split_of = record.splits if record else {own.name_of(sample): sample.split for sample in own.samples}
+        used = Counter(split_of.get(own.name_of(sample)) for sample in images.samples)
+    elif record is not None:
+        used = record.used(images.samples)
+    else:
         return ""
-    split_of = {sample.path: sample.split for sample in own.samples}
-    used = Counter(split_of[sample.path] for sample in images.samples)
     if used["train"]:
-        return f"the network was trained on {used['train']} of these {len(images.samples)} images"
+        same = "" if own else ", byte for byte"
+        return f"the network was trained on {used['train']} of these {len(images.samples)} images{same}"
     if used["val"]:
         return f"the epoch and the stored threshold were chosen on {_of(used['val'], len(images.samples))} images"
     return ""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from pmtrain import console, environment, metrics
 from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import (
+    STATE,
     CheckpointInfo,
     ResumeState,
     apply_optimizer_state,
@@ -30,6 +31,7 @@ from pmtrain.checkpoint import (
 )
 from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
 from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.record import write_record
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.split import hold_out, require_both_classes
@@ -37,9 +39,11 @@ from pmtrain.data.transforms import Preprocess
 from pmtrain.device import select_device
 from pmtrain.engine import NonFiniteLoss, Scores, TrainingStep, score
 from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.files import write_atomic
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder, require_new
+from pmtrain.score_table import score_table
 from pmtrain.stop import Stopped, StopSignal
 
 
@@ -62,6 +66,7 @@ def train(config: TrainConfig) -> int:
             "data": data_record(data),
         }
     )
+    write_record(run.folder.images, data)
     return run.go()
 
 
@@ -72,25 +77,22 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
         PmtrainError: it is no run's folder, its data has changed, or a flag would alter its results.
     """
     folder = RunFolder.open(path)
-    config = folder.config()
-    for key, value in flags.items():
-        if value is not None and key not in RESUMABLE and value != getattr(config, key):
-            raise UsageError(
-                f"{flag_of(key)} {value}: the run has {getattr(config, key)}, and a resumed run keeps it",
-                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
-            )
-    config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
+    config = resumed_config(folder, flags)
+    if fold := folder.info().get("fold"):
+        raise UsageError(
+            f"{path} is fold {fold['number']} of {fold['of']} of a cross-validation, which is resumed as a whole",
+            f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
+        )
     device = select_device(config.device)
     data = with_validation(select(config), config)
     before = folder.info()["data"]["fingerprint"]
     if data.fingerprint() != before:
-        raise PmtrainError(
-            f"{data.root}: the images or labels aren't those that the run began with",
-            "put them back as they were, or start a new run",
-        )
+        raise other_data(data)
     run = Run(config, data, device)
     run.folder = folder
-    if folder.last.exists():
+    if not folder.images.exists():  # stopped before it was written
+        write_record(folder.images, data)
+    if (folder.last / STATE).exists():
         saved = load_resume(folder.last)
         run.restore(saved)
         console.notice(f"resuming {path} at epoch {run.at.epoch}, batch {run.at.batch}")
@@ -101,13 +103,37 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     return run.go()
 
 
-def dry_run(config: TrainConfig) -> int:
-    """Check everything and take one step, and write nothing."""
+def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
+    """The run's options, with those of `flags` that may change.
+
+    Raises:
+        UsageError: a flag would alter the run's results.
+    """
+    config = folder.config()
+    for key, value in flags.items():
+        if value is not None and key not in RESUMABLE and value != getattr(config, key):
+            raise UsageError(
+                f"{flag_of(key)} {value}: the run has {getattr(config, key)}, and a resumed run keeps it",
+                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
+            )
+    return load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
+
+
+def other_data(data: DataSet) -> PmtrainError:
+    """The error to raise where a run's data has changed."""
+    return PmtrainError(
+        f"{data.root}: the images or labels aren't those that the run began with",
+        "put them back as they were, or start a new run",
+    )
+
+
+def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataSet] | None = None) -> int:
+    """Check everything and take one step, and write nothing; `divided` splits the data, as `with_validation` does."""
     device = select_device(config.device)
     if config.output is not None:
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
-        data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
+        data = (divided or with_validation)(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
         run = Run(config, data, device)
         with run.loader("train") as loader:
             batch = next(iter(loader.epoch(0)))
@@ -196,7 +222,7 @@ class Run:
                     self.end_epoch(self.validate(val_loader, stop))
             except Stopped:
                 self.save_last()
-                console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.path)}")
+                console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.whole)}")
                 return 128 + stop.signum
             bad = {
                 self.data.name_of(sample): reason for sample, reason in train_loader.bad_images + val_loader.bad_images
@@ -272,6 +298,7 @@ class Run:
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best = {"epoch": at.epoch, **found}
             save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
+        write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
