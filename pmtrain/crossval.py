@@ -20,6 +20,7 @@ import numpy as np
 from pmtrain import console, environment
 from pmtrain.checkpoint import STATE, load_resume
 from pmtrain.config import TrainConfig
+from pmtrain.console import quoted
 from pmtrain.data.record import contents, read_record, write_record
 from pmtrain.data.samples import DataSet
 from pmtrain.data.select import select
@@ -43,7 +44,6 @@ from pmtrain.train import (
     command_line,
     data_record,
     other_data,
-    quoted,
     resolved,
     resumed_config,
 )

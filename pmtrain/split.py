@@ -48,9 +48,10 @@ def split(config: SplitConfig) -> None:
     write_manifest(config.output, data, fold_of)
     for line in table(data, sides, config.group_by):
         console.result(line)
-    positive = f" --positive {config.positive!r}" if config.positive else ""
-    folded = f" --folds {config.folds}" if config.folds else ""
-    console.notice(f"wrote {config.output}; next: pmtrain train --data {config.output}{folded}{positive}")
+    following = ["pmtrain", "train", "--data", str(config.output)]
+    following += ["--folds", str(config.folds)] if config.folds else []
+    following += ["--positive", config.positive] if config.positive else []  # a table can't tell that
+    console.notice(f"wrote {config.output}; next: {console.quoted(*following)}")
 
 
 def warn_of_loners(data: DataSet, group_by: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +27,7 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
+from pmtrain.console import quoted
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.record import write_record
 from pmtrain.data.samples import SPLITS, DataSet
@@ -429,9 +427,3 @@ def data_record(data: DataSet) -> dict[str, Any]:
 def command_line() -> str:
     """The command as it can be typed again."""
     return quoted(Path("pmtrain"), *sys.argv[1:])
-
-
-def quoted(*parts: Path | str) -> str:
-    """Arguments as this system's shell takes them."""
-    texts = [str(part) for part in parts]
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
