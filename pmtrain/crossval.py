@@ -159,10 +159,10 @@ def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) ->
     reached = []
     with console.logged(folder.log), StopSignal() as stop:
         for fold in made:
-            code, at = train_fold(fold, config, len(made), device)
+            code, at = train_fold(fold, config, len(made), device, stop)
             if code:
                 return code
-            if stop.signum:
+            if stop.signum:  # it came after the fold's last batch
                 console.notice(f"stopped; go on with: pmtrain train --resume {quoted(folder.path)}")
                 return 128 + stop.signum
             reached.append(at)
@@ -170,7 +170,7 @@ def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) ->
     return 0
 
 
-def train_fold(fold: Fold, config: TrainConfig, k: int, device: str) -> tuple[int, Position]:
+def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, Position]:
     """Train one network to its end, from its newest state where there is one; its exit code and where it stands."""
     saved = load_resume(fold.folder.last) if (fold.folder.last / STATE).exists() else None
     if saved and saved.state["epoch"] >= config.epochs:
@@ -185,7 +185,7 @@ def train_fold(fold: Fold, config: TrainConfig, k: int, device: str) -> tuple[in
             console.notice(f"resuming fold {fold.number} of {k} at epoch {run.at.epoch}, batch {run.at.batch}")
         else:
             console.result(f"[fold] {fold.number}/{k}")
-        code, at = run.go(), run.at
+        code, at = run.go(stop), run.at
     del run, saved
     gc.collect()  # the network's memory before the next one takes its own
     return code, at

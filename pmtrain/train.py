@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -204,13 +205,16 @@ class Run:
             name_of=self.data.name_of,
         )
 
-    def go(self) -> int:
-        """Train from the current position to the last epoch; return the exit code."""
+    def go(self, stop: StopSignal | None = None) -> int:
+        """Train from the current position to the last epoch; return the exit code.
+
+        `stop`: the signals' receiver where one is in charge already.
+        """
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
             paddle.utils.unique_name.guard(),
             console.logged(self.folder.log),
-            StopSignal() as stop,
+            StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
             self.loader("train") as train_loader,
             self.loader("val") as val_loader,
         ):
