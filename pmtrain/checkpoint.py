@@ -314,6 +314,8 @@ def _find(path: Path) -> Path:
                 return path / BEST
             if (path / STATE).is_file():
                 return path / _read_record(path).folder / MODEL
+            if (path / "fold-1").is_dir():
+                raise PmtrainError(f"{path} is a cross-validation: a network a fold, none of the whole", _offer(path))
             raise PmtrainError(f"{path} is a folder without {BEST}", _offer(path))
         near = path.parent if path.parent.is_dir() else path.parent.parent
     except OSError as error:  # a folder on the way may not be entered

@@ -24,6 +24,7 @@ from pmtrain.config import (
     ExplainConfig,
     PredictConfig,
     PreviewConfig,
+    SplitConfig,
     TrainConfig,
     flag_of,
     kind_of,
@@ -100,14 +101,14 @@ def _report(error: BaseException) -> int:
 
 
 def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one flag for each field of `model`, after the parameters that it has of its own.
+    """Give a command one flag for each field of `model` that is no parameter of its own, after these.
 
     The command takes them as keywords, None where the flag isn't given, so that a file's value or the default counts.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        made = [_flag(model, name) for name in model.model_fields]
+        made = [_flag(model, name) for name in model.model_fields if name not in {p.name for p in own}]
 
         @functools.wraps(command)
         def run(**kwargs: Any) -> Any:
@@ -125,8 +126,8 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
     kind, choices = kind_of(field)
-    both = f"{flag_of(name)}/--no-{name}" if field.default is True else flag_of(name)
-    names = [both, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
+    off = f"/--no-{name.replace('_', '-')}" if field.default is True else ""
+    names = [flag_of(name) + off, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     default = "" if field.default in (None, []) else f"  [default: {field.default}]"
     # Typer is told no default: None must mean that the flag wasn't given.
     option = typer.Option(
@@ -175,14 +176,15 @@ def train(
     if resume and config:
         raise UsageError("--resume goes on with the run's own options", "leave --config out")
     checked = load_config(TrainConfig, flags, config)
-    threads = checked.threads
-    if resume and threads is None:
+    kept = checked
+    if resume:
         from pmtrain.run_folder import RunFolder
 
-        threads = RunFolder.open(resume).config().threads  # another count would alter the last bits
-    use_threads(threads)
-    from pmtrain import train as training
+        kept = RunFolder.open(resume).config()
+    use_threads(checked.threads or kept.threads)  # another count than the run's would alter the last bits
+    from pmtrain import crossval, train
 
+    training = crossval if kept.folds else train
     if resume:
         code = training.resume(resume, flags)
     elif dry_run:
@@ -303,6 +305,22 @@ def check_data(
     from pmtrain.data import check
 
     raise typer.Exit(check.check(checked))
+
+
+@data_app.command()
+@guarded
+@with_options(SplitConfig)
+def split(
+    data: Annotated[Path, typer.Argument(help="Folder or table of labelled images.")],
+    **flags: Any,
+) -> None:
+    """Split a data set by patient into train, val and test, or into folds, and write it as a table for --data.
+
+    No image is moved or changed. Equal data and seed give the same table whatever the system.
+    """
+    from pmtrain import split as splitting
+
+    splitting.split(load_config(SplitConfig, {"data": data} | flags))
 
 
 @app.command()

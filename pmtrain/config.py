@@ -131,6 +131,9 @@ class TrainConfig(ComputeOptions, DataOptions):
     val_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share held out, class by class, where the data has no validation split."
     )
+    folds: int | None = Field(
+        None, ge=2, le=100, description="Cross-validate: train this many networks, each validated on a fold of its own."
+    )
     leakage: Literal["warn", "stop", "drop"] = Field(
         "warn",
         description="Where files or patients of the training images are among the validation or test images too: warn,"
@@ -212,6 +215,25 @@ class CompareConfig(ScoringOptions):
     """Everything that decides a comparison, the checkpoints apart."""
 
     format: Literal["text", "json"] = Field("text", description="text for people, json for programs.")
+
+
+class SplitConfig(ListingOptions):
+    """Everything that decides how a data set is split."""
+
+    val: float | None = Field(
+        None, ge=0, lt=1, description="Share of the images to validate on.  [default: 0.2; none with --folds]"
+    )
+    test: float = Field(0.0, ge=0, lt=1, description="Share of the images to keep for one last test.")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="In place of --val: this many folds, for `pmtrain train --folds`."
+    )
+    group_by: str = Field(
+        "patient",
+        description="What stays on one side: patient, any other column of the table, or none (each image by itself).",
+    )
+    stratify: bool = Field(True, description="Keep the classes' shares alike on all sides.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the drawing.")
+    output: AnyPath = Field(Path("split.csv"), description="Table to make; nothing is overwritten.")
 
 
 class PredictConfig(ComputeOptions):

@@ -6,6 +6,9 @@ import contextlib
 import csv
 import io
 import logging
+import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +37,12 @@ def csv_row(*values: object) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
     return text.getvalue()
+
+
+def quoted(*parts: Path | str) -> str:
+    """Arguments as this system's shell takes them."""
+    texts = [str(part) for part in parts]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def use_utf8() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pmtrain.errors import UsageError
 from pmtrain.files import write_atomic
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.score_table import score_table
 from pmtrain.scoring import (
     Cut,
     Images,
@@ -231,15 +230,7 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     """predictions.csv, a row an image in the order of the data, metrics.json and the charts."""
     folder.mkdir(parents=True, exist_ok=True)
     scores, threshold = evaluation.scored.scores, evaluation.threshold.value
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "patient", "label", "logit", "probability", "prediction"))
-    for sample, label, logit, probability in zip(
-        scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
-    ):
-        name, called = evaluation.images.data.name_of(sample), int(probability >= threshold)
-        rows.writerow((name, sample.patient, int(label), float(logit), float(probability), called))
-    write_atomic(folder / "predictions.csv", text.getvalue().encode("utf-8", errors="surrogateescape"))
+    write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
     written = ", ".join(RESULTS)

@@ -2,11 +2,16 @@
 
 config.yaml     every option, resolved
 run.json        versions, device, git revision, command, data set and its fingerprint
+images.csv      every image: its split, its size and the SHA-256 of its bytes
 metrics.csv     one line an epoch
+validation.csv  the last epoch's score for every validation image
 train.log       everything printed, with the time
 shortcut.json   the shortcut baseline: what tint, size and camera alone reach, and how to score other images
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
+
+A cross-validation's folder holds config.yaml, run.json and train.log of the whole, a run's folder for each fold
+(fold-1, fold-2, ...), and at the end out-of-fold.csv and folds.json.
 """
 
 from __future__ import annotations
@@ -31,11 +36,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.whole = path  # what to resume: of a fold, the cross-validation that it is part of
         self.config_file = path / "config.yaml"
         self.best = path / "best.pdparams"
         self.last = path / "last"
         self.log = path / "train.log"
         self.metrics = path / "metrics.csv"
+        self.images = path / "images.csv"
+        self.validation = path / "validation.csv"
         self.info_file = path / "run.json"
         self.shortcut = path / "shortcut.json"
 
@@ -92,6 +100,14 @@ class RunFolder:
             return json.loads(self.info_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
+
+    def leakage(self) -> dict[str, Any]:
+        """What `--leakage` found and did; empty where it wasn't looked for."""
+        return self.info()["data"].get("leakage", {})
+
+    def dropped_files(self) -> list[str]:
+        """Names of the training images that `--leakage drop` left out."""
+        return self.leakage().get("dropped_files", [])
 
     def write_info(self, info: dict[str, Any]) -> None:
         write_atomic(self.info_file, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())

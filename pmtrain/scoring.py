@@ -14,6 +14,7 @@ from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ListingOptions, ScoringOptions
 from pmtrain.data import leakage
 from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.record import read_record
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.data.split import hold_out
@@ -109,6 +110,8 @@ def _as_split_by(run: RunFolder | None, listed: DataSet) -> DataSet | None:
     if run is None:
         return None
     kept, fingerprint = run.config(), run.info()["data"]["fingerprint"]
+    if run.images.is_file():
+        return read_record(run.images).applied(listed, fingerprint)
     if listed.split("val"):
         return listed if listed.fingerprint() == fingerprint else None
     try:
@@ -122,13 +125,22 @@ def seen_before(checkpoint: Checkpoint, images: Images) -> str:
     """How the checkpoint's own run used the images, where that flatters it; empty where it didn't or isn't known."""
     run = RunFolder.around(checkpoint.path)
     own = _as_split_by(run, images.listed)
-    if run is None or own is None:
+    if run is None:
         return ""
-    dropped = set(_leakage_record(run).get("dropped_files", ()))
-    split_of = {sample.path: sample.split for sample in own.samples if own.name_of(sample) not in dropped}
-    used = Counter(split_of.get(sample.path) for sample in images.samples)
+    record = read_record(run.images) if run.images.is_file() else None
+    dropped = run.dropped_files()
+    used: Counter[str | None]
+    if own is not None:
+        split_of = record.splits if record else {own.name_of(sample): sample.split for sample in own.samples}
+        names = (own.name_of(sample) for sample in images.samples)
+        used = Counter(split_of.get(name) for name in names if name not in dropped)
+    elif record is not None:
+        used = record.used(images.samples, dropped)
+    else:
+        return ""
     if used["train"]:
-        return f"the network was trained on {used['train']} of these {len(images.samples)} images"
+        same = "" if own else ", byte for byte"
+        return f"the network was trained on {used['train']} of these {len(images.samples)} images{same}"
     if used["val"]:
         return f"the epoch and the stored threshold were chosen on {_of(used['val'], len(images.samples))} images"
     return ""
@@ -144,11 +156,7 @@ def also_trained_on(checkpoint: Checkpoint, images: Images) -> tuple[int, int]:
     if run is None or own is None:
         return 0, 0
     own_of = {sample.path: sample for sample in own.samples}
-    return leakage.also_trained_on(own, [own_of[sample.path] for sample in images.samples], _leakage_record(run))
-
-
-def _leakage_record(run: RunFolder) -> dict[str, Any]:
-    return run.info()["data"].get("leakage", {})
+    return leakage.also_trained_on(own, [own_of[sample.path] for sample in images.samples], run.leakage())
 
 
 def _of(part: int, whole: int) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from pmtrain import console, environment, metrics
 from pmtrain.backend import choose_backend
 from pmtrain.baseline import keep_baseline
 from pmtrain.checkpoint import (
+    STATE,
     CheckpointInfo,
     ResumeState,
     apply_optimizer_state,
@@ -31,10 +30,12 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, dump_yaml, flag_of, load_config
+from pmtrain.console import quoted
 from pmtrain.data import leakage
 from pmtrain.data.augment import Augment
 from pmtrain.data.balance import class_weights
 from pmtrain.data.loader import Batch, Loader
+from pmtrain.data.record import write_record
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.split import hold_out, require_both_classes
@@ -42,9 +43,11 @@ from pmtrain.data.transforms import Preprocess
 from pmtrain.device import select_device
 from pmtrain.engine import NonFiniteLoss, Scores, TrainingStep, score
 from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.files import write_atomic
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder, require_new
+from pmtrain.score_table import score_table
 from pmtrain.stop import Stopped, StopSignal
 from pmtrain.tracking import Tracking, annotated, require
 
@@ -67,11 +70,11 @@ def train(config: TrainConfig) -> int:
             "device": device,
             "backend": run.step.backend.name,
             "environment": environment.describe(),
-            # Of all images, dropped ones too: it tells whether the data is the run's own.
-            "data": data_record(checked.data) | {"fingerprint": data.fingerprint(), "leakage": checked.record},
+            "data": data_record(data, checked),
             "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
         }
     )
+    write_record(run.folder.images, data)
     return run.go()
 
 
@@ -82,27 +85,21 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
         PmtrainError: it is no run's folder, its data has changed, or a flag would alter its results.
     """
     folder = RunFolder.open(path)
-    config = folder.config()
-    for key, value in flags.items():
-        if value is not None and key not in RESUMABLE and value != getattr(config, key):
-            raise UsageError(
-                f"{flag_of(key)} {value}: the run has {getattr(config, key)}, and a resumed run keeps it",
-                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
-            )
-    config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
-    require(config.track)
+    config = resumed_config(folder, flags)
+    if fold := folder.info().get("fold"):
+        raise UsageError(
+            f"{path} is fold {fold['number']} of {fold['of']} of a cross-validation, which is resumed as a whole",
+            f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
+        )
     device = select_device(config.device)
     data = with_validation(select(config), config)
-    before = folder.info()["data"]
-    if data.fingerprint() != before["fingerprint"]:
-        raise PmtrainError(
-            f"{data.root}: the images or labels aren't those that the run began with",
-            "put them back as they were, or start a new run",
-        )
-    data = leakage.without(data, before.get("leakage", {}).get("dropped_files", ()))
-    run = Run(config, data, device)
+    if data.fingerprint() != folder.info()["data"]["fingerprint"]:
+        raise other_data(data)
+    if not folder.images.exists():  # stopped before it was written
+        write_record(folder.images, data)
+    run = Run(config, leakage.without(data, folder.dropped_files()), device)
     run.folder = folder
-    if folder.last.exists():
+    if (folder.last / STATE).exists():
         saved = load_resume(folder.last)
         run.restore(saved)
         console.notice(f"resuming {path} at epoch {run.at.epoch}, batch {run.at.batch}")
@@ -113,14 +110,40 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     return run.go()
 
 
-def dry_run(config: TrainConfig) -> int:
-    """Check everything and take one step, and write nothing."""
+def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
+    """The run's options, with those of `flags` that may change.
+
+    Raises:
+        UsageError: a flag would alter the run's results, or names a tracker that isn't installed.
+    """
+    config = folder.config()
+    for key, value in flags.items():
+        if value is not None and key not in RESUMABLE and value != getattr(config, key):
+            raise UsageError(
+                f"{flag_of(key)} {value}: the run has {getattr(config, key)}, and a resumed run keeps it",
+                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
+            )
+    config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
+    require(config.track)
+    return config
+
+
+def other_data(data: DataSet) -> PmtrainError:
+    """The error to raise where a run's data has changed."""
+    return PmtrainError(
+        f"{data.root}: the images or labels aren't those that the run began with",
+        "put them back as they were, or start a new run",
+    )
+
+
+def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataSet] | None = None) -> int:
+    """Check everything and take one step, and write nothing; `divided` splits the data, as `with_validation` does."""
     require(config.track)
     device = select_device(config.device)
     if config.output is not None:
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
-        data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
+        data = (divided or with_validation)(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
         run = Run(config, trainable(data, config).data, device)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
@@ -212,13 +235,16 @@ class Run:
             name_of=self.data.name_of,
         )
 
-    def go(self) -> int:
-        """Train from the current position to the last epoch; return the exit code."""
+    def go(self, stop: StopSignal | None = None) -> int:
+        """Train from the current position to the last epoch; return the exit code.
+
+        `stop`: the signals' receiver where one is in charge already.
+        """
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
             paddle.utils.unique_name.guard(),
             console.logged(self.folder.log),
-            StopSignal() as stop,
+            StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
             self.loader("train") as train_loader,
             self.loader("val") as val_loader,
             Tracking(
@@ -239,7 +265,7 @@ class Run:
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
             except Stopped:
                 self.save_last()
-                console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.path)}")
+                console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.whole)}")
                 return 128 + stop.signum
             bad = {
                 self.data.name_of(sample): reason for sample, reason in train_loader.bad_images + val_loader.bad_images
@@ -333,6 +359,7 @@ class Run:
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best = {"epoch": at.epoch, **found}
             save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
+        write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
@@ -489,9 +516,11 @@ def resolved(config: TrainConfig, run: Run) -> TrainConfig:
     )
 
 
-def data_record(data: DataSet) -> dict[str, Any]:
-    """What run.json tells of the data."""
-    counts = {split: [sum(s.label == label for s in data.split(split)) for label in (0, 1)] for split in SPLITS}
+def data_record(data: DataSet, checked: leakage.Enforced | None = None) -> dict[str, Any]:
+    """What run.json tells of the data: its fingerprint, which tells whether other data is the run's own, is of all
+    images; those that `checked` dropped don't count as training images."""
+    trained = checked.data if checked else data
+    counts = {split: [sum(s.label == label for s in trained.split(split)) for label in (0, 1)] for split in SPLITS}
     return {
         "root": str(data.root.resolve()),
         "layout": data.layout,
@@ -499,15 +528,10 @@ def data_record(data: DataSet) -> dict[str, Any]:
         "images": {split: dict(zip(data.classes, pair, strict=True)) for split, pair in counts.items() if any(pair)},
         "synthetic": data.synthetic,
         "fingerprint": data.fingerprint(),
+        "leakage": checked.record if checked else {},
     }
 
 
 def command_line() -> str:
     """The command as it can be typed again."""
     return quoted(Path("pmtrain"), *sys.argv[1:])
-
-
-def quoted(*parts: Path | str) -> str:
-    """Arguments as this system's shell takes them."""
-    texts = [str(part) for part in parts]
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)

@@ -12,6 +12,7 @@ import pytest
 from pmtrain.checkpoint import Checkpoint, notes_info
 from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.data.readers import read_dataset
+from pmtrain.data.record import write_record
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.split import hold_out
 from pmtrain.engine import Scores
@@ -53,6 +54,35 @@ def test_other_images_flatter_no_checkpoint(listed, small_set, tmp_path):
     assert seen_before(checkpoint, Images(others, others, others.split("val"), "val")) == ""
     alone = Checkpoint({}, notes_info(50), tmp_path / "elsewhere" / "best.pdparams", None)
     assert seen_before(alone, Images(listed, listed, listed.samples, "all")) == ""
+
+
+def test_images_that_lie_elsewhere_under_other_names_are_known_by_their_bytes(listed, tmp_path):
+    checkpoint = checkpoint_of_run(tmp_path / "run", listed, 0)
+    held = hold_out(listed, 0.34, 0)
+    write_record(tmp_path / "run" / "images.csv", held)
+    for split, said in (
+        ("train", "the network was trained on 8 of these 8 images, byte for byte"),
+        ("val", "the epoch and the stored threshold were chosen on these 4 images"),
+    ):
+        for number, sample in enumerate(held.split(split)):
+            copied = tmp_path / split / listed.classes[sample.label] / f"copy {number}.png"
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample.path, copied)
+        others = read_dataset(tmp_path / split)
+        assert seen_before(checkpoint, Images(others, others, others.samples, "all")) == said
+        copied.write_bytes(copied.read_bytes() + b"x")
+        assert said not in seen_before(checkpoint, Images(others, others, others.samples, "all"))
+
+
+def test_a_record_tells_the_split_whatever_was_drawn(listed, tmp_path):
+    """As a later version of pmtrain might draw other images, or a fold's were drawn otherwise."""
+    checkpoint = checkpoint_of_run(tmp_path / "run", listed, 0)
+    own = hold_out(listed, 0.34, 1)
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"data": {"fingerprint": own.fingerprint()}}))
+    assert seen_before(checkpoint, Images(listed, listed, listed.samples, "all")) == ""
+    write_record(tmp_path / "run" / "images.csv", own)
+    for split, said in (("train", "trained on 8 of these 8 images"), ("val", "chosen on these 4 images")):
+        assert seen_before(checkpoint, Images(listed, own, own.split(split), split)).endswith(said)
 
 
 def test_an_image_without_a_patient_is_one_of_its_own(capsys):

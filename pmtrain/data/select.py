@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pmtrain import console
-from pmtrain.config import DataOptions
+from pmtrain.config import ListingOptions
 from pmtrain.data import synthetic
 from pmtrain.data.images import count_pictures
 from pmtrain.data.layouts.rows import TableOptions
@@ -18,7 +18,7 @@ HOME = Path("data")
 SYNTHETIC_HOME = HOME / "synthetic-pm"
 
 
-def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
+def select(options: ListingOptions, make_synthetic_set: bool = True) -> DataSet:
     """Read the data set that the options name; without a name search data/, and make the synthetic set if it is bare.
 
     Raises:
@@ -33,7 +33,7 @@ def select(options: DataOptions, make_synthetic_set: bool = True) -> DataSet:
     return _read(root, options)
 
 
-def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
+def rehearsal(options: ListingOptions, images: int, folder: Path) -> DataSet:
     """As `select`, yet nothing is written but in `folder`: there a synthetic set of a few images stands in."""
     root = _named_or_found(options)
     if root is None:
@@ -41,14 +41,14 @@ def rehearsal(options: DataOptions, images: int, folder: Path) -> DataSet:
     return _read(root, options)
 
 
-def _named_or_found(options: DataOptions) -> Path | None:
+def _named_or_found(options: ListingOptions) -> Path | None:
     # A run remembers the folder that was found, and with --root a data set's own folder is another.
     if options.data is None and options.root is not None:
         raise UsageError(f"--root {options.root}: is for the paths of a table, and none is given", "give --data TABLE")
     return options.data or find_dataset(HOME)
 
 
-def _read(root: Path, options: DataOptions) -> DataSet:
+def _read(root: Path, options: ListingOptions) -> DataSet:
     data = read_dataset(
         root,
         val_data=options.val_data,

@@ -13,7 +13,7 @@ from tests.conftest import command, environment
 
 COMMANDS = [
     *((), ("train",), ("eval",), ("compare",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
-    *(("data",), ("data", "synth")),
+    *(("data",), ("data", "synth"), ("data", "split")),
 ]
 
 

@@ -65,6 +65,17 @@ def test_a_run_leaves_its_record(undisturbed):
     assert info["device"] == "cpu"
     assert info["data"]["images"]["train"] == {"healthy": 6, "sick": 6}
     assert re.fullmatch("[0-9a-f]{64}", info["data"]["fingerprint"])
+    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
+        images = list(csv.DictReader(file))
+    assert [row["split"] for row in images] == ["train"] * 12 + ["val"] * 8
+    for row in images:
+        content = Path(info["data"]["root"], row["file"]).read_bytes()
+        assert (int(row["bytes"]), row["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    with open(folder / "validation.csv", newline="", encoding="utf-8") as file:
+        scored = list(csv.DictReader(file))
+    assert [row["file"] for row in scored] == [row["file"] for row in images[12:]]
+    z, y = (np.array([float(row[key]) for row in scored]) for key in ("logit", "label"))
+    assert float(rows[1]["val_loss"]) == pytest.approx(np.mean(np.logaddexp(0, z) - y * z))
     assert {"pmtrain", "python", "numpy", "revision"} <= info["environment"].keys()
     assert "epochs: 2" in (folder / "config.yaml").read_text()
     log = (folder / "train.log").read_text(encoding="utf-8")
