@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,14 @@ from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder, require_new
 from pmtrain.stop import Stopped, StopSignal
 
+WhenDone = Callable[[Path], None]
 
-def train(config: TrainConfig) -> int:
+
+def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
     """Run a training from its first batch; return the exit code, 0, or 128 + the signal that stopped it.
 
+    Args:
+        when_done: called with the run's folder after the last epoch, where the config wants a report.
     Raises:
         PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
     """
@@ -62,10 +66,10 @@ def train(config: TrainConfig) -> int:
             "data": data_record(data),
         }
     )
-    return run.go()
+    return run.go(when_done)
 
 
-def resume(path: Path, flags: Mapping[str, Any]) -> int:
+def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
     """Go on with the run in the folder `path` from the newest complete state; return the exit code as `train` does.
 
     Raises:
@@ -98,7 +102,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
         console.notice(f"{path} was stopped before its first save: starting it again")
     if run.at.epoch >= config.epochs:
         console.notice(f"all {config.epochs} epochs are done: give a larger --epochs to go on")
-    return run.go()
+    return run.go(when_done)
 
 
 def dry_run(config: TrainConfig) -> int:
@@ -180,7 +184,7 @@ class Run:
             name_of=self.data.name_of,
         )
 
-    def go(self) -> int:
+    def go(self, when_done: WhenDone | None = None) -> int:
         """Train from the current position to the last epoch; return the exit code."""
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
@@ -206,6 +210,8 @@ class Run:
                 for name, reason in bad.items():
                     console.notice(f"  {name}: {reason}")
             self.say_what_was_reached()
+        if when_done and self.config.report and self.at.best:
+            when_done(self.folder.path)
         return 0
 
     def train_epoch(self, loader: Loader, stop: StopSignal) -> None:

@@ -18,6 +18,7 @@ LAYERS = [
     {"backend"},
     {"environment", "engine", "run_folder", "scoring", "classifier", "gradcam"},
     {"train", "evaluate", "compare", "trace", "predict", "explain"},
+    {"report"},
     {"cli"},
     {"__main__"},
 ]
