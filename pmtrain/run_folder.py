@@ -4,6 +4,7 @@ config.yaml     every option, resolved
 run.json        versions, device, git revision, command, data set and its fingerprint
 metrics.csv     one line an epoch
 train.log       everything printed, with the time
+report.html     a page about it all
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 from pmtrain.config import ReportConfig
 from pmtrain.evaluate import examine
 from pmtrain.files import write_atomic
-from pmtrain.report.page import page
+from pmtrain.report.page import build
 from pmtrain.run_folder import RunFolder
 
 FILE = "report.html"
@@ -26,7 +26,7 @@ def report(path: Path, config: ReportConfig) -> Path:
     """
     run = RunFolder.open(path)
     file = config.output or path / FILE
-    text = page(run, examine(run.best, config), config)
+    text = build(run, examine(run.best, config), config)
     file.parent.mkdir(parents=True, exist_ok=True)
     # A file name that isn't UTF-8 comes as lone surrogates: shown as \udcXX.
     write_atomic(file, text.encode("utf-8", errors="backslashreplace"))

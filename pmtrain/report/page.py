@@ -26,7 +26,7 @@ TEMPLATE = "template.html.j2"
 HEADLINE = ("auc", "sensitivity", "specificity", "accuracy")
 
 
-def page(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
+def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
     """The report as HTML.
 
     Raises:

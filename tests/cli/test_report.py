@@ -17,6 +17,7 @@ from tests.conftest import QUICK
 
 CLASS = "<script>alert('ill')</script> & co"  # a label is any text, and has to stay text
 VOID = {"meta", "img", "br", "hr", "link", "input"}
+INLINE = {"a", "strong", "code"}
 
 
 class Page(HTMLParser):
@@ -42,7 +43,10 @@ class Page(HTMLParser):
         self.texts.append([])
 
     def handle_endtag(self, tag):
-        assert self.elements[self.open.pop()][0] == tag
+        assert self.elements[self.open[-1]][0] == tag
+        if tag not in INLINE:
+            self.handle_data(" ")
+        self.open.pop()
 
     def handle_data(self, data):
         for number in self.open:
@@ -73,34 +77,50 @@ def data(small_set, tmp_path_factory) -> Path:
     return table
 
 
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> tuple[Path, str]:
-    """A finished run, which wrote its report itself, and what it said on stderr."""
+def invoke(*arguments: object):
     from typer.testing import CliRunner
 
     from pmtrain.cli import app
 
-    folder = tmp_path_factory.mktemp("reported") / "run & more"
-    options = ["train", "--data", data, "--positive", CLASS, "--epochs", 2, "--output", folder, *QUICK, "--report"]
-    done = CliRunner().invoke(app, [str(option) for option in options])
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.stderr
-    return folder, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[Path, str]:
+    """A finished run, which wrote its report itself, and what it said on stderr."""
+    folder = tmp_path_factory.mktemp("reported") / "run & more"
+    options = ("--data", data, "--positive", CLASS, "--epochs", 2, "--output", folder, *QUICK, "--report")
+    return folder, invoke("train", *options).stderr
+
+
+@pytest.fixture(scope="module")
+def run(trained, checkpoint, tmp_path_factory) -> Path:
+    """The same with weights whose scores differ, both classes being called wrongly now and then, and its report."""
+    folder = shutil.copytree(trained[0], tmp_path_factory.mktemp("swapped") / "run & more")
+    shutil.copy(checkpoint, folder / "best.pdparams")
+    side = json.loads(checkpoint.with_suffix(".json").read_text(encoding="utf-8")) | {"class_names": ["well", CLASS]}
+    (folder / "best.json").write_text(json.dumps(side), encoding="utf-8")
+    assert invoke("report", folder).stdout == f"{folder / 'report.html'}\n"
+    return folder
 
 
 @pytest.fixture(scope="module")
 def page(run) -> Page:
-    return Page((run[0] / "report.html").read_text(encoding="utf-8"))
+    return Page((run / "report.html").read_text(encoding="utf-8"))
 
 
-def test_training_ends_with_its_report_and_one_line_about_it(run):
-    folder, said = run
+def test_training_ends_with_its_report_and_one_line_about_it(trained):
+    folder, said = trained
     assert said.splitlines()[-1] == f"report: {folder / 'report.html'}"
-    assert said.count("images, split:") == 0  # eval's own notices stay out of the training's
+    assert "images, split:" not in said  # eval's own notices stay out of the training's
     assert not list(folder.glob("*.tmp"))
+    Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
-    done = run_cli("eval", run[0], "--workers", 0, "--batch-size", 4, "--output", "out")
+    done = run_cli("eval", run, "--workers", 0, "--batch-size", 4, "--output", "out")
     assert done.exit_code == 0, done.stderr
     written = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     measures, short = page.text("section", aria_labelledby="measures"), page.text("section", aria_labelledby="summary")
@@ -113,11 +133,10 @@ def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
             figures += f"{interval['low']:.3f} to {interval['high']:.3f}"
         assert figures in measures
         if name in ("auc", "sensitivity", "specificity", "accuracy") and value is not None:
-            assert f"{MEASURES[name].title} {value:.4f}" in short.replace("95 % CI", " ")
+            assert f"{MEASURES[name].title} {value:.4f}" in " ".join(short.replace("95 % CI", "").split())
     assert "bootstrap by patient (4)" in measures
     counts = written["confusion"]
     table = page.text("section", aria_labelledby="confusion")
-    assert [int(count) for count in re.findall(r" (\d+)(?= ?\d+\.\d %)", table.replace("%", " %"))] or counts
     for row in (("tn", "fp"), ("fn", "tp")):
         shares = [counts[kind] / sum(counts[each] for each in row) for kind in row]
         assert " ".join(f"{counts[k]} {100 * s:.1f} % of class" for k, s in zip(row, shares, strict=True)) in table
@@ -129,15 +148,15 @@ def test_every_section_is_there_with_what_the_run_left(run, page):
     assert [attributes["id"] for attributes in page.all("h2")] == list(HEADINGS)
     for name, title in HEADINGS.items():
         assert page.text("section", aria_labelledby=name).startswith(title)
-    info = json.loads((run[0] / "run.json").read_text(encoding="utf-8"))
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     again = page.text("section", aria_labelledby="again")
     assert " ".join(info["command"].split()) in again
-    for line in (run[0] / "config.yaml").read_text(encoding="utf-8").splitlines():
+    for line in (run / "config.yaml").read_text(encoding="utf-8").splitlines():
         assert " ".join(line.split()) in again
     for name in ("numpy", "revision", "processor"):
         assert f"{name} {info['environment'][name]}" in again
     assert "training 6 6 12 50.0 %" in page.text("section", aria_labelledby="data")
-    for row in (run[0] / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]:
+    for row in (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]:
         _, train_loss, val_loss, *_ = row.split(",")
         assert f"{float(train_loss):.4f} {float(val_loss):.4f}" in page.text("section", aria_labelledby="training")
     checks = page.text("section", aria_labelledby="checks")
@@ -168,7 +187,7 @@ def test_a_reader_without_eyes_or_a_mouse_gets_it_all(page):
 
 
 def test_nothing_is_loaded_and_nothing_runs(run, page):
-    text = (run[0] / "report.html").read_text(encoding="utf-8")
+    text = (run / "report.html").read_text(encoding="utf-8")
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.elements}
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
@@ -185,7 +204,7 @@ def test_nothing_is_loaded_and_nothing_runs(run, page):
 
 
 def test_subgroups_errors_and_another_file_as_asked(run_cli, run):
-    done = run_cli("report", run[0], "--group-by", "sex", "--errors", 2, "--n-boot", 100, "--output", "new/seite.html")
+    done = run_cli("report", run, "--group-by", "sex", "--errors", 2, "--n-boot", 100, "--output", "new/seite.html")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{Path('new/seite.html')}\n"
     page = Page(Path("new/seite.html").read_text(encoding="utf-8"))
@@ -195,10 +214,10 @@ def test_subgroups_errors_and_another_file_as_asked(run_cli, run):
     again = page.text("section", aria_labelledby="again")
     assert "--group-by sex" in again
     assert "--n-boot 100" in again
-    none = run_cli("report", run[0], "--errors", 0, "--output", "new/seite.html")
+    none = run_cli("report", run, "--errors", 0, "--output", "new/seite.html")
     assert none.exit_code == 0, none.stderr  # over the older one
     assert not Page(Path("new/seite.html").read_text(encoding="utf-8")).all("img")
-    refused = run_cli("report", run[0], "--group-by", "camera")
+    refused = run_cli("report", run, "--group-by", "camera")
     assert (refused.exit_code, refused.stdout) == (2, "")
 
 
@@ -207,7 +226,8 @@ def test_synthetic_data_are_marked_everywhere(run_cli, run, data, tmp_path):
     folder.mkdir()
     shutil.copy(data, folder / "labels.csv")
     (folder / "SYNTHETIC.md").write_text("drawn by a program")
-    done = run_cli("report", run[0], "--data", folder / "labels.csv", "--n-boot", 100, "--output", "page.html")
+    options = ("--positive", CLASS, "--n-boot", 100, "--output", "page.html")
+    done = run_cli("report", run, "--data", folder / "labels.csv", *options)
     assert done.exit_code == 0, done.stderr
     page = Page(Path("page.html").read_text(encoding="utf-8"))
     assert page.text("title").startswith("SYNTHETIC")
@@ -221,7 +241,7 @@ def test_synthetic_data_are_marked_everywhere(run_cli, run, data, tmp_path):
 def test_what_other_checks_found_is_shown(run_cli, run, tmp_path, monkeypatch):
     from pmtrain.report import page as page_module
 
-    other = shutil.copytree(run[0], tmp_path / "other")
+    other = shutil.copytree(run, tmp_path / "other")
     info = json.loads((other / "run.json").read_text(encoding="utf-8"))
     info["leakage"] = {"policy": "warn", "exact_duplicates": 7, "patients": 0, "dropped": 0, "files": []}
     (other / "run.json").write_text(json.dumps(info), encoding="utf-8")
@@ -253,7 +273,7 @@ def test_what_is_no_run_and_a_run_without_weights_are_refused(run_cli, run, tmp_
     done = run_cli("report", tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "no run folder" in done.stderr
-    other = shutil.copytree(run[0], tmp_path / "stopped", ignore=shutil.ignore_patterns("best.*"))
+    other = shutil.copytree(run, tmp_path / "stopped", ignore=shutil.ignore_patterns("best.*"))
     (other / "report.html").unlink()
     done = run_cli("report", other)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -295,7 +315,7 @@ def test_a_browser_shows_it_from_disk_with_no_request_and_no_complaint(browser, 
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
     browser.get_log("browser"), browser.get_log("performance")
-    file = run[0] / "report.html"
+    file = run / "report.html"
     browser.get(file.as_uri())
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
