@@ -137,8 +137,10 @@ def calibration(axes: Axes, data: ChartData) -> None:
         label = "ten bins, images in each (no intervals: patients have several images)"
         axes.plot(x, y, "o", color=POSITIVE, label=label)
     for b in bins:
-        axes.annotate(f"{b.n}", (b.mean_probability, b.observed), (6, -10), textcoords="offset points", fontsize=8)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=9)  # below: points may lie anywhere
+        axes.annotate(
+            f"{b.n}", (b.mean_probability, b.observed), (6, -10), textcoords="offset points", fontsize="small"
+        )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: points may lie anywhere
 
 
 def scores(axes: Axes, data: ChartData) -> None:

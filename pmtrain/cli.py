@@ -124,8 +124,8 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
     kind, choices = kind_of(field)
-    both = f"{flag_of(name)}/--no-{name}" if field.default is True else flag_of(name)
-    names = [both, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
+    off = f"/--no-{name.replace('_', '-')}" if field.default is True else ""
+    names = [flag_of(name) + off, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     default = "" if field.default is None else f"  [default: {field.default}]"
     # Typer is told no default: None must mean that the flag wasn't given.
     option = typer.Option(
@@ -201,8 +201,11 @@ def report_finished(run: Path) -> None:
     except (Exception, KeyboardInterrupt) as error:
         if _debug():
             traceback.print_exc()
+        from pmtrain.train import quoted
+
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
-        console.warn(f"the run is whole, but its report wasn't written: {reason}\nhint: try pmtrain report {run}")
+        again = quoted(Path("pmtrain"), "report", run)
+        console.warn(f"the run is whole, but its report wasn't written: {reason}\nhint: try {again}")
     else:
         console.notice(f"report: {file}")
 

@@ -138,26 +138,31 @@ def test_the_checklists_claim_no_more_than_was_done():
 
 def test_records_of_checks_are_told_in_words():
     assert leakage_rows(None) is None
-    rows = leakage_rows({"policy": "drop", "exact_duplicates": 3, "patients": [], "files": ["a.png", "b.png"]})
-    assert ("The same image on both sides", "3") in rows
-    assert ("Patients on both sides", "none") in rows
-    assert ("Files concerned", "a.png, b.png") in rows
+    record = {"policy": "drop", "exact_duplicates": 1, "patients": 0, "files": [["a.png", "b.png"]], "dropped": 2}
+    assert leakage_rows(record | {"dropped_files": [f"{n}.png" for n in range(7)]}) == [
+        ("The same file on both sides", "1: a.png, b.png"),
+        ("Patients on both sides", "none"),
+        ("What was to be done about it", "--leakage drop"),
+        ("Training images left out", "2: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"),
+    ]
     assert shortcut_rows(None) is None
     told = shortcut_rows(
         {
-            "features": ["file size", "colour"],
+            "features": ["size", "colour"],
             "auc": {"value": 0.7, "low": 0.6, "high": 0.8},
             "accuracy": {"value": None},
             "difference": {"auc": {"value": 0.2, "low": 0.1, "high": 0.3, "p": 0.0004}},
-            "cross_validated": {"file": {"auc": 0.65}, "colour": {"auc": {"value": 0.6, "low": None, "high": None}}},
+            "cross_validated": {"size": {"auc": 0.65}, "colour": {"auc": 0.6, "low": 0.5, "high": 0.75}},
         }
     )
-    assert told["features"] == "file size, colour"
     (row,) = told["rows"]
-    assert (row["value"], row["difference"], row["p"]) == (
-        "0.7000 (0.600 to 0.800)",
-        "+0.2000 (0.100 to 0.300)",
-        "0.0004",
-    )
-    assert told["alone"] == {"file": "0.65", "colour": "0.6000"}
-    assert text_of({"a": True, "b": [1, None]}) == "a: yes, b: 1, "
+    assert row["value"] == "0.7000 (0.600 to 0.800)"
+    assert (row["difference"], row["p"]) == ("+0.2000 (0.100 to 0.300)", "0.0004")
+    assert told["features"] == "size, colour"
+    assert told["alone"] == [("size", "0.6500"), ("colour", "0.6000 (0.500 to 0.750)")]
+    reason = shortcut_rows({"features": ["size"], "reason": "too few images", "cross_validated": {}})
+    assert (reason["rows"], reason["reason"]) == ([], "too few images")
+
+
+def test_values_of_records_are_told_in_words():
+    assert text_of({"a": True, "b": [1, 2.5], "c": None}) == "a: yes, b: 1, 2.5, c: "

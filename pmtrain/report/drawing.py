@@ -117,9 +117,10 @@ def precision_recall(data: ChartData) -> Chart:
     svg, title = draw("pr", lambda axes: charts.precision_recall(axes, data), SQUARE, data.marks)
     if data.missing:
         return Chart("pr", title, svg, f"There is no curve: {data.missing}.", Table((), ()))
+    prevalence = percent(round(data.assessment.prevalence, 3))
     caption = (
         f"Of the images called {data.classes[1]}, the share that is so, against the share of all {data.classes[1]}"
-        f" images that is found. It changes with how common they are, here {data.assessment.prevalence:.1%}."
+        f" images that is found. It changes with how common they are, here {prevalence}."
     )
     curve = pr_points(data.labels, data.probabilities)
     table = thinned(("Threshold", "Recall", "Precision"), (curve.thresholds, curve.recall, curve.precision))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from pmtrain import __version__
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
-from pmtrain.data.samples import SPLITS
+from pmtrain.data.samples import SPLITS, first_few
 from pmtrain.evaluate import Evaluation, as_report, chart_data
 from pmtrain.metrics import MEASURES, Assessment
 from pmtrain.metrics.text import Notes, ends, method_lines, percent
@@ -21,6 +22,7 @@ from pmtrain.report.checklists import Facts, checklists
 from pmtrain.report.drawing import Chart
 from pmtrain.report.mistakes import mistakes
 from pmtrain.run_folder import RunFolder
+from pmtrain.train import quoted
 
 TEMPLATE = "template.html.j2"
 HEADLINE = ("auc", "sensitivity", "specificity", "accuracy")
@@ -80,7 +82,6 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "run": info,
         "config": trained,
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
-        "options": [(name, text_of(value)) for name, value in trained.model_dump(mode="json").items()],
         "written": written,
         "reasons": evaluation.reasons,
         "synthetic": bool(written["synthetic"] or info["data"]["synthetic"]),
@@ -93,7 +94,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "splits": splits,
         "threshold": threshold,
         "level": percent(config.ci),
-        "cards": [row for name in HEADLINE for row in table if row["name"] == name],
+        "cards": [row for name in HEADLINE for row in table if row.name == name],
         "measures": table,
         "notes": notes,
         "methods": method_lines(found, config.seed),
@@ -134,22 +135,40 @@ HEADINGS = {
 }
 
 
-def measure_row(name: str, found: Assessment, notes: Notes) -> dict[str, Any]:
-    """A measure as a table's row and a card show it."""
+@dataclass(frozen=True)
+class Row:
+    """A measure as a table's row and a card show it; `reason` says what is missing, `card` is a card's interval."""
+
+    name: str
+    title: str
+    value: str
+    reason: str = ""
+    interval: str = ""
+    second: str = ""
+    note: str = ""
+    counts: str = ""
+    card: str = ""
+
+
+def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
+    """One measure of `found`; what has to be remarked goes to `notes`."""
     measured = found.measures[name]
     value, interval, second = measured.value, measured.interval, measured.second
-    row = {"name": name, "title": MEASURES[name].title, "reason": value.reason, "counts": "", "second": "", "note": ""}
     if value.value is None:
-        return row | {"value": "undefined", "interval": ""}
+        return Row(name, MEASURES[name].title, "undefined", value.reason)
+    row = Row(name, MEASURES[name].title, f"{value.value:.4f}")
     if value.k is not None:
-        row["counts"] = f"{value.k}/{value.n}"
-    if second is not None and second.low is not None:
-        row["second"] = f"{second.method.split(',')[0]} {ends(second)}"
-        row["note"] += notes.mark(second.note)
+        row = replace(row, counts=f"{value.k}/{value.n}")
     if interval.low is None:
-        return row | {"value": f"{value.value:.4f}", "interval": "", "reason": f"no interval: {interval.note}"}
-    row["note"] = notes.mark(interval.note) + row["note"]
-    return row | {"value": f"{value.value:.4f}", "interval": ends(interval)}
+        row = replace(row, reason=f"no interval: {interval.note}")
+    else:
+        row = replace(row, interval=ends(interval), card=ends(interval), note=notes.mark(interval.note))
+    if second is not None and second.low is not None:
+        name_of_it = second.method.split(",")[0]
+        row = replace(row, second=f"{name_of_it} {ends(second)}", note=row.note + notes.mark(second.note))
+        if interval.low == interval.high:  # where no image is wrong, no resample is
+            row = replace(row, card=f"{ends(second)} ({name_of_it})")
+    return row
 
 
 def read_history(run: RunFolder) -> list[dict[str, str]]:
@@ -189,46 +208,46 @@ def leakage_rows(leakage: Mapping[str, Any] | None) -> list[tuple[str, str]] | N
     """What the run's record says of images and patients on both sides of the split; None where nothing was checked."""
     if leakage is None:
         return None
-    words = {
-        "policy": "What was to be done about it (--leakage)",
-        "exact_duplicates": "The same image on both sides",
-        "patients": "Patients on both sides",
-        "dropped": "Training images left out for it",
-        "files": "Files concerned",
-    }
-    return [(words.get(name, name.replace("_", " ")), text_of(value) or "none") for name, value in leakage.items()]
+
+    def counted(number: str, names: str) -> str:
+        named = [text_of(each) for each in leakage.get(names) or ()]
+        return f"{leakage.get(number) or 'none'}" + (f": {first_few(named)}" if named else "")
+
+    return [
+        ("The same file on both sides", counted("exact_duplicates", "files")),
+        ("Patients on both sides", counted("patients", "patient_names")),
+        ("What was to be done about it", f"--leakage {leakage.get('policy')}"),
+        ("Training images left out", counted("dropped", "dropped_files")),
+    ]
 
 
 def shortcut_rows(shortcut: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The baseline that sees no retina: its AUC and accuracy, and by how much the network is better."""
+    """The baseline that sees no detail: its AUC and accuracy, and by how much the network is better."""
     if shortcut is None:
         return None
-    differences = shortcut.get("difference") or {}
     rows = []
     for name in ("auc", "accuracy"):
-        of_it, more = shortcut.get(name) or {}, differences.get(name) or {}
+        of_it, more = shortcut.get(name) or {}, (shortcut.get("difference") or {}).get(name) or {}
         if of_it.get("value") is not None:
-            rows.append(
-                {
-                    "title": MEASURES[name].title,
-                    "value": _with_ends(of_it),
-                    "difference": _with_ends(more, signed=True) if more.get("value") is not None else "",
-                    "p": "" if more.get("p") is None else f"{more['p']:.3g}",
-                }
-            )
-    alone = {
-        group: _with_ends(of_it["auc"]) if isinstance(of_it.get("auc"), Mapping) else text_of(of_it.get("auc"))
-        for group, of_it in (shortcut.get("cross_validated") or {}).items()
-        if isinstance(of_it, Mapping)
+            p = "" if more.get("p") is None else "< 0.0001" if more["p"] < 0.0001 else f"{more['p']:.4f}"
+            difference = _with_ends(more, "value", "+.4f")
+            rows.append({"title": MEASURES[name].title, "value": _with_ends(of_it), "difference": difference, "p": p})
+    return {
+        "features": text_of(shortcut.get("features")),
+        "method": shortcut.get("method") or "",
+        "reason": shortcut.get("reason") or "",
+        "rows": rows,
+        "alone": [(each, _with_ends(of_it, "auc")) for each, of_it in (shortcut.get("cross_validated") or {}).items()],
     }
-    return {"features": text_of(shortcut.get("features")), "rows": rows, "alone": alone}
 
 
-def _with_ends(of_it: Mapping[str, Any], signed: bool = False) -> str:
-    text = f"{of_it['value']:+.4f}" if signed else f"{of_it['value']:.4f}"
-    if of_it.get("low") is None or of_it.get("high") is None:
-        return text
-    return f"{text} ({of_it['low']:.3f} to {of_it['high']:.3f})"
+def _with_ends(of_it: Mapping[str, Any], key: str = "value", form: str = ".4f") -> str:
+    """`0.7000 (0.600 to 0.800)`; empty where there is no value."""
+    if of_it.get(key) is None:
+        return ""
+    text = format(of_it[key], form)
+    known = of_it.get("low") is not None and of_it.get("high") is not None
+    return f"{text} ({of_it['low']:.3f} to {of_it['high']:.3f})" if known else text
 
 
 def text_of(value: Any) -> str:
@@ -259,4 +278,4 @@ def command_again(run: RunFolder, config: ReportConfig) -> str:
         usual = getattr(kept, name) if name in AS_TRAINED else ReportConfig.model_fields[name].default
         if value != usual:
             words += [flag_of(name)] if value is True else [flag_of(name), str(value)]
-    return shlex.join(["pmtrain", "report", str(run.path), *words])
+    return quoted(Path("pmtrain"), "report", run.path, *words)

@@ -251,7 +251,7 @@ def test_what_other_checks_found_is_shown(run_cli, run, tmp_path, monkeypatch):
     done = run_cli("report", other, "--n-boot", 100)
     assert done.exit_code == 0, done.stderr
     checks = Page((other / "report.html").read_text(encoding="utf-8")).text("section", aria_labelledby="checks")
-    assert "The same image on both sides 7" in checks
+    assert "The same file on both sides 7" in checks
     assert "AUC 0.7188 (0.500 to 0.900)" in checks
     assert "Not checked" not in checks
 
