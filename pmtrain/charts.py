@@ -1,19 +1,21 @@
-"""The charts of an evaluation, drawn with matplotlib, which the `plots` extra brings."""
+"""The charts of an evaluation, drawn with matplotlib."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmtrain.errors import PmtrainError
 from pmtrain.files import write_atomic
 from pmtrain.metrics import MEASURES, Assessment, calibration_bins, pr_points, roc_band, roc_points
+from pmtrain.metrics.curves import RocBand
 from pmtrain.metrics.text import ends, percent
 
 if TYPE_CHECKING:
@@ -72,6 +74,11 @@ class ChartData:
         """Why there is no curve; empty where there is."""
         return self.assessment.measures["auc"].value.reason
 
+    @cached_property
+    def band(self) -> RocBand:
+        """Of the ROC curve; there is one where nothing is `missing`."""
+        return roc_band(self.labels, self.probabilities, self.groups, self.level, self.n_boot, self.seed)
+
     @property
     def threshold_text(self) -> str:
         return f"threshold {self.assessment.threshold:.4g}"
@@ -83,8 +90,7 @@ def roc(axes: Axes, data: ChartData) -> None:
     axes.set_title("ROC: " + data.titled("auc"))
     if data.missing:
         return _no_curve(axes, data)
-    band = roc_band(data.labels, data.probabilities, data.groups, data.level, data.n_boot, data.seed)
-    curve = roc_points(data.labels, data.probabilities)
+    band, curve = data.band, roc_points(data.labels, data.probabilities)
     tp, fp, fn, tn = data.assessment.confusion
     reached = f"{data.threshold_text}:\nsensitivity {tp / (tp + fn):.3f}, specificity {tn / (tn + fp):.3f}"
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="chance")
@@ -131,8 +137,10 @@ def calibration(axes: Axes, data: ChartData) -> None:
         label = "ten bins, images in each (no intervals: patients have several images)"
         axes.plot(x, y, "o", color=POSITIVE, label=label)
     for b in bins:
-        axes.annotate(f"{b.n}", (b.mean_probability, b.observed), (6, -10), textcoords="offset points", fontsize=8)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=9)  # below: points may lie anywhere
+        axes.annotate(
+            f"{b.n}", (b.mean_probability, b.observed), (6, -10), textcoords="offset points", fontsize="small"
+        )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: points may lie anywhere
 
 
 def scores(axes: Axes, data: ChartData) -> None:
@@ -148,7 +156,8 @@ def scores(axes: Axes, data: ChartData) -> None:
     axes.set(
         xlabel=f"Predicted probability of {data.classes[1]}", ylabel="Images", title="Scores by class", xlim=(0, 1)
     )
-    axes.legend()
+    axes.locator_params(axis="y", integer=True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: the threshold lies anywhere
 
 
 def confusion(axes: Axes, data: ChartData) -> None:
@@ -179,33 +188,27 @@ FORMATS = ("svg", "png")
 FILES = tuple(f"{name}.{kind}" for name in CHARTS for kind in FORMATS)
 
 
-class NoMatplotlib(PmtrainError):
-    """The charts can't be drawn, and nothing else hangs on it."""
+@contextlib.contextmanager
+def new_axes(size: tuple[float, float], **style: Any) -> Iterator[Any]:
+    """Axes on a figure of its own, `size` inches, to draw on and save while the block lasts; `style` is over STYLE."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    families = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
+    with matplotlib.rc_context({**STYLE, "font.family": families, **style}), warnings.catch_warnings():
+        # A letter that no font has is drawn as a box in the PNG; in the SVG it is text and the viewer's to draw.
+        warnings.filterwarnings("ignore", r"Glyph \d+.*missing from")
+        # Without pyplot: no window, no state shared with whatever else draws in this process.
+        yield Figure(figsize=size, layout="constrained").add_subplot()
 
 
 def draw(name: str, data: ChartData, kind: str = "svg") -> bytes:
-    """One chart of CHARTS as the content of a file of one of FORMATS.
-
-    Raises:
-        NoMatplotlib: matplotlib isn't installed.
-    """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.font_manager import get_font_names
-    except ImportError:
-        raise NoMatplotlib(
-            "no charts are drawn, since matplotlib isn't installed", 'pip install "pmtrain[plots]"'
-        ) from None
-    installed = set(get_font_names())
-    families = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
+    """One chart of CHARTS as the content of a file of one of FORMATS."""
     content = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, "font.family": families}), warnings.catch_warnings():
-        # A letter that no font has is drawn as a box in the PNG; in the SVG it is text and the viewer's to draw.
-        warnings.filterwarnings("ignore", r"Glyph \d+.*missing from")
-        # A Figure of its own, without pyplot: no window, no state shared with whatever else draws in this process.
-        figure = Figure(figsize=(SIDE, SIDE), layout="constrained")
-        axes = figure.add_subplot()
+    with new_axes((SIDE, SIDE)) as axes:
+        figure = axes.figure
         CHARTS[name](axes, data)
         n, positives = data.assessment.n, data.assessment.positives
         figure.supxlabel(f"{n} images, {positives} {data.classes[1]}", x=0.01, ha="left", fontsize=8, color=GUIDE)
@@ -218,11 +221,7 @@ def draw(name: str, data: ChartData, kind: str = "svg") -> bytes:
 
 
 def write_charts(folder: Path, data: ChartData) -> None:
-    """Every chart of CHARTS in each of FORMATS.
-
-    Raises:
-        NoMatplotlib: matplotlib isn't installed.
-    """
+    """Every chart of CHARTS in each of FORMATS."""
     for name in CHARTS:
         for kind in FORMATS:
             write_atomic(folder / f"{name}.{kind}", draw(name, data, kind))

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from pmtrain import __version__, console
 from pmtrain.config import (
+    AS_TRAINED,
     SHORT_FLAGS,
     CheckConfig,
     CompareConfig,
@@ -24,6 +25,7 @@ from pmtrain.config import (
     ExplainConfig,
     PredictConfig,
     PreviewConfig,
+    ReportConfig,
     SplitConfig,
     TrainConfig,
     flag_of,
@@ -184,14 +186,59 @@ def train(
     use_threads(checked.threads or kept.threads)  # another count than the run's would alter the last bits
     from pmtrain import crossval, train
 
-    training = crossval if kept.folds else train
     if resume:
-        code = training.resume(resume, flags)
+        code = crossval.resume(resume, flags) if kept.folds else train.resume(resume, flags, report_finished)
     elif dry_run:
-        code = training.dry_run(checked)
+        code = (crossval if kept.folds else train).dry_run(checked)
     else:
-        code = training.train(checked)
+        code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
     raise typer.Exit(code)
+
+
+def report_finished(run: Path) -> None:
+    """Write the report of a run that has just ended; what goes wrong is told, and the run stands."""
+    try:
+        from pmtrain import report as reporting
+
+        with console.hushed():  # the training has told of its data already
+            file = reporting.report(run, _report_config(run, {}))
+    except (Exception, KeyboardInterrupt) as error:
+        if _debug():
+            traceback.print_exc()
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        again = console.quoted(Path("pmtrain"), "report", run)
+        console.warn(f"the run is whole, but its report wasn't written: {reason}\nhint: try {again}")
+    else:
+        console.notice(f"report: {file}")
+
+
+def _report_config(run: Path, flags: dict[str, Any]) -> ReportConfig:
+    """The options of a report: what was given, else what the run was trained with, so that the figures are its own."""
+    from pmtrain.run_folder import RunFolder
+
+    kept = RunFolder.open(run).config()
+    given = {key: value for key, value in flags.items() if value is not None}
+    return load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED} | given)
+
+
+@app.command()
+@guarded
+@with_options(ReportConfig)
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    **flags: Any,
+) -> None:
+    """Write one HTML file about a run: its data, its curves, every measure, its errors, and how to do it again.
+
+    Without --data, the run's own validation images; device, precision and the like are those of the run. The page
+    opens from disk, without a network. It shows photographs and names files of the data: mind whom you give it to.
+    """
+    checked = _report_config(run, flags)
+    use_threads(checked.threads)
+    from pmtrain import report as reporting
+
+    file = reporting.report(run, checked)
+    console.result(str(file))
 
 
 @app.command("eval")

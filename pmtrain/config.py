@@ -180,6 +180,7 @@ class TrainConfig(ComputeOptions, DataOptions):
         [], description="Show the run in an experiment tracker while it trains; may be given several times."
     )
     output: AnyPath | None = Field(None, description="Run folder to make.  [default: runs/DATE-resnetLAYERS]")
+    report: bool = Field(True, description="Write report.html, a page to look at, when the run is done.")
 
 
 class ScoringOptions(ComputeOptions, DataOptions):
@@ -208,6 +209,15 @@ class EvalConfig(ScoringOptions):
     )
     output: AnyPath | None = Field(
         None, description="Folder for predictions.csv, metrics.json and charts; nothing without it."
+    )
+
+
+class ReportConfig(EvalConfig):
+    """Everything that decides a report, the run apart."""
+
+    output: AnyPath | None = Field(None, description="File to write, over an older one.  [default: RUN/report.html]")
+    errors: int = Field(
+        8, ge=0, le=100, description="Wrongly called images to show, half of either kind; with 0 the page holds none."
     )
 
 
@@ -287,8 +297,11 @@ class CheckConfig(DataOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
-    "on_bad_image", "track",
+    "on_bad_image", "track", "report",
 }  # fmt: skip
+
+# Options that a report takes from the run that it is of.
+AS_TRAINED = ("workers", "device", "backend", "precision", "threads", "batch_size", "on_bad_image")
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
 

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+_hushed = False
 _log = logging.getLogger("pmtrain")
 _log.setLevel(logging.INFO)
 _log.propagate = False
@@ -60,7 +61,19 @@ def result(text: str) -> None:
 
 def notice(text: str) -> None:
     """Whatever is no result: to stderr."""
-    _write(text, sys.stderr)
+    if not _hushed:
+        _write(text, sys.stderr)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """No notices meanwhile; results and warnings go on."""
+    global _hushed
+    before, _hushed = _hushed, True
+    try:
+        yield
+    finally:
+        _hushed = before
 
 
 def warn(text: str) -> None:

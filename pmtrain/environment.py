@@ -22,6 +22,7 @@ PACKAGES = (
     "opencv-python-headless",
     "scipy",
     "matplotlib",
+    "jinja2",
     "typer",
     "pydantic",
     "safetensors",

@@ -233,10 +233,6 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
-    written = ", ".join(RESULTS)
-    try:
-        charts.write_charts(folder, chart_data(evaluation))
-        written += f" and {len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
-    except charts.NoMatplotlib as error:
-        console.warn(str(error))
-    console.notice(f"wrote to {folder}: {written}")
+    charts.write_charts(folder, chart_data(evaluation))
+    drawn = f"{len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
+    console.notice(f"wrote to {folder}: {', '.join(RESULTS)} and {drawn}")

@@ -137,12 +137,18 @@ def picture(image: np.ndarray, heat: np.ndarray, captions: tuple[str, str]) -> n
     scale = np.clip(max(height, width), *LONGEST_SIDE) / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     plain = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    share = cv2.resize(heat / max(float(heat.max()), np.finfo(np.float32).tiny), size)  # (., .), in [0, 1]
+    contents = (plain, overlay(plain, heat))
+    panels = [_panel(content, caption) for content, caption in zip(contents, captions, strict=True)]
+    return np.hstack([panels[0], np.zeros((len(panels[0]), GAP, 3), np.uint8), panels[1]])
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The image with the map in colours, from 0 to the map's own greatest value; arguments as `picture`'s."""
+    height, width = image.shape[:2]
+    share = cv2.resize(heat / max(float(heat.max()), np.finfo(np.float32).tiny), (width, height))  # in [0, 1]
     colours = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     opacity = STRENGTH * share[..., None]
-    overlay = np.rint((1 - opacity) * plain + opacity * colours).astype(np.uint8)
-    panels = [_panel(content, caption) for content, caption in zip((plain, overlay), captions, strict=True)]
-    return np.hstack([panels[0], np.zeros((len(panels[0]), GAP, 3), np.uint8), panels[1]])
+    return np.rint((1 - opacity) * image + opacity * colours).astype(np.uint8)
 
 
 def _panel(content: np.ndarray, caption: str) -> np.ndarray:

@@ -7,6 +7,7 @@ metrics.csv     one line an epoch
 validation.csv  the last epoch's score for every validation image
 train.log       everything printed, with the time
 shortcut.json   the shortcut baseline: what tint, size and camera alone reach, and how to score other images
+report.html     a page about it all
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 

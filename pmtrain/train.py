@@ -51,10 +51,14 @@ from pmtrain.score_table import score_table
 from pmtrain.stop import Stopped, StopSignal
 from pmtrain.tracking import Tracking, annotated, require
 
+WhenDone = Callable[[Path], None]
 
-def train(config: TrainConfig) -> int:
+
+def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
     """Run a training from its first batch; return the exit code, 0, or 128 + the signal that stopped it.
 
+    Args:
+        when_done: called with the run's folder after the last epoch, where the config wants a report.
     Raises:
         PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
     """
@@ -75,10 +79,10 @@ def train(config: TrainConfig) -> int:
         }
     )
     write_record(run.folder.images, data)
-    return run.go()
+    return run.go(when_done=when_done)
 
 
-def resume(path: Path, flags: Mapping[str, Any]) -> int:
+def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
     """Go on with the run in the folder `path` from the newest complete state; return the exit code as `train` does.
 
     Raises:
@@ -107,7 +111,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
         console.notice(f"{path} was stopped before its first save: starting it again")
     if run.at.epoch >= config.epochs:
         console.notice(f"all {config.epochs} epochs are done: give a larger --epochs to go on")
-    return run.go()
+    return run.go(when_done=when_done)
 
 
 def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
@@ -235,7 +239,7 @@ class Run:
             name_of=self.data.name_of,
         )
 
-    def go(self, stop: StopSignal | None = None) -> int:
+    def go(self, stop: StopSignal | None = None, when_done: WhenDone | None = None) -> int:
         """Train from the current position to the last epoch; return the exit code.
 
         `stop`: the signals' receiver where one is in charge already.
@@ -275,6 +279,8 @@ class Run:
                 for name, reason in bad.items():
                     console.notice(f"  {name}: {reason}")
             self.say_what_was_reached()
+        if when_done and self.config.report and self.at.best:
+            when_done(self.folder.path)
         return 0
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:

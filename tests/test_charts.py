@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.charts import CHARTS, FILES, ChartData, NoMatplotlib, draw, write_charts
+from pmtrain.charts import CHARTS, FILES, ChartData, draw, write_charts
 from pmtrain.metrics import assess
 from tests.conftest import environment
-
-pytest.importorskip("matplotlib")
 
 LABELS = np.repeat([0, 1], [30, 20])
 PROBABILITIES = np.clip(np.random.default_rng(3).normal(0.35 + 0.3 * LABELS, 0.2), 0.01, 0.99)
@@ -85,12 +83,6 @@ def test_names_of_any_script_are_text_in_the_svg():
     data = ChartData(LABELS, PROBABILITIES, None, ("健康", "病理性近视"), found, n_boot=100)
     assert "病理性近视 (20)" in text_of(draw("scores", data))
     assert draw("scores", data, "png").startswith(b"\x89PNG")
-
-
-def test_without_matplotlib_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(NoMatplotlib, match=r"pmtrain\[plots\]"):
-        draw("roc", data_of(LABELS, PROBABILITIES))
 
 
 def test_importing_the_module_imports_no_matplotlib():

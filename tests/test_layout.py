@@ -28,7 +28,7 @@ LAYERS = [
         "tracking",
     },
     {"train", "evaluate", "compare", "trace", "predict", "explain", "split"},
-    {"crossval"},
+    {"crossval", "report"},
     {"cli"},
     {"__main__"},
 ]

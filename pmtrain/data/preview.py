@@ -31,8 +31,8 @@ def preview(config: PreviewConfig) -> None:
     """Write the contact sheet.
 
     Raises:
-        PmtrainError: the data can't be read, an image is bad and is to stop the command, the file exists already or
-            can't be written, or matplotlib isn't installed.
+        PmtrainError: the data can't be read, an image is bad and is to stop the command, or the file exists already or
+            can't be written.
     """
     if config.output.suffix.lower() != ".png":
         raise UsageError(f"--output {config.output}: a contact sheet is a PNG file", "give a name that ends in .png")
@@ -91,17 +91,11 @@ def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: lis
     Args:
         heads: one a column.
         names: one a row.
-    Raises:
-        PmtrainError: matplotlib isn't installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.font_manager import get_font_names
-    except ImportError:
-        raise PmtrainError(
-            "the contact sheet is drawn with matplotlib, which isn't installed", 'pip install "pmtrain[plots]"'
-        ) from None
+    import matplotlib  # here: --help doesn't wait for it
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
+
     side = len(rows[0][0])
     step, top = side + GAP, 2 * LINE
     height, width = top + len(rows) * (step + LINE), max(len(heads) * step + GAP, NARROWEST)

@@ -8,7 +8,6 @@ import pickle
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -166,17 +165,12 @@ def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, 
     assert json.loads(Path("out-tta/metrics.json").read_text())["views"] == ["as it is", "mirrored"]
 
 
-def test_charts_are_written_beside_and_nothing_fails_without_matplotlib(run_cli, run, tmp_path, monkeypatch):
+def test_charts_are_written_beside(run_cli, run, tmp_path):
     done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "with")
     assert done.exit_code == 0, done.stderr
     assert "5 charts" in done.stderr
     assert {file.name for file in Path("with").iterdir()} == {"predictions.csv", "metrics.json", *charts.FILES}
     assert b"EXPLORATORY" in Path("with/roc.svg").read_bytes()
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "without")
-    assert done.exit_code == 0, done.stderr
-    assert 'pip install "pmtrain[plots]"' in done.stderr
-    assert {file.name for file in Path("without").iterdir()} == {"predictions.csv", "metrics.json"}
 
 
 def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path):

@@ -141,11 +141,3 @@ def test_synthetic_images_are_called_so(run_cli, tmp_path, monkeypatch):
     done = run_cli("data", "preview", "--data", root, *SMALL)
     assert done.exit_code == 0, done.stderr
     assert titles == ["SYNTHETIC images, augment fundus, seed 0"]
-
-
-def test_without_matplotlib_the_way_out_is_told(run_cli, small_set, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    done = run_cli("data", "preview", "--data", small_set, *SMALL)
-    assert done.exit_code == 1
-    assert 'pip install "pmtrain[plots]"' in done.stderr
-    assert not list(tmp_path.iterdir())
