@@ -156,7 +156,8 @@ def scores(axes: Axes, data: ChartData) -> None:
     axes.set(
         xlabel=f"Predicted probability of {data.classes[1]}", ylabel="Images", title="Scores by class", xlim=(0, 1)
     )
-    axes.legend()
+    axes.locator_params(axis="y", integer=True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: the threshold lies anywhere
 
 
 def confusion(axes: Axes, data: ChartData) -> None:

@@ -18,7 +18,7 @@ from pmtrain.metrics.text import percent
 
 MAX_POINTS = 100  # of a curve in its table
 WIDE = {"font.size": 12, "legend.fontsize": 11, "axes.labelsize": 12}  # read at half a page's width and on a phone
-SQUARE, FLAT = (5.6, 5.2), (5.6, 4.2)  # inches
+TALL, SQUARE, FLAT = (5.6, 5.8), (5.6, 5.2), (5.6, 4.2)  # inches
 
 # The colours that charts are drawn in -> the page's own, which has two sets of them, for light and for dark.
 COLOURS = {
@@ -62,7 +62,7 @@ def draw(
     content = io.StringIO()
     with charts.new_axes(size, **WIDE) as axes:
         paint(axes)
-        title = ", ".join(axes.get_title().split("\n")).replace(":,", ":")
+        title = ", ".join(axes.get_title().split("\n")).replace(":,", ":").replace(" %", "\N{NO-BREAK SPACE}%")
         axes.set_title("")
         if text := " · ".join(marks):
             axes.figure.suptitle(text, color="#B00000", fontsize=12, fontweight="bold")
@@ -117,7 +117,7 @@ def precision_recall(data: ChartData) -> Chart:
     svg, title = draw("pr", lambda axes: charts.precision_recall(axes, data), SQUARE, data.marks)
     if data.missing:
         return Chart("pr", title, svg, f"There is no curve: {data.missing}.", Table((), ()))
-    prevalence = percent(round(data.assessment.prevalence, 3))
+    prevalence = percent(round(data.assessment.prevalence, 4))
     caption = (
         f"Of the images called {data.classes[1]}, the share that is so, against the share of all {data.classes[1]}"
         f" images that is found. It changes with how common they are, here {prevalence}."
@@ -129,7 +129,7 @@ def precision_recall(data: ChartData) -> Chart:
 
 def calibration(data: ChartData) -> Chart:
     """Predicted against observed."""
-    svg, figures = draw("calibration", lambda axes: charts.calibration(axes, data), (5.6, 5.8), data.marks)
+    svg, figures = draw("calibration", lambda axes: charts.calibration(axes, data), TALL, data.marks)
     caption = (
         f"{figures}. Is a probability what it says? On the dotted line, of images given 0.8 eight in ten are"
         f" {data.classes[1]}. A point above the line: there are more of them than the network says; below: fewer."
@@ -151,7 +151,7 @@ def calibration(data: ChartData) -> Chart:
 
 def scores(data: ChartData) -> Chart:
     """How the probabilities of each class are spread."""
-    svg, title = draw("scores", lambda axes: charts.scores(axes, data), FLAT, data.marks)
+    svg, title = draw("scores", lambda axes: charts.scores(axes, data), TALL, data.marks)
     caption = (
         f"How many images of each class got which probability of {data.classes[1]}. Images right of the dashed line"
         " are called so. The more the two classes overlap, the more errors no threshold can avoid."
@@ -184,7 +184,7 @@ def by_epoch(
         if best is not None:
             axes.axvline(best, color=GUIDE, linestyle=":", label="weights kept")
         axes.set(xlabel="Epoch", title=title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.margins(x=0.06, y=0.08)
         axes.grid(axis="y", color=GUIDE, alpha=0.25, linewidth=0.8)
         axes.legend()

@@ -79,6 +79,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "trained_between": times(run),
         "folder": run.path.resolve().name,
+        "typed": quoted(run.path),
         "run": info,
         "config": trained,
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
