@@ -184,7 +184,7 @@ def by_epoch(
         if best is not None:
             axes.axvline(best, color=GUIDE, linestyle=":", label="weights kept")
         axes.set(xlabel="Epoch", title=title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.margins(x=0.06, y=0.08)
         axes.grid(axis="y", color=GUIDE, alpha=0.25, linewidth=0.8)
         axes.legend()
