@@ -17,12 +17,16 @@ A cross-validation's folder holds config.yaml, run.json and train.log of the who
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pmtrain.config import TrainConfig, dump_yaml, load_config
 from pmtrain.errors import PmtrainError, UsageError
@@ -86,6 +90,25 @@ class RunFolder:
         return next(
             (cls(path) for path in starts if cls(path).config_file.is_file() and cls(path).info_file.is_file()), None
         )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile; the lock goes with the process, however it ends.
+
+        Raises:
+            PmtrainError: another process is training there.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise PmtrainError(
+                f"{self.path}: another process is training in it", "wait for its end, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def config(self) -> TrainConfig:
         """The options of the run."""

@@ -247,6 +247,7 @@ class Run:
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
             paddle.utils.unique_name.guard(),
+            self.folder.held(),
             console.logged(self.folder.log),
             StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
             self.loader("train") as train_loader,

@@ -372,3 +372,15 @@ def test_it_learns(run_cli, small_set):
     losses = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("epoch")]
     assert len(losses) == 25
     assert np.mean(losses[-5:]) < 0.2 * np.mean(losses[:5])
+
+
+def test_a_run_that_is_being_trained_is_not_resumed_by_another_process(run_cli, small_set, tmp_path):
+    from filelock import FileLock
+
+    assert run_cli("train", "--data", small_set, "--epochs", 1, "--output", "run", *QUICK).exit_code == 0
+    before = weights_of(tmp_path / "run")
+    with FileLock(tmp_path / "run" / ".lock"):
+        done = run_cli("train", "--resume", "run", "--epochs", 2)
+    assert done.exit_code == 1 and "another process is training in it" in done.stderr
+    assert weights_of(tmp_path / "run") == before
+    assert run_cli("train", "--resume", "run", "--epochs", 2).exit_code == 0
