@@ -66,6 +66,13 @@ class DataOptions(Options):
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
     workers: int = Field(min(2, available_cpus()), ge=0, le=64, description="Processes that decode images.")
+    cache_limit: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="GiB that decoded images of all runs may take on disk; 0 keeps this run's in memory alone."
+        "  [default: a fifth of the free disk, at most 32]",
+    )
 
 
 class ComputeOptions(Options):
@@ -167,6 +174,7 @@ class ExplainConfig(ComputeOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every", "on_bad_image",
+    "cache_limit",
 }  # fmt: skip
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}

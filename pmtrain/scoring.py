@@ -12,6 +12,7 @@ from pmtrain import __version__, console
 from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ScoringOptions
+from pmtrain.data.cache import open_cache
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.select import select
@@ -160,6 +161,7 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
         shuffle=False,
         on_bad_image=options.on_bad_image,
         name_of=data.name_of,
+        cache=open_cache(options.cache_limit),
     ) as loader:
         with console.progress(len(samples), "image", "evaluation") as bar:
 

@@ -29,6 +29,7 @@ from pmtrain.checkpoint import (
     to_arrays,
 )
 from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
+from pmtrain.data.cache import open_cache
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.samples import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
@@ -108,7 +109,7 @@ def dry_run(config: TrainConfig) -> int:
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = with_validation(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config, data, device)
+        run = Run(config.model_copy(update={"cache_limit": 0.0}), data, device)
         with run.loader("train") as loader:
             batch = next(iter(loader.epoch(0)))
             loss = run.step(batch.images, batch.labels)
@@ -156,6 +157,7 @@ class Run:
         self.config = config
         self.data = data
         self.preprocess = Preprocess(size=config.image_size)
+        self.cache = open_cache(config.cache_limit)
         self.at = Position()
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
@@ -178,6 +180,7 @@ class Run:
             shuffle=split == "train",
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
+            cache=self.cache,
         )
 
     def go(self) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from pmtrain.data.cache import Cache, Look, Place, kind_of
 from pmtrain.data.images import BadImage
 from pmtrain.data.samples import Sample
 from pmtrain.data.transforms import Preprocess
@@ -32,7 +34,8 @@ class Loader:
     """Batches of samples, in an order that depends on nothing but the seed and the epoch's number.
 
     So any epoch can be had from any batch on, with any number of workers. Decoded images are kept at training
-    size, as bytes, up to the memory limit; when all are kept, the workers are let go.
+    size, as bytes: in the cache on disk, or what that doesn't take in memory, up to its limit. Workers are started for
+    the first image that isn't kept and let go when all are.
 
     Args:
         batch_size: images a batch; the last one of an epoch may be shorter.
@@ -41,6 +44,7 @@ class Loader:
         on_bad_image: a row of ON_BAD_IMAGE: raise, or leave the image out of its batch and note it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
+        cache: where decoded images are kept on disk for later runs too.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Loader:
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
         cache_limit_bytes: int | None = None,
+        cache: Cache | None = None,
     ) -> None:
         if on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(f"on_bad_image must be one of {ON_BAD_IMAGE}, not {on_bad_image!r}")
@@ -74,6 +79,13 @@ class Loader:
         self._bad: dict[int, str] = {}  # index of a sample -> why it can't be read
         self._decoding: dict[int, Future[Decoded]] = {}
         self._pool: DecodingProcesses | DecodingThread | None = None
+        self._disk = cache
+        self._kind = kind_of(preprocess)
+        self._places: dict[int, Place] = {}  # index of a sample -> its place on disk
+        self._looks: dict[int, Future[Look | None]] = {}  # files being read to find their images by content
+        self._looker: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()  # over the start of the workers
+        self._new: list[tuple[int, Look, np.ndarray]] = []  # decoded images that the disk hasn't got yet
 
     def __len__(self) -> int:
         """Batches in an epoch, those counted that bad images may leave empty."""
@@ -108,10 +120,17 @@ class Loader:
 
     def close(self) -> None:
         """Stop the workers; those not closed end with the program."""
+        if self._looker:
+            self._looker.shutdown(cancel_futures=True)
+        self._looker = None
+        self._looks.clear()
+        self._new.clear()
         if self._pool:
             self._pool.close()
         self._pool = None
         self._decoding.clear()
+        if self._disk:
+            self._disk.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -130,14 +149,31 @@ class Loader:
     def _request(self, indices: list[int]) -> None:
         """Have decoded what of these isn't at hand or under way."""
         for index in indices:
-            if index in self._cached or index in self._bad or index in self._decoding:
+            if any(index in known for known in (self._places, self._cached, self._bad, self._decoding, self._looks)):
                 continue
+            if self._disk is None:
+                self._decode(index)
+            elif place := self._disk.find(self.samples[index].path, self._kind):
+                self._places[index] = place
+            else:
+                self._looker = self._looker or ThreadPoolExecutor(1, thread_name_prefix="look")
+                self._looks[index] = self._looker.submit(self._look, index, self._disk)
+
+    def _look(self, index: int, disk: Cache) -> Look | None:
+        """The thread beside: look for the image by the content of its file, and have it decoded if it isn't there."""
+        look = disk.look(self.samples[index].path, self._kind)
+        if look is None or look.place is None:
+            self._decode(index)
+        return look
+
+    def _decode(self, index: int) -> None:
+        with self._starting:
             if self._pool is None:
                 if self.workers:
                     self._pool = DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess)
                 else:
                     self._pool = DecodingThread(self.preprocess)
-            self._decoding[index] = self._pool.submit(self.samples[index].path)
+        self._decoding[index] = self._pool.submit(self.samples[index].path)
 
     def _take(self, index: int) -> np.ndarray | None:
         """One image, uint8 (S, S, 3); None where it is bad and left out."""
@@ -145,6 +181,15 @@ class Loader:
             return self._cache[self._cached[index]]
         if index in self._bad:
             return None
+        look = self._looks.pop(index).result() if index in self._looks else None
+        if look and look.place:
+            self._places[index] = look.place
+        if self._disk and index in self._places:
+            if (pixels := self._disk.read(self._places[index])) is not None:
+                return pixels.reshape(self._cache.shape[1:])
+            del self._places[index]  # damaged, or another run took its room
+            look = self._disk.look(self.samples[index].path, self._kind)
+            self._decode(index)
         decoded = self._decoding.pop(index).result()
         if isinstance(decoded, str):
             if self.on_bad_image == "stop":
@@ -155,13 +200,29 @@ class Loader:
                 )
             self._bad[index] = decoded
             return None
-        if len(self._cached) < len(self._cache):
-            self._cached[index] = len(self._cached)
-            self._cache[self._cached[index]] = decoded
+        if look:
+            self._new.append((index, look, decoded))
+        else:
+            self._keep(index, decoded)
         return decoded
 
+    def _keep(self, index: int, image: np.ndarray) -> None:
+        """Keep an image in memory while there is room."""
+        if len(self._cached) < len(self._cache):
+            self._cached[index] = len(self._cached)
+            self._cache[self._cached[index]] = image
+
     def _release_workers(self) -> None:
-        if len(self._cached) + len(self._bad) == len(self.samples):
+        """After a batch: keep what was decoded for it; when all images are at hand, nobody is needed any more."""
+        if self._new and self._disk:
+            places = self._disk.store(self._kind, [(look, image) for _, look, image in self._new])
+            for (index, _, image), place in zip(self._new, places, strict=True):
+                if place:
+                    self._places[index] = place
+                else:
+                    self._keep(index, image)
+            self._new.clear()
+        if len(self._places) + len(self._cached) + len(self._bad) == len(self.samples):
             self.close()
 
     def _batch(self, index: int, read: list[tuple[int, np.ndarray]]) -> Batch:

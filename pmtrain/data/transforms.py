@@ -55,6 +55,11 @@ class Preprocess:
         if self.size < 1:
             raise UsageError(f"image size {self.size} is below 1 pixel")
 
+    @property
+    def pixels_key(self) -> str:
+        """Names everything that decides an image's training-size bytes besides its file."""
+        return f"{self.name}-{self.size}-v1"
+
     def resize(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR)."""
         return PREPROCESSES[self.name].resize(image, self.size)
