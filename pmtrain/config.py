@@ -65,7 +65,12 @@ class DataOptions(Options):
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
-    workers: int = Field(min(2, available_cpus()), ge=0, le=64, description="Processes that decode images.")
+    workers: int = Field(
+        min(2, available_cpus()),
+        ge=0,
+        le=64,
+        description="Processes that decode images; they are started where decoding takes long enough to pay for it.",
+    )
     cache_limit: float | None = Field(
         None,
         ge=0,

@@ -162,6 +162,7 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
         on_bad_image=options.on_bad_image,
         name_of=data.name_of,
         cache=open_cache(options.cache_limit),
+        patient=True,
     ) as loader:
         with console.progress(len(samples), "image", "evaluation") as bar:
 

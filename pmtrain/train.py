@@ -181,6 +181,7 @@ class Run:
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
             cache=self.cache,
+            patient=True,
         )
 
     def go(self) -> int:

@@ -30,12 +30,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import platformdirs
 
 from pmtrain import console
-from pmtrain.data.transforms import Preprocess
 
 GIB = 2**30
 SHARE, MOST = 0.2, 32 * GIB  # of the free disk, and in bytes: the limit where none is given
@@ -135,15 +133,11 @@ def clean(limit_gib: float | None) -> str:
     return "\n".join([f"{folder}: {images:,} images, {cache.size() / 2**20:,.1f} MiB", *(lines if contents else ())])
 
 
-def kind_of(preprocess: Preprocess) -> str:
-    """What an image's bytes depend on besides its file; a file name."""
-    return f"{preprocess.pixels_key}-opencv{cv2.__version__}"
-
-
 class Cache:
     """The images in one folder. It raises nothing: what fails is said once and is then as if nothing were cached.
 
-    Threads may share it.
+    Threads may share it. A `kind` of images is their preprocessing's `pixels_key`: all that their bytes depend on
+    besides their file.
 
     Args:
         limit: bytes that the images may take; least recently used ones give way, but none that was used since this

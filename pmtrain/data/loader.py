@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmtrain.data.cache import Cache, Look, Place, kind_of
+from pmtrain.data.cache import Cache, Look, Place
 from pmtrain.data.images import BadImage
 from pmtrain.data.samples import Sample
 from pmtrain.data.transforms import Preprocess
@@ -18,6 +18,12 @@ from pmtrain.errors import PmtrainError
 from pmtrain.hardware import available_memory
 
 ON_BAD_IMAGE = ("stop", "skip")
+
+MEMORY_BESIDE = 512 * 2**20  # bytes: for images that the cache on disk doesn't take
+NEW = 16  # images that the disk gets at once
+# When workers pay: after so many images, where one takes longer than its way through a pipe, and all that are left
+# longer than it takes two processes to start and share them (seconds).
+PROBES, WORTH_A_PIPE, WORTH_A_START = 8, 0.003, 3.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,7 +50,8 @@ class Loader:
         on_bad_image: a row of ON_BAD_IMAGE: raise, or leave the image out of its batch and note it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
-        cache: where decoded images are kept on disk for later runs too.
+        cache: where decoded images are kept on disk for later runs too; beside it, memory takes at most MEMORY_BESIDE.
+        patient: a thread decodes, and workers are started only where images prove slow enough to pay for it.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Loader:
         name_of: Callable[[Sample], str] | None = None,
         cache_limit_bytes: int | None = None,
         cache: Cache | None = None,
+        patient: bool = False,
     ) -> None:
         if on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(f"on_bad_image must be one of {ON_BAD_IMAGE}, not {on_bad_image!r}")
@@ -72,6 +80,7 @@ class Loader:
         self.on_bad_image = on_bad_image
         self._name_of = name_of or (lambda sample: str(sample.path))
         limit = available_memory() // 4 if cache_limit_bytes is None else cache_limit_bytes
+        limit = min(limit, MEMORY_BESIDE) if cache else limit
         shape = (preprocess.size, preprocess.size, 3)
         room = min(len(self.samples), limit // int(np.prod(shape)))
         self._cache = np.empty((room, *shape), np.uint8)  # memory is taken as it fills
@@ -80,12 +89,14 @@ class Loader:
         self._decoding: dict[int, Future[Decoded]] = {}
         self._pool: DecodingProcesses | DecodingThread | None = None
         self._disk = cache
-        self._kind = kind_of(preprocess)
+        self._kind = preprocess.pixels_key
         self._places: dict[int, Place] = {}  # index of a sample -> its place on disk
         self._looks: dict[int, Future[Look | None]] = {}  # files being read to find their images by content
         self._looker: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()  # over the start of the workers
-        self._new: list[tuple[int, Look, np.ndarray]] = []  # decoded images that the disk hasn't got yet
+        self._new: dict[int, tuple[Look, np.ndarray]] = {}  # decoded images that the disk hasn't got yet
+        self._patient = patient
+        self._first: DecodingThread | None = None  # what the workers have taken over from
 
     def __len__(self) -> int:
         """Batches in an epoch, those counted that bad images may leave empty."""
@@ -120,14 +131,15 @@ class Loader:
 
     def close(self) -> None:
         """Stop the workers; those not closed end with the program."""
+        self._store()
         if self._looker:
             self._looker.shutdown(cancel_futures=True)
         self._looker = None
         self._looks.clear()
-        self._new.clear()
-        if self._pool:
-            self._pool.close()
-        self._pool = None
+        for pool in (self._first, self._pool):
+            if pool:
+                pool.close()
+        self._first = self._pool = None
         self._decoding.clear()
         if self._disk:
             self._disk.close()
@@ -149,7 +161,8 @@ class Loader:
     def _request(self, indices: list[int]) -> None:
         """Have decoded what of these isn't at hand or under way."""
         for index in indices:
-            if any(index in known for known in (self._places, self._cached, self._bad, self._decoding, self._looks)):
+            at_hand = index in self._places or index in self._cached or index in self._new or index in self._bad
+            if at_hand or index in self._looks or index in self._decoding:
                 continue
             if self._disk is None:
                 self._decode(index)
@@ -169,16 +182,28 @@ class Loader:
     def _decode(self, index: int) -> None:
         with self._starting:
             if self._pool is None:
-                if self.workers:
-                    self._pool = DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess)
-                else:
-                    self._pool = DecodingThread(self.preprocess)
-        self._decoding[index] = self._pool.submit(self.samples[index].path)
+                self._pool = DecodingThread(self.preprocess) if self._patient or not self.workers else self._start()
+            elif isinstance(self._pool, DecodingThread) and self._workers_pay(self._pool):
+                self._first, self._pool = self._pool, self._start()
+            self._decoding[index] = self._pool.submit(self.samples[index].path)
+
+    def _start(self) -> DecodingProcesses:
+        return DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess)
+
+    def _workers_pay(self, thread: DecodingThread) -> bool:
+        """Whether what is left to decode takes the thread longer than workers take to start and do it."""
+        if not self.workers or thread.decoded < PROBES:
+            return False
+        each = thread.seconds / thread.decoded
+        left = len(self.samples) - len(self._places) - len(self._cached) - len(self._bad)
+        return each > WORTH_A_PIPE and each * left > WORTH_A_START
 
     def _take(self, index: int) -> np.ndarray | None:
         """One image, uint8 (S, S, 3); None where it is bad and left out."""
         if index in self._cached:
             return self._cache[self._cached[index]]
+        if index in self._new:
+            return self._new[index][1]
         if index in self._bad:
             return None
         look = self._looks.pop(index).result() if index in self._looks else None
@@ -201,7 +226,9 @@ class Loader:
             self._bad[index] = decoded
             return None
         if look:
-            self._new.append((index, look, decoded))
+            self._new[index] = look, decoded
+            if len(self._new) >= NEW:
+                self._store()
         else:
             self._keep(index, decoded)
         return decoded
@@ -212,16 +239,18 @@ class Loader:
             self._cached[index] = len(self._cached)
             self._cache[self._cached[index]] = image
 
-    def _release_workers(self) -> None:
-        """After a batch: keep what was decoded for it; when all images are at hand, nobody is needed any more."""
-        if self._new and self._disk:
-            places = self._disk.store(self._kind, [(look, image) for _, look, image in self._new])
-            for (index, _, image), place in zip(self._new, places, strict=True):
+    def _store(self) -> None:
+        """Have the disk keep what was decoded, or memory what the disk doesn't."""
+        if self._disk and self._new:
+            for index, place in zip(self._new, self._disk.store(self._kind, list(self._new.values())), strict=True):
                 if place:
                     self._places[index] = place
                 else:
-                    self._keep(index, image)
+                    self._keep(index, self._new[index][1])
             self._new.clear()
+
+    def _release_workers(self) -> None:
+        self._store()
         if len(self._places) + len(self._cached) + len(self._bad) == len(self.samples):
             self.close()
 

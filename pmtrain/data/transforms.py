@@ -57,8 +57,8 @@ class Preprocess:
 
     @property
     def pixels_key(self) -> str:
-        """Names everything that decides an image's training-size bytes besides its file."""
-        return f"{self.name}-{self.size}-v1"
+        """Names all that decides an image's training-size bytes besides its file; fit for a file's name."""
+        return f"{self.name}-{self.size}-v1-opencv{cv2.__version__}"
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR)."""

@@ -19,11 +19,12 @@ import pytest
 import pmtrain
 from pmtrain.data import cache as caching
 from pmtrain.data import workers
-from pmtrain.data.cache import Cache, default_limit, kind_of, open_cache
+from pmtrain.data.cache import Cache, default_limit, open_cache
 from pmtrain.data.images import read_image
 from pmtrain.data.loader import Loader
 from pmtrain.data.samples import Sample
 from pmtrain.data.transforms import Preprocess
+from pmtrain.errors import PmtrainError
 
 PREPROCESS = Preprocess(size=32)
 SLOT = 32 * 32 * 3
@@ -97,7 +98,7 @@ def held(folder: Path) -> int:
 
 
 def slots(folder: Path) -> Path:
-    return folder / f"{kind_of(PREPROCESS)}.bytes"
+    return folder / f"{PREPROCESS.pixels_key}.bytes"
 
 
 def test_a_second_run_decodes_nothing_and_starts_no_process(samples, folder, decoded, settled, monkeypatch):
@@ -198,6 +199,13 @@ def test_bad_images_are_told_in_every_run_and_the_others_kept(samples, folder, c
             assert [sample for sample, _ in loader.bad_images] == [samples[9]]
             assert not multiprocessing.active_children()
     assert held(folder) == 22
+
+
+def test_what_was_decoded_before_an_error_is_kept(samples, folder, decoded):
+    samples[9].path.write_bytes(samples[9].path.read_bytes()[:-30])
+    with Loader(samples, PREPROCESS, 5, cache=quiet(folder)) as loader, pytest.raises(PmtrainError):
+        list(loader.epoch(0))
+    assert held(folder) == 9
 
 
 def test_an_epoch_left_early_and_resumed(samples, folder, decoded):
