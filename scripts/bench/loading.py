@@ -25,8 +25,8 @@ def loading(loader: str, later: bool) -> Callable[[dict[str, Any]], Turn]:
         if later:
             kept = LOADERS[loader](options)
             epochs = kept.__enter__()  # as a training keeps it, as long as the process runs
-            epochs()
-            return lambda: measured(epochs)
+            before = measured(epochs)
+            return lambda: measured(epochs) | {"before": before}
 
         def first() -> dict[str, Any]:
             with LOADERS[loader](options) as epoch:
