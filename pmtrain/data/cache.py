@@ -224,9 +224,16 @@ class Cache:
 
         def throw_out(db: sqlite3.Connection) -> None:
             self._tell(db)
-            self._shrink(db, limit, None)
+            self._shrink(db, to, None)
 
-        self._do(throw_out, None, writes=True)
+        held, before = sum(_sizes(self.folder).values()), None
+        with console.progress((held - limit) // 2**20, "MiB", "throwing out images") as bar:
+            while limit < held != before:
+                # By and by, so that runs get their turns with the index; all at once where nothing has to move.
+                to, before = max(limit, held - SLACK) if limit else 0, held
+                self._do(throw_out, None, writes=True)
+                held = sum(_sizes(self.folder).values())
+                bar.update((before - held) // 2**20)
 
     def contents(self) -> list[Content]:
         """What is there, a row a kind, the last used first."""

@@ -558,3 +558,16 @@ def test_real_images_come_the_same_from_the_cache(real_data, folder, name):
         with Loader(samples, Preprocess(), 10, workers=2, cache=quiet(folder)) as loader:
             for ours, theirs in zip(loader.epoch(0), whole, strict=True):
                 np.testing.assert_array_equal(ours.images, theirs.images)
+
+
+def test_shrinking_goes_by_small_steps(samples, folder, decoded, monkeypatch):
+    monkeypatch.setattr(caching, "SLACK", 2 * SLOT)
+    for part in (samples[:10], samples[10:]):
+        epochs(part, quiet(folder))
+    decoded.clear()
+    cache = quiet(folder)
+    cache.shrink(5 * SLOT + 100)
+    cache.close()
+    assert held(folder) == 5 and slots(folder).stat().st_size == 5 * SLOT
+    epochs(samples[10:], quiet(folder))
+    assert len(decoded) == 8  # the five kept are among those used last
