@@ -110,7 +110,11 @@ def test_a_loader_says_how_many_images_it_loaded_and_what_it_took(bench_data, tu
     for name in ("pmtrain-notes-first", "pmtrain-notes-later"):
         runner = turns.Runner(name, Path(sys.executable), options)
         runner.start()
+        if name.endswith("later"):  # which reads no photograph any more
+            for path in tmp_path.iterdir():
+                path.unlink()
         runner.turn()
         runner.close()
+        assert list(scratch.iterdir()) == []
         assert (runner.error, runner.report["images"], len(runner.times)) == ("", 7, 1)
         assert runner.report.get("rss_mib", 1) > 0

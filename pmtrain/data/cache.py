@@ -343,7 +343,7 @@ class Cache:
         if self._db is None:
             # Photographs of patients: a folder made here is the user's alone.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            db = sqlite3.connect(self._index, PATIENCE, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(self._index, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             try:
                 db.execute("PRAGMA synchronous = OFF")
                 if db.execute("PRAGMA user_version").fetchone()[0] == 0:

@@ -5,6 +5,7 @@ A turn is one epoch, of which it says the seconds and the most memory that the p
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import tempfile
@@ -17,14 +18,16 @@ from typing import Any
 
 Turn = Callable[[], dict[str, Any]]
 
+opened = contextlib.ExitStack()  # loaders that live as long as the process
+atexit.register(opened.close)
+
 
 def loading(loader: str, later: bool) -> Callable[[dict[str, Any]], Turn]:
     """A loader's first epoch, everything new at each turn, or (`later`) the epochs after it."""
 
     def make(options: dict[str, Any]) -> Turn:
         if later:
-            kept = LOADERS[loader](options)
-            epochs = kept.__enter__()  # as a training keeps it, as long as the process runs
+            epochs = opened.enter_context(LOADERS[loader](options))
             before = measured(epochs)
             return lambda: measured(epochs) | {"before": before}
 
