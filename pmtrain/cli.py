@@ -370,6 +370,24 @@ def split(
     splitting.split(load_config(SplitConfig, {"data": data} | flags))
 
 
+@data_app.command("cache")
+@guarded
+def data_cache(
+    limit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, metavar="GIB", help="Throw out what wasn't used for longest until so much is left."),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Throw out everything.")] = False,
+) -> None:
+    """Show the decoded images that are kept on disk for later runs, and throw some or all of them out.
+
+    They lie in PMTRAIN_CACHE, or else in this system's folder for caches.
+    """
+    from pmtrain.data import cache
+
+    console.result(cache.clean(0 if clear else limit))
+
+
 @app.command()
 @guarded
 @with_options(PredictConfig)

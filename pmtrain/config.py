@@ -107,7 +107,19 @@ class DataOptions(ListingOptions):
     on_bad_image: Literal["stop", "skip"] = Field(
         "stop", description="An image that can't be decoded stops the command, or is left out, counted and listed."
     )
-    workers: int = Field(min(2, available_cpus()), ge=0, le=64, description="Processes that decode images.")
+    workers: int = Field(
+        min(2, available_cpus()),
+        ge=0,
+        le=64,
+        description="Processes that decode images; they are started where decoding takes long enough to pay for it.",
+    )
+    cache_limit: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="GiB that decoded images of all runs may take on disk; 0 keeps this run's in memory alone."
+        "  [default: a fifth of the free disk, at most 32]",
+    )
 
 
 class ComputeOptions(Options):
@@ -297,11 +309,11 @@ class CheckConfig(DataOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count alters the last bits alone.
 RESUMABLE = {
     "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
-    "on_bad_image", "track", "report",
+    "on_bad_image", "track", "report", "cache_limit",
 }  # fmt: skip
 
 # Options that a report takes from the run that it is of.
-AS_TRAINED = ("workers", "device", "backend", "precision", "threads", "batch_size", "on_bad_image")
+AS_TRAINED = ("workers", "device", "backend", "precision", "threads", "batch_size", "on_bad_image", "cache_limit")
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
 

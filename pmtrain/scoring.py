@@ -13,6 +13,7 @@ from pmtrain.backend import choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ListingOptions, ScoringOptions
 from pmtrain.data import leakage
+from pmtrain.data.cache import open_cache
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.record import read_record
 from pmtrain.data.samples import DataSet, Sample
@@ -182,6 +183,8 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
         shuffle=False,
         on_bad_image=options.on_bad_image,
         name_of=data.name_of,
+        cache=open_cache(options.cache_limit),
+        patient=True,
     ) as loader:
         with console.progress(len(samples), "image", "evaluation") as bar:
 

@@ -34,6 +34,7 @@ from pmtrain.console import quoted
 from pmtrain.data import leakage
 from pmtrain.data.augment import Augment
 from pmtrain.data.balance import class_weights
+from pmtrain.data.cache import open_cache
 from pmtrain.data.loader import Batch, Loader
 from pmtrain.data.record import write_record
 from pmtrain.data.samples import SPLITS, DataSet
@@ -148,7 +149,7 @@ def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataS
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = (divided or with_validation)(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config, trainable(data, config).data, device)
+        run = Run(config.model_copy(update={"cache_limit": 0.0}), trainable(data, config).data, device)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))
@@ -211,6 +212,7 @@ class Run:
         self.data = data
         self.preprocess = Preprocess(config.preprocess, config.image_size)
         self.class_weights = weights_of_classes(config, data)
+        self.cache = open_cache(config.cache_limit)
         self.at = Position()
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
@@ -237,6 +239,8 @@ class Run:
             augment=Augment(self.config.augment, self.config.seed) if split == "train" else None,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
+            cache=self.cache,
+            patient=True,
         )
 
     def go(self, stop: StopSignal | None = None, when_done: WhenDone | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Iterator[Path]:
+    """The tests' own cache of decoded images, their processes' too: nothing is written to anybody's home."""
+    folder = tmp_path_factory.mktemp("cache") / "图 cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PMTRAIN_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

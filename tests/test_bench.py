@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from pmtrain.data.images import read_image
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -45,7 +49,7 @@ def test_a_table_is_markdown(turns):
     assert table.splitlines() == ["| runner | s   |", "|--------|-----|", "| x      | 2.5 |"]
 
 
-@pytest.mark.parametrize("script", ["bench_train.py", "bench_eval.py"])
+@pytest.mark.parametrize("script", ["bench_train.py", "bench_eval.py", "bench_data.py"])
 def test_the_command_line_explains_itself_and_needs_the_standard_library_alone(script):
     command = [sys.executable, "-S", str(SCRIPTS / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
@@ -59,3 +63,58 @@ def test_a_worker_says_what_failed(turns):
     assert "no-such-runner" in runner.error
     runner.turn()
     assert runner.times == []
+
+
+@pytest.fixture
+def bench_data(turns):
+    import bench_data
+
+    return bench_data
+
+
+def test_copies_are_the_photographs_and_no_two_are_the_same(bench_data, tmp_path):
+    source, target = tmp_path / "照片", tmp_path / "copies"
+    (source / "below").mkdir(parents=True)
+    target.mkdir()
+    pictures = {name: np.full((4, 4, 3), shade, np.uint8) for name, shade in (("a.png", 10), ("below/b.jpg", 200))}
+    for name, picture in pictures.items():
+        (source / name).write_bytes(cv2.imencode(Path(name).suffix, picture)[1].tobytes())
+    assert bench_data.copy(source, target, 5) == 5
+    copies = sorted(target.iterdir())
+    assert len({path.read_bytes() for path in copies}) == 5
+    shades = [int(read_image(path)[0, 0, 0]) for path in copies]
+    assert shades == [10, 200, 10, 200, 10]
+
+
+def test_synthetic_files_are_drawn_each_its_own(bench_data, tmp_path):
+    assert bench_data.draw(tmp_path, 4) == 4
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
+    assert all(read_image(path).shape == (96, 96, 3) for path in tmp_path.iterdir())
+
+
+def test_loaders_are_compared_with_the_better_peer_and_with_decoding_alone(bench_data):
+    def row(loader, epoch, seconds):
+        return {"runner": f"{loader}-{epoch}", "loader": loader, "epoch": epoch, "times": [seconds]}
+
+    rows = [row("pmtrain-notes", "first", 2.0), row("pmtrain-notes", "later", 0.5), row("decoding-notes", "first", 1.6)]
+    rows += [row("torch-opencv", "first", 5.0), row("torch-pillow", "first", 4.0), row("torch-opencv", "later", 4.0)]
+    assert list(bench_data.compare(rows).values()) == [2.0, 1.25, 8.0]
+
+
+def test_a_loader_says_how_many_images_it_loaded_and_what_it_took(bench_data, turns, tmp_path):
+    bench_data.draw(tmp_path, 7)
+    scratch = tmp_path.parent / f"{tmp_path.name} scratch"
+    scratch.mkdir()
+    options = {"work": "load", "warm": 0, "images": str(tmp_path), "folder": str(scratch)}
+    options |= {"workers": 0, "batch_size": 3, "image_size": 32}
+    for name in ("pmtrain-notes-first", "pmtrain-notes-later"):
+        runner = turns.Runner(name, Path(sys.executable), options)
+        runner.start()
+        if name.endswith("later"):  # which reads no photograph any more
+            for path in tmp_path.iterdir():
+                path.unlink()
+        runner.turn()
+        runner.close()
+        assert list(scratch.iterdir()) == []
+        assert (runner.error, runner.report["images"], len(runner.times)) == ("", 7, 1)
+        assert runner.report.get("rss_mib", 1) > 0

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,14 +39,23 @@ def decode(path: Path, preprocess: Preprocess) -> Decoded:
 
 
 class DecodingThread:
-    """Decodes one image after the other beside the main thread."""
+    """Decodes one image after the other beside the main thread, and keeps the time."""
 
     def __init__(self, preprocess: Preprocess) -> None:
+        self.decoded = 0
+        self.seconds = 0.0  # that those took
         self._preprocess = preprocess
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     def submit(self, path: Path) -> Future[Decoded]:
-        return self._executor.submit(decode, path, self._preprocess)
+        return self._executor.submit(self._decode, path)
+
+    def _decode(self, path: Path) -> Decoded:
+        started = time.perf_counter()
+        decoded = decode(path, self._preprocess)
+        self.seconds += time.perf_counter() - started
+        self.decoded += 1
+        return decoded
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)

@@ -5,6 +5,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from pmtrain.data import loader as loading
 from pmtrain.data import workers
 from pmtrain.data.images import read_image
 from pmtrain.data.loader import Loader
@@ -223,6 +224,32 @@ def test_a_closed_loader_can_go_on(samples):
     loader.close()
     same([next(loader.epoch(0))], [first])
     loader.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_patient_loader_starts_no_workers_for_what_decodes_in_no_time(samples):
+    with Loader(samples, PREPROCESS, 4, workers=2, patient=True, cache_limit_bytes=0) as loader:
+        for epoch in range(3):
+            list(loader.epoch(epoch))
+            assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_patient_loader_starts_workers_for_slow_images_and_loses_none(samples, monkeypatch, limit):
+    monkeypatch.setattr(loading, "WORTH_A_PIPE", 0.0)
+    monkeypatch.setattr(loading, "WORTH_A_START", 0.0)
+    many = samples * 3
+    options = {"seed": 1, "shuffle": True, "cache_limit_bytes": limit}
+    with (
+        Loader(many, PREPROCESS, 4, workers=2, patient=True, **options) as patient,
+        Loader(many, PREPROCESS, 4, **options) as alone,
+    ):
+        started = set()
+        for ours, theirs in zip(patient.epoch(0), alone.epoch(0), strict=True):
+            same([ours], [theirs])
+            started.add(len(multiprocessing.active_children()))
+        assert max(started) > 0
+        same(patient.epoch(1), alone.epoch(1))
     assert not multiprocessing.active_children()
 
 
