@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import typing
+
 import cv2
 import numpy as np
 import pytest
 
+from pmtrain.config import TrainConfig
 from pmtrain.data import transforms
 from pmtrain.data.images import ImageFile, read_image
 from pmtrain.data.transforms import PREPROCESSES, Preprocess
@@ -189,3 +192,7 @@ def test_real_photographs_decoded_at_a_fraction_give_nearly_the_same_bytes(name,
     for path in sorted((real_data / "dr-native").rglob("*.jpg"))[::4]:
         difference = np.abs(preprocess.read(path).astype(int) - preprocess.resize(read_image(path)))
         assert difference.mean() < most and difference.max() < worst
+
+
+def test_every_preprocessing_can_be_chosen():
+    assert typing.get_args(TrainConfig.model_fields["preprocess"].annotation) == tuple(PREPROCESSES)
