@@ -60,18 +60,8 @@ def small_set(tmp_path_factory) -> Path:
 
 
 # Small images, few steps: the options under which a ResNet-50 trains in seconds.
-QUICK = (
-    "--no-report",
-    "--no-shortcut",
-    "--image-size",
-    "32",
-    "--batch-size",
-    "4",
-    "--workers",
-    "0",
-    "--log-every",
-    "1",
-)
+SMALL = ("--image-size", "32", "--batch-size", "4", "--workers", "0", "--log-every", "1")
+QUICK = ("--no-report", "--no-shortcut", *SMALL)
 # Every step sees every image of small_set: the loss falls steadily, whatever the last bits are.
 STEADY = (*QUICK, "--batch-size", "12", "--lr", "0.0005", "--epochs", "25")
 
