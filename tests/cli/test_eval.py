@@ -107,6 +107,11 @@ def test_images_that_chose_the_checkpoint_mark_the_figures_exploratory(run_cli, 
     learned = run_cli("eval", run[0], "--workers", 0, "--split", "train")
     assert "EXPLORATORY: the network was trained on 12 of these 12 images" in learned.stdout
     shutil.copytree(small_set / "val", tmp_path / "others")
+    copied = run_cli("eval", run[0], "--data", tmp_path / "others", "--workers", 0)
+    assert "EXPLORATORY: the epoch and the stored threshold were chosen on these 8 images" in copied.stdout
+    for path in (tmp_path / "others").rglob("*.png"):  # now others in truth
+        mirrored = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[:, ::-1]
+        path.write_bytes(cv2.imencode(".png", mirrored)[1].tobytes())
     fresh = run_cli("eval", run[0], "--data", tmp_path / "others", "--workers", 0, "--output", "fresh")
     assert fresh.exit_code == 0, fresh.stderr
     assert "EXPLORATORY" not in fresh.stdout
