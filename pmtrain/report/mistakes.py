@@ -10,7 +10,6 @@ import numpy as np
 
 from pmtrain.classifier import Classifier
 from pmtrain.config import ExplainConfig, load_config
-from pmtrain.data.images import read_image
 from pmtrain.evaluate import Evaluation
 from pmtrain.explain import overlay
 from pmtrain.gradcam import grad_cam, layers_for
@@ -44,7 +43,7 @@ def mistakes(evaluation: Evaluation, most: int) -> list[Mistake]:
     found = []
     for row in chosen:
         sample = scores.samples[row]
-        seen = classifier.preprocess.resize(read_image(sample.path))  # (S, S, 3)
+        seen = classifier.preprocess.read(sample.path)  # (S, S, 3)
         (heat,), _ = grad_cam(classifier.model, last, classifier.preprocess.normalise(seen[None]))
         side = int(np.clip(len(seen), *SIDES))
         seen = cv2.resize(seen, (side, side), interpolation=cv2.INTER_AREA if side < len(seen) else cv2.INTER_LINEAR)

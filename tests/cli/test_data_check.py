@@ -6,20 +6,35 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 
+@pytest.fixture(scope="session")
+def clean_set(tmp_path_factory) -> Path:
+    """12 + 8 images of noise, of which nothing tells the class."""
+    root, rng = tmp_path_factory.mktemp("clean") / "eyes", np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 8)):
+        for number in range(count):
+            path = root / split / ("healthy", "sick")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(60, 160, (36, 40, 3), np.uint8)
+            path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return root
+
+
 @pytest.fixture
-def own_set(small_set, tmp_path) -> Path:
+def own_set(clean_set, tmp_path) -> Path:
     """A copy of the clean set, to spoil."""
-    return Path(shutil.copytree(small_set, tmp_path / "own set"))
+    return Path(shutil.copytree(clean_set, tmp_path / "own set"))
 
 
-def test_a_clean_set_exits_with_0(run_cli, small_set):
-    done = run_cli("data", "check", small_set)
+def test_a_clean_set_exits_with_0(run_cli, clean_set):
+    done = run_cli("data", "check", clean_set)
     assert (done.exit_code, done.stdout) == (0, "20 images: no errors, no warnings, no notes\n")
     assert "20 images" in done.stderr  # the listing
-    assert run_cli("data", "check", "--data", small_set, "--strict").exit_code == 0
+    assert run_cli("data", "check", "--data", clean_set, "--strict").exit_code == 0
 
 
 def test_a_warning_fails_a_strict_check_alone(run_cli, own_set):
@@ -62,16 +77,16 @@ def test_json_is_all_of_stdout_and_can_go_to_a_file(run_cli, own_set):
     assert json.loads(Path("report.json").read_text(encoding="utf-8")) == report
 
 
-def test_without_a_name_data_is_searched(run_cli, small_set):
+def test_without_a_name_data_is_searched(run_cli, clean_set):
     none = run_cli("data", "check")
     assert none.exit_code == 1
     assert "holds no data set" in none.stderr
     assert not Path("data").exists()
-    shutil.copytree(small_set, "data/eyes")
+    shutil.copytree(clean_set, "data/eyes")
     assert run_cli("data", "check").stdout == "20 images: no errors, no warnings, no notes\n"
 
 
-def test_data_is_named_once(run_cli, small_set):
-    done = run_cli("data", "check", small_set, "--data", small_set)
+def test_data_is_named_once(run_cli, clean_set):
+    done = run_cli("data", "check", clean_set, "--data", clean_set)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "named twice" in done.stderr
