@@ -34,22 +34,14 @@ from pmtrain.files import write_atomic
 from pmtrain.framework import paddle
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.run import Position, Run
 from pmtrain.run_folder import RunFolder
 from pmtrain.score_table import read_logits, score_table
 from pmtrain.scoring import patients
 from pmtrain.split import warn_of_loners
 from pmtrain.stop import StopSignal
 from pmtrain.tracking import require
-from pmtrain.train import (
-    Position,
-    Run,
-    command_line,
-    data_record,
-    other_data,
-    resolved,
-    resumed_config,
-    trainable,
-)
+from pmtrain.train import command_line, data_record, other_data, resolved, resumed_config, trainable
 from pmtrain.train import dry_run as rehearse
 
 SCORES, FIGURES = "out-of-fold.csv", "folds.json"

@@ -13,6 +13,7 @@ from typing import Any
 
 from pmtrain import __version__
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
+from pmtrain.console import quoted
 from pmtrain.data.samples import SPLITS, first_few
 from pmtrain.evaluate import Evaluation, as_report, chart_data
 from pmtrain.metrics import MEASURES, Assessment
@@ -22,7 +23,6 @@ from pmtrain.report.checklists import Facts, checklists
 from pmtrain.report.drawing import Chart
 from pmtrain.report.mistakes import mistakes
 from pmtrain.run_folder import RunFolder
-from pmtrain.train import quoted
 
 TEMPLATE = "template.html.j2"
 HEADLINE = ("auc", "sensitivity", "specificity", "accuracy")

@@ -125,7 +125,7 @@ def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_
 def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsys):
     from pmtrain.config import TrainConfig
     from pmtrain.engine import Scores
-    from pmtrain.train import Run
+    from pmtrain.run import Run
 
     run = Run.__new__(Run)
     run.config = TrainConfig()
