@@ -301,6 +301,8 @@ class CheckConfig(DataOptions):
         "stop", description="skip: an image that can't be decoded is a warning, since training would leave it out."
     )
     workers: int = Field(available_cpus(), ge=1, le=64, description="Threads that decode images.")
+    image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that a later training will resize to.")
+    preprocess: Literal["notes", "fundus", "imagenet"] = Field("notes", description="As in that training.")
     strict: bool = Field(False, description="Exit with 1 where there is a warning, not only where there is an error.")
     format: Literal["text", "json"] = Field("text", description="text for people, json with everything for programs.")
     output: AnyPath | None = Field(None, description="File to make; without it, findings go to stdout.")

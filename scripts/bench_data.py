@@ -70,9 +70,7 @@ COLUMNS = {
 
 def measure(options: argparse.Namespace, scratch: Path, images: Path, count: int) -> list[dict]:
     """One row a loader and kind of epoch."""
-    loaders = options.loaders or ["pmtrain-notes"]
-    if not options.loaders and not options.many:
-        loaders = [name for name in LOADERS if not name.endswith("fundus")]
+    loaders = options.loaders or (["pmtrain-notes"] if options.many else list(LOADERS))
     needs_peers = any(name.startswith("torch") for name in loaders)
     folder = ROOT / "build" / "bench-data-env"
     peers = options.peer_python or (peer_python(PEER_REQUIREMENTS, folder) if needs_peers else None)

@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from pmtrain import console
 from pmtrain.config import CheckConfig
+from pmtrain.data.cache import open_cache
 from pmtrain.data.images import count_pictures
 from pmtrain.data.samples import SPLITS, DataSet, Sample, first_few
 from pmtrain.data.select import select
 from pmtrain.data.shortcut import cross_validate
 from pmtrain.data.similar import block_pairs, near_groups
-from pmtrain.data.survey import Look, Survey, survey
+from pmtrain.data.survey import Keeper, Look, Survey, survey
+from pmtrain.data.transforms import Preprocess
 from pmtrain.files import new_file
 
 Severity = Literal["error", "warning", "note"]
@@ -346,9 +348,9 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def examine(data: DataSet, threads: int = 1) -> list[Finding]:
+def examine(data: DataSet, threads: int = 1, keeper: Keeper | None = None) -> list[Finding]:
     """Every finding about `data`, in the order of CHECKS; no file is changed."""
-    found = survey(data, threads)
+    found = survey(data, threads, keeper)
     facts = Facts(found, _equal_photographs(found), _near_photographs(found))
     return [
         Finding(row.severity, kind, tuple(data.name_of(sample) for sample in it.samples), it.message)
@@ -364,7 +366,11 @@ def check(config: CheckConfig) -> int:
         PmtrainError: the data can't be read, or `config.output` exists.
     """
     data = select(config, make_synthetic_set=False)
-    findings = examine(data, config.workers)
+    cache = open_cache(config.cache_limit)
+    keeper = Keeper(cache, Preprocess(config.preprocess, config.image_size)) if cache else None
+    findings = examine(data, config.workers, keeper)
+    if cache:
+        cache.close()
     if config.on_bad_image == "skip":
         findings = [replace(f, severity="warning") if f.kind == "unreadable" else f for f in findings]
     text = FORMATS[config.format](data, findings)

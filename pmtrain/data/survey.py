@@ -17,9 +17,11 @@ import cv2
 import numpy as np
 
 from pmtrain import console
+from pmtrain.data.cache import Cache
 from pmtrain.data.images import BadImage, ImageFile
 from pmtrain.data.samples import DataSet, Sample
 from pmtrain.data.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, texture, thumbnail
+from pmtrain.data.transforms import Preprocess
 
 # Pillow's modes, in words; a mode that isn't here goes by its own name.
 COLOURS = {
@@ -83,14 +85,30 @@ class Survey:
                 yield index, sample, look
 
 
-def survey(data: DataSet, threads: int) -> Survey:
+class Keeper:
+    """Keeps the training-size bytes of what is looked at, so that a training needn't decode it again."""
+
+    def __init__(self, cache: Cache, preprocess: Preprocess) -> None:
+        self.cache, self.preprocess = cache, preprocess
+
+    def keep(self, file: ImageFile, decoded: np.ndarray, content: bytes) -> None:
+        """Store one image unless it is there already; `content` is the SHA-256 of the bytes that were decoded."""
+        kind = self.preprocess.pixels_key
+        there = self.cache.look(file.path, kind)
+        if there and there.place is None and there.digest == content:
+            self.cache.store(kind, [(there, self.preprocess.read_file(file, decoded))])
+
+
+def survey(data: DataSet, threads: int, keeper: Keeper | None = None) -> Survey:
     """Look at every image once, `threads` at a time, with progress."""
     count = len(data.samples)
     looks = []
     textures = np.zeros((count, THUMBNAIL, THUMBNAIL), np.int8)
     hashes = np.zeros((count, HASH_SIDE * HASH_SIDE // 8), np.uint8)
     with _any_size(), console.progress(count, "image", "looking at images") as bar:
-        for index, (seen, fine, bits) in enumerate(_in_order([sample.path for sample in data.samples], threads)):
+        for index, (seen, fine, bits) in enumerate(
+            _in_order([sample.path for sample in data.samples], threads, keeper)
+        ):
             looks.append(seen)
             textures[index], hashes[index] = fine, bits
             bar.update()
@@ -100,22 +118,22 @@ def survey(data: DataSet, threads: int) -> Survey:
 Looked = tuple[Look, "np.ndarray | int", "np.ndarray | int"]
 
 
-def _in_order(paths: list[Path], threads: int) -> Iterator[Looked]:
+def _in_order(paths: list[Path], threads: int, keeper: Keeper | None) -> Iterator[Looked]:
     """`look` at each path; no more than twice as many as there are threads are under way."""
     waiting = iter(paths)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="look")
     try:
         under_way: deque[Future[Looked]] = deque(
-            pool.submit(look, path) for path in itertools.islice(waiting, 2 * threads)
+            pool.submit(look, path, keeper) for path in itertools.islice(waiting, 2 * threads)
         )
         while under_way:
             yield under_way.popleft().result()
-            under_way.extend(pool.submit(look, path) for path in itertools.islice(waiting, 1))
+            under_way.extend(pool.submit(look, path, keeper) for path in itertools.islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def look(path: Path) -> Looked:
+def look(path: Path, keeper: Keeper | None = None) -> Looked:
     """One image's look, texture and perceptual hash; zeros for the last two where it can't be decoded."""
     try:
         file = ImageFile(path)
@@ -126,8 +144,11 @@ def look(path: Path) -> Looked:
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     pixels = hashlib.sha256(repr(image.shape).encode())
     pixels.update(np.ascontiguousarray(image).data)
+    content = hashlib.sha256(file.data).digest()
+    if keeper:
+        keeper.keep(file, image, content)
     found = Look(
-        content=hashlib.sha256(file.data).digest(),
+        content=content,
         pixels=pixels.digest(),
         size=(image.shape[1], image.shape[0]),
         header=_header(file.data, small),

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pmtrain.data.cache import open_cache
+from pmtrain.data.transforms import Preprocess
+
 
 @pytest.fixture(scope="session")
 def clean_set(tmp_path_factory) -> Path:
@@ -90,3 +93,17 @@ def test_data_is_named_once(run_cli, clean_set):
     done = run_cli("data", "check", clean_set, "--data", clean_set)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "named twice" in done.stderr
+
+
+def test_what_was_decoded_is_kept_for_training(run_cli, clean_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("PMTRAIN_CACHE", str(tmp_path / "cache"))
+    for preprocess in ("notes", "fundus"):
+        assert run_cli("data", "check", clean_set, "--image-size", 32, "--preprocess", preprocess).exit_code == 0
+        cache, wanted = open_cache(), Preprocess(preprocess, 32)
+        for path in clean_set.rglob("*.png"):
+            place = cache.look(path, wanted.pixels_key).place
+            assert (cache.read(place).reshape(32, 32, 3) == wanted.read(path)).all()
+        cache.close()
+    monkeypatch.setenv("PMTRAIN_CACHE", str(tmp_path / "other"))
+    assert run_cli("data", "check", clean_set, "--cache-limit", 0).exit_code == 0
+    assert not (tmp_path / "other").exists()
