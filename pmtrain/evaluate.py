@@ -110,7 +110,7 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
         )
 
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
-    subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in sorted(set(kind_of)) if kinds}
+    subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
     beside = set_beside(checkpoint, scores, groups, config)
     return Evaluation(
@@ -126,6 +126,14 @@ def examine(path: Path, config: EvalConfig) -> Evaluation:
         subgroups,
         beside,
     )
+
+
+def in_order(kinds: set[str]) -> list[str]:
+    """Values of a column: numbers by size, others by the alphabet; an empty cell comes first."""
+    try:
+        return sorted(kinds, key=lambda kind: float(kind or "-inf"))
+    except ValueError:
+        return sorted(kinds)
 
 
 def as_lines(evaluation: Evaluation) -> list[str]:
