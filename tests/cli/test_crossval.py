@@ -271,8 +271,8 @@ def test_folds_of_unequal_epochs_are_not_put_together(tmp_path, small_set):
     from pmtrain.data.readers import read_dataset
     from pmtrain.data.split import folds
     from pmtrain.errors import PmtrainError
+    from pmtrain.run import Position
     from pmtrain.run_folder import RunFolder
-    from pmtrain.train import Position
 
     made = [
         Fold(number, part, RunFolder(tmp_path / f"fold-{number}"))
