@@ -15,6 +15,7 @@ from pmtrain.metrics.intervals import (
     group_members,
     interval_of_draws,
     no_variance,
+    one_blas_thread,
     resample_weights,
     too_few,
 )
@@ -51,6 +52,7 @@ class Comparison:
     mcnemar: PairedTest
 
 
+@one_blas_thread
 def compare_scores(
     labels,
     probabilities_a,

@@ -32,8 +32,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pmtrain.metrics.measures import MEASURES, Sample, Tally, checked
+
+# The products are tall and thin: more BLAS threads are slower, several times so beside other work.
+one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 CHUNK = 2**20  # weights held at once: 8 MiB, and some temporaries of that size
 
@@ -58,6 +62,7 @@ class Interval:
     note: str = ""
 
 
+@one_blas_thread
 def bootstrap_intervals(
     labels,
     probabilities,
