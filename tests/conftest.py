@@ -107,6 +107,22 @@ def checkpoint(small_set, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The names of the files decoded in this process, in order."""
+    from pmtrain.data import workers
+
+    names: list[str] = []
+    real = workers.decode
+
+    def counting(path, preprocess):
+        names.append(path.name)
+        return real(path, preprocess)
+
+    monkeypatch.setattr(workers, "decode", counting)
+    return names
+
+
+@pytest.fixture
 def run_cli(tmp_path, monkeypatch):
     """run_cli("train", ...) runs a command in this process, in an empty folder; gives exit_code, stdout, stderr."""
     from pmtrain.cli import app

@@ -87,6 +87,8 @@ class Loader:
         self.sampler = sampler
         self.augment = augment
         self.on_bad_image = on_bad_image
+        # Enough under way that a training step's time is never idle for the workers, and no more.
+        self._ahead = max(2 * batch_size, 4 * workers)
         self._name_of = name_of or (lambda sample: str(sample.path))
         limit = available_memory() // 4 if cache_limit_bytes is None else cache_limit_bytes
         limit = min(limit, MEMORY_BESIDE) if cache else limit
@@ -124,11 +126,9 @@ class Loader:
         """
         order = self._order(epoch)
         shown = Counter(order[: first_batch * self.batch_size])
-        # Enough under way that a training step's time is never idle for the workers, and no more.
-        ahead = max(2 * self.batch_size, 4 * self.workers)
         for index in range(first_batch, len(self)):
             start, end = index * self.batch_size, (index + 1) * self.batch_size
-            self._request(order[start : end + ahead])
+            self._request(order[start : end + self._ahead])
             # A balanced batch may hold an image twice.
             taken = {place: self._take(place) for place in dict.fromkeys(order[start:end])}
             read = [(place, image) for place in order[start:end] if (image := taken[place]) is not None]
@@ -147,9 +147,8 @@ class Loader:
         Raises:
             PmtrainError: an image is bad and `on_bad_image` is `stop`; a worker died.
         """
-        ahead = max(2 * self.batch_size, 4 * self.workers)
         for index in range(len(self.samples)):
-            self._request(list(range(index, min(index + ahead, len(self.samples)))))
+            self._request(list(range(index, min(index + self._ahead, len(self.samples)))))
             if (image := self._take(index)) is not None:
                 yield image
         self._release_workers()

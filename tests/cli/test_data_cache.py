@@ -7,7 +7,6 @@ import sqlite3
 
 import pytest
 
-from pmtrain.data import workers
 from tests.conftest import QUICK
 
 
@@ -15,19 +14,6 @@ from tests.conftest import QUICK
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PMTRAIN_CACHE", str(tmp_path / "缓存"))
     return tmp_path / "缓存"
-
-
-@pytest.fixture
-def decoded(monkeypatch) -> list[str]:
-    names: list[str] = []
-    real = workers.decode
-
-    def counting(path, preprocess):
-        names.append(path.name)
-        return real(path, preprocess)
-
-    monkeypatch.setattr(workers, "decode", counting)
-    return names
 
 
 def test_training_and_evaluation_share_it_and_it_is_shown_shrunk_and_cleared(

@@ -44,20 +44,6 @@ def samples(tmp_path, make_image) -> list[Sample]:
 
 
 @pytest.fixture
-def decoded(monkeypatch) -> list[str]:
-    """The names of the files decoded in this process, in order."""
-    names: list[str] = []
-    real = workers.decode
-
-    def counting(path, preprocess):
-        names.append(path.name)
-        return real(path, preprocess)
-
-    monkeypatch.setattr(workers, "decode", counting)
-    return names
-
-
-@pytest.fixture
 def settled(monkeypatch) -> None:
     """Files are trusted at once: nobody can set back ctime, and no test wants to wait."""
     monkeypatch.setattr(caching, "SETTLED", -1.0)

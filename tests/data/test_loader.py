@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pmtrain.data import loader as loading
-from pmtrain.data import workers
 from pmtrain.data.images import read_image
 from pmtrain.data.loader import Loader
 from pmtrain.data.samples import Sample
@@ -21,20 +20,6 @@ def samples(tmp_path, make_image) -> list[Sample]:
     """23 images with names of several scripts."""
     names = [f"{word} {number}.jpg" for number, word in enumerate(["eye", "眼底", "глаз"] * 8)]
     return [Sample(make_image(tmp_path / "im ages" / name, seed), seed % 2) for seed, name in enumerate(names[:23])]
-
-
-@pytest.fixture
-def decoded(monkeypatch) -> list[str]:
-    """The names of the files decoded in this process, in order."""
-    names: list[str] = []
-    real = workers.decode
-
-    def counting(path, preprocess):
-        names.append(path.name)
-        return real(path, preprocess)
-
-    monkeypatch.setattr(workers, "decode", counting)
-    return names
 
 
 def spoil(sample: Sample) -> None:
