@@ -10,6 +10,7 @@ build/bench-env. The table goes to stdout, progress to stderr, everything measur
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,19 @@ import time
 from pathlib import Path
 
 from bench.runners import PEERS, TRAINING
-from bench.turns import ROOT, Runner, interleave, machine, peer_python, ratio, say, summary, table, write_json
+from bench.turns import (
+    ROOT,
+    Runner,
+    interleave,
+    machine,
+    peer_python,
+    ratio,
+    say,
+    summary,
+    table,
+    until_interrupted,
+    write_json,
+)
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "opencv-python-headless")
 GFLOP_AN_IMAGE = 24.3  # convolutions of ResNet-50 at 224 x 224, forward and both gradients
@@ -95,19 +108,28 @@ def steps(options: argparse.Namespace, peers: Path | None) -> list[dict]:
 def jobs(options: argparse.Namespace, peers: Path | None) -> list[dict]:
     """One row a runner: the seconds from a process's start to its end, training and validating as the notes do."""
     runners = [Runner(name, Path(sys.executable), {}) for name in options.runners if name in JOBS]
-    for number in range(options.rounds):
-        for runner in runners if number % 2 == 0 else reversed(runners):
-            with tempfile.TemporaryDirectory() as folder:
-                command = job_command(runner.name, options, peers, Path(folder) / "run")
-                started = time.perf_counter()
-                done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr)
-                seconds = time.perf_counter() - started
-            say(f"round {number + 1} of {options.rounds}: {runner.name} {seconds:.1f} s")
-            if done.returncode:
-                runner.error = f"ended with code {done.returncode}"
-            else:
-                runner.times.append(seconds)
+    with until_interrupted():
+        for number in range(options.rounds):
+            for runner in runners if number % 2 == 0 else reversed(runners):
+                seconds = timed_job(runner, options, peers)
+                say(f"round {number + 1} of {options.rounds}: {runner.name} {seconds:.1f} s")
     return [summary(runner) for runner in runners]
+
+
+def timed_job(runner: Runner, options: argparse.Namespace, peers: Path | None) -> float:
+    """Seconds of one job; kept as a turn of the runner where it ended well."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = job_command(runner.name, options, peers, Path(folder) / "run")
+        # A cache of its own: every job decodes the JPEG files itself.
+        environment = os.environ | {"PMTRAIN_CACHE": str(Path(folder) / "cache")}
+        started = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, env=environment)
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        runner.error = f"ended with code {done.returncode}"
+    else:
+        runner.times.append(seconds)
+    return seconds
 
 
 def job_command(name: str, options: argparse.Namespace, peers: Path | None, output: Path) -> list[str]:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,18 +84,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the measuring, and what was measured so far is reported."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted: what follows is of the turns taken so far")
+
+
 def interleave(runners: Sequence[Runner], rounds: int) -> None:
     """Start every runner, then let each take one turn a round, and end them all."""
     for runner in runners:
         say(f"starting {runner.name}")
         runner.start()
     try:
-        for number in range(rounds):
-            started = time.perf_counter()
-            # Each round in the other direction: no runner always follows the same one.
-            for runner in runners if number % 2 == 0 else list(reversed(runners)):
-                runner.turn()
-            say(f"round {number + 1} of {rounds}: {time.perf_counter() - started:.0f} s")
+        with until_interrupted():
+            for number in range(rounds):
+                started = time.perf_counter()
+                # Each round in the other direction: no runner always follows the same one.
+                for runner in runners if number % 2 == 0 else list(reversed(runners)):
+                    runner.turn()
+                say(f"round {number + 1} of {rounds}: {time.perf_counter() - started:.0f} s")
     finally:
         for runner in runners:
             runner.close()
