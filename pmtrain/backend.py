@@ -49,6 +49,9 @@ def choose_backend(model, device: str, options: ComputeOptions) -> Backend:
         UsageError: the device has no such precision, or `--backend onednn` can't be had; the message says why.
     """
     precision = options.precision
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(model, device, options.backend) else "fp32"
+        console.notice(f"computing in {precision}")
     if device != "cpu":
         if options.backend == "onednn":
             raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
@@ -71,3 +74,9 @@ def choose_backend(model, device: str, options: ComputeOptions) -> Backend:
     if reason:
         console.notice(f"computing with Paddle's own kernels, since {reason}")
     return Backend(device, precision, None)
+
+
+def _has_bf16(model, device: str, backend: str) -> bool:
+    if device != "cpu":
+        return paddle.amp.is_bfloat16_supported(device)
+    return backend != "paddle" and unavailable_reason(model, "bf16") is None

@@ -42,7 +42,7 @@ def load_classifier(path: AnyPath, device: str = "auto", backend: str = "auto", 
     Args:
         device: auto, cpu, gpu or gpu:N.
         backend: auto, onednn or paddle.
-        precision: fp32, bf16 or fp16, where the device has it.
+        precision: fp32, bf16 or fp16, where the device has it; auto: bf16, or else fp32.
     Raises:
         PmtrainError: the checkpoint can't be read, or the machine hasn't got what is asked for.
     """

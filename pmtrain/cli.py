@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from pydantic import BaseModel
@@ -33,6 +33,9 @@ from pmtrain.config import (
     load_config,
 )
 from pmtrain.errors import PmtrainError, UsageError
+
+if TYPE_CHECKING:
+    from pmtrain.scoring import Scored
 
 app = typer.Typer(
     name="pmtrain",
@@ -195,13 +198,13 @@ def train(
     raise typer.Exit(code)
 
 
-def report_finished(run: Path) -> None:
+def report_finished(run: Path, scored: Scored | None) -> None:
     """Write the report of a run that has just ended; what goes wrong is told, and the run stands."""
     try:
         from pmtrain import report as reporting
 
         with console.hushed():  # the training has told of its data already
-            file = reporting.report(run, _report_config(run, {}))
+            file = reporting.report(run, _report_config(run, {}), scored)
     except (Exception, KeyboardInterrupt) as error:
         if _debug():
             traceback.print_exc()

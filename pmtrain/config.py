@@ -129,8 +129,9 @@ class ComputeOptions(Options):
     backend: Literal["auto", "onednn", "paddle"] = Field(
         "auto", description="On a CPU: the oneDNN engine, Paddle's own kernels, or the first that fits."
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Number format of the network's arithmetic, where the device has it."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Number format of the network's arithmetic, where the device has it; auto: bf16, or else fp32.",
     )
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads on a CPU.  [default: OMP_NUM_THREADS, or the cores at hand]"

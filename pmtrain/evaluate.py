@@ -81,13 +81,17 @@ def evaluate(path: Path, config: EvalConfig) -> None:
             console.result(line)
 
 
-def examine(path: Path, config: EvalConfig) -> Evaluation:
-    """Score the checkpoint at `path` and measure it, for all images and for each subgroup."""
+def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Evaluation:
+    """Score the checkpoint at `path` and measure it, for all images and for each subgroup.
+
+    Args:
+        scored: its scores of these very images by these very options, where they are known already.
+    """
     device = select_device(config.device)
     checkpoint = load_checkpoint(path)
     images = choose_images(checkpoint, config)
     kinds = by_column(images, config.group_by) if config.group_by else {}
-    scored = score_checkpoint(checkpoint, images, config, device)
+    scored = scored or score_checkpoint(checkpoint, images, config, device)
     scores = scored.scores
     threshold = cut(config.threshold, checkpoint, scores)
     groups = patients(scores.samples, images.data.name_of)

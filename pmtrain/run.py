@@ -39,10 +39,12 @@ from pmtrain.framework import paddle
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder
 from pmtrain.score_table import score_table
+from pmtrain.scoring import Scored, as_scored
 from pmtrain.stop import Stopped, StopSignal
 from pmtrain.tracking import Tracking, annotated
 
-WhenDone = Callable[[Path], None]
+# Called with a run's folder and, where this process had them, the validation scores of its best weights.
+WhenDone = Callable[[Path, Scored | None], None]
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Run:
         self.class_weights = weights_of_classes(config, data)
         self.cache = open_cache(config.cache_limit)
         self.at = Position()
+        self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
         self.optimizer = paddle.optimizer.Momentum(
@@ -143,7 +146,7 @@ class Run:
                     console.notice(f"  {name}: {reason}")
             self.say_what_was_reached()
         if when_done and self.config.report and self.at.best:
-            when_done(self.folder.path)
+            when_done(self.folder.path, self.best)
         return 0
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:
@@ -194,7 +197,7 @@ class Run:
                 + str(self.folder.path),
             ) from None
 
-    def validate(self, loader: Loader, stop: StopSignal) -> Scores:
+    def validate(self, loader: Loader, stop: StopSignal) -> Scored:
         """The model's score for every validation image."""
         with console.progress(len(loader), "batch", "validation") as bar:
 
@@ -202,11 +205,12 @@ class Run:
                 bar.update(batch.index + 1 - bar.n)
                 stop.check()
 
-            return score(self.model, loader.epoch(0), self.step.backend, on_batch)
+            scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
+        return as_scored(scores, loader, self.data, self.step.backend)
 
-    def end_epoch(self, scores: Scores, step: int) -> None:
+    def end_epoch(self, scored: Scored, step: int) -> None:
         """Print, track and record the epoch, keep the weights if they are the best yet, and save."""
-        at = self.at
+        at, scores = self.at, scored.scores
         found = validation_figures(scores)
         console.result(console.validation_line(found["accuracy"], found["loss"]))
         if not at.images:
@@ -226,7 +230,7 @@ class Run:
         self.tracking.images(lambda: self.hardest(scores), step)
         if at.best is None or rank(found) > rank(at.best):
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
-            at.best = {"epoch": at.epoch, **found}
+            at.best, self.best = {"epoch": at.epoch, **found}, scored
             save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
         write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
         self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)

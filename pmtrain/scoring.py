@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmtrain import __version__, console
-from pmtrain.backend import choose_backend
+from pmtrain.backend import Backend, choose_backend
 from pmtrain.checkpoint import Checkpoint, apply_state
 from pmtrain.config import ListingOptions, ScoringOptions
 from pmtrain.data import leakage
@@ -192,8 +192,8 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
                 bar.update(len(batch.samples))
 
             scores = score(model, loader.epoch(0), backend, on_batch, FLIPS if options.tta else FLIPS[:1])
-        left_out = {data.name_of(sample): reason for sample, reason in loader.bad_images}
-    for name, reason in left_out.items():
+        scored = as_scored(scores, loader, data, backend, options.tta)
+    for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
     if not np.isfinite(scores.logits).all():
         raise PmtrainError(
@@ -201,11 +201,17 @@ def score_checkpoint(checkpoint: Checkpoint, images: Images, options: ScoringOpt
             f" {int((~np.isfinite(scores.logits)).sum())} of {len(scores.logits)} images",
             "evaluate an earlier checkpoint, or give --precision fp32",
         )
+    return scored
+
+
+def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, tta: bool = False) -> Scored:
+    """The scores of a loader's images with the record of what they were computed from and by."""
+    left_out = {data.name_of(sample): reason for sample, reason in loader.bad_images}
     computed = {
-        "device": device,
+        "device": backend.device,
         "backend": backend.name,
         "precision": backend.precision,
-        "views": ["as it is", "mirrored"][: 1 + options.tta],
+        "views": ["as it is", "mirrored"][: 1 + tta],
         "versions": {"pmtrain": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     }
     return Scored(scores, left_out, computed)

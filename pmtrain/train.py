@@ -29,7 +29,7 @@ def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
     """Run a training from its first batch; return the exit code, 0, or 128 + the signal that stopped it.
 
     Args:
-        when_done: called with the run's folder after the last epoch, where the config wants a report.
+        when_done: called after the last epoch, where the config wants a report.
     Raises:
         PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
     """
@@ -158,13 +158,14 @@ def trainable(data: DataSet, config: TrainConfig) -> leakage.Enforced:
 
 
 def resolved(config: TrainConfig, run: Run) -> TrainConfig:
-    """The config with the data and the backend that were chosen, by paths that hold from any folder."""
+    """The config with the data, the backend and the precision that were chosen, by paths that hold from any folder."""
     return config.model_copy(
         update={
             "data": (config.data or run.data.root).resolve(),
             "val_data": config.val_data.resolve() if config.val_data else None,
             "root": config.root.resolve() if config.root else None,
             "backend": run.step.backend.name,
+            "precision": run.step.backend.precision,
         }
     )
 

@@ -29,6 +29,7 @@ from bench.turns import (
     summary,
     table,
     until_interrupted,
+    wait,
     write_json,
 )
 
@@ -111,6 +112,8 @@ def jobs(options: argparse.Namespace, peers: Path | None) -> list[dict]:
     with until_interrupted():
         for number in range(options.rounds):
             for runner in runners if number % 2 == 0 else reversed(runners):
+                if runner.error:
+                    continue
                 seconds = timed_job(runner, options, peers)
                 say(f"round {number + 1} of {options.rounds}: {runner.name} {seconds:.1f} s")
     return [summary(runner) for runner in runners]
@@ -123,12 +126,14 @@ def timed_job(runner: Runner, options: argparse.Namespace, peers: Path | None) -
         # A cache of its own: every job decodes the JPEG files itself.
         environment = os.environ | {"PMTRAIN_CACHE": str(Path(folder) / "cache")}
         started = time.perf_counter()
-        done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, env=environment)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, env=environment)
+        code, peak = wait(process)
         seconds = time.perf_counter() - started
-    if done.returncode:
-        runner.error = f"ended with code {done.returncode}"
+    if code:
+        runner.error = f"a job ended with code {code}"
     else:
         runner.times.append(seconds)
+        runner.report["peak_mib"] = peak
     return seconds
 
 

@@ -164,6 +164,19 @@ def test_what_cannot_be_had_is_refused_with_the_reason():
         choose_backend(model, "gpu:0", ComputeOptions(backend="onednn"))
 
 
+def test_precision_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys):
+    model = build_model(50)
+    assert choose_backend(model, "cpu", ComputeOptions(precision="auto", backend="paddle")).precision == "fp32"
+    for lacks, expected in ((set(), "bf16"), ({"bf16"}, "fp32"), ({"bf16", "fp32"}, "fp32")):
+        monkeypatch.setattr(
+            "pmtrain.backend.unavailable_reason", lambda _, kind, lacks=lacks: "a test" if kind in lacks else None
+        )
+        monkeypatch.setattr("pmtrain.backend.attach", lambda _, kind: kind)
+        chosen = choose_backend(model, "cpu", ComputeOptions(precision="auto"))
+        assert (chosen.precision, chosen.engine) == (expected, None if "fp32" in lacks else expected)
+        assert f"computing in {expected}\n" in capsys.readouterr().err
+
+
 def test_auto_falls_back_to_paddle_with_one_line_that_names_the_reason(monkeypatch, capsys):
     model = build_model(50)
     monkeypatch.setattr("pmtrain.backend.unavailable_reason", lambda *_: "this is a test")

@@ -12,21 +12,24 @@ from pmtrain.evaluate import examine
 from pmtrain.files import write_atomic
 from pmtrain.report.page import build
 from pmtrain.run_folder import RunFolder
+from pmtrain.scoring import Scored
 
 FILE = "report.html"
 
 
-def report(path: Path, config: ReportConfig) -> Path:
+def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Path:
     """Write the report of the run in the folder `path`; return the file.
 
     It is a view of the run that can be made again at any time, so an older one is replaced.
 
+    Args:
+        scored: as of `examine`.
     Raises:
         PmtrainError: it is no run's folder, no epoch of it has ended, or the data can't be read.
     """
     run = RunFolder.open(path)
     file = config.output or path / FILE
-    text = build(run, examine(run.best, config), config)
+    text = build(run, examine(run.best, config, scored), config)
     file.parent.mkdir(parents=True, exist_ok=True)
     # A file name that isn't UTF-8 comes as lone surrogates: shown as \udcXX.
     write_atomic(file, text.encode("utf-8", errors="backslashreplace"))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[], object]
+OPENED = contextlib.ExitStack()  # what stays open until the process ends
 
 
 def images_and_labels(options: dict[str, Any]):
@@ -84,7 +85,7 @@ def own_training(precision: str | None):
 def own_evaluation(precision: str | None):
     def make(options: dict[str, Any]) -> Work:
         paddle, model, fixed = own_model(precision)
-        fixed.__enter__()  # as an evaluation does, for as long as it runs
+        OPENED.enter_context(fixed)  # as an evaluation does, for as long as it runs
         return paddle_scores(paddle, model, options)
 
     return make
@@ -181,7 +182,7 @@ def matmul_limit(precision: str):
         from pmtrain.onednn import primitives as ops
         from pmtrain.onednn.engine import PRECISIONS
         from pmtrain.onednn.library import open_library
-        from pmtrain.onednn.memory import Arena, Layout, array_at
+        from pmtrain.onednn.memory import Arena, Layout, array_at, describe
         from pmtrain.onednn.primitives import Arg
         from pmtrain.onednn.program import Program
         from pmtrain.onednn.threads import prepare_threads
@@ -189,8 +190,11 @@ def matmul_limit(precision: str):
         prepare_threads(open_library())
         size = 2048
         program, arena = Program(), Arena()
-        a, b, c = (program.tensor((size, size), PRECISIONS[precision], Layout.matrix) for _ in range(3))
-        product = ops.matmul(a.descriptor, b.descriptor, c.descriptor)
+        dims, dtype = (size, size), PRECISIONS[precision]
+        a, c = (program.tensor(dims, dtype, Layout.matrix) for _ in range(2))
+        free = describe(dims, dtype, Layout.any)  # in the order that it is fastest with
+        product = ops.matmul(a.descriptor, free, c.descriptor)
+        b = program.buffer(product.weights(free))
         for _ in range(4):
             program.add(product, {Arg.SRC: a, Arg.WEIGHTS: b, Arg.DST: c})
         program.plan()
@@ -253,7 +257,10 @@ def peak_mib() -> float | None:
 
 def versions() -> dict[str, str]:
     loaded = {name: sys.modules[name] for name in ("paddle", "torch", "onnxruntime", "numpy") if name in sys.modules}
-    return {name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()}
+    found = {name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()}
+    if engine := sys.modules.get("pmtrain.onednn.library"):
+        found["oneDNN"] = ".".join(map(str, engine.open_library().version))
+    return found
 
 
 def main() -> None:

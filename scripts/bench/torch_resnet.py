@@ -78,6 +78,8 @@ def job(data: Path, precision: str, epochs: int, batch_size: int, size: int, wor
     """The notes' whole training on iChallenge-PM; returns the last validation accuracy."""
     import csv
 
+    from loading import one_thread
+
     # The first letter names the class: P is pathological.
     training = [(str(path), int(path.name[0] == "P")) for path in sorted((data / "PALM-Training400").glob("*.jpg"))]
     with open(data / "labels.csv", encoding="utf-8-sig", newline="") as file:
@@ -85,6 +87,7 @@ def job(data: Path, precision: str, epochs: int, batch_size: int, size: int, wor
     validation = [(str(data / "PALM-Validation400" / row["imgName"]), int(row["Label"])) for row in rows]
     model, step = new_step(precision)
     options = {"batch_size": batch_size, "num_workers": workers, "persistent_workers": True}
+    options["worker_init_fn"] = one_thread
     train_loader = torch.utils.data.DataLoader(Images(training, size), shuffle=True, **options)
     valid_loader = torch.utils.data.DataLoader(Images(validation, size), **options)
     accuracy = 0.0

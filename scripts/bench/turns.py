@@ -11,7 +11,7 @@ import sys
 import time
 import venv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,9 @@ class Runner:
         """Let it work once and keep the time."""
         if self._process is None or self._process.stdin is None:
             return
-        self._process.stdin.write("turn\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has died: hearing from it says so
+            self._process.stdin.write("turn\n")
+            self._process.stdin.flush()
         self._hear()
         if not self.error:
             self.times.append(self.report["seconds"])
@@ -63,7 +64,7 @@ class Runner:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            with process:  # closes its pipes, upon which it ends, and waits for it
+            with suppress(BrokenPipeError), process:  # closes its pipes, upon which it ends, and waits for it
                 pass
 
     def _hear(self) -> None:
@@ -77,6 +78,15 @@ class Runner:
         if self.error:
             say(f"{self.name}: {self.error}")
             self.close()
+
+
+def wait(process: subprocess.Popen) -> tuple[int, float | None]:
+    """Its exit code, and the most memory that it held by itself, in MiB; None where the system doesn't say."""
+    if not hasattr(os, "wait4"):  # Windows
+        return process.wait(), None
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def say(text: str) -> None:
@@ -95,11 +105,11 @@ def until_interrupted() -> Iterator[None]:
 
 def interleave(runners: Sequence[Runner], rounds: int) -> None:
     """Start every runner, then let each take one turn a round, and end them all."""
-    for runner in runners:
-        say(f"starting {runner.name}")
-        runner.start()
     try:
         with until_interrupted():
+            for runner in runners:
+                say(f"starting {runner.name}")
+                runner.start()
             for number in range(rounds):
                 started = time.perf_counter()
                 # Each round in the other direction: no runner always follows the same one.
@@ -155,7 +165,7 @@ def summary(runner: Runner) -> dict[str, Any]:
         "times": runner.times,
         "peak_mib": runner.report.get("peak_mib"),
         "versions": runner.report.get("versions"),
-    }
+    } | ({"error": runner.error} if runner.error else {})
 
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, Any]) -> str:
@@ -169,7 +179,7 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, Any]) -> str:
 
 
 def ratio(rows: Sequence[dict[str, Any]], name: str, others: Sequence[str]) -> float | None:
-    """The median over rounds of a runner's time over the best of the others' in the same round."""
+    """The median over rounds of a runner's time over that of the best other, by its median, in the same round."""
     times = {row["runner"]: row["times"] for row in rows if "times" in row}
     peers = [times[other] for other in others if other in times]
     if name not in times or not peers:

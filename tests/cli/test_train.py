@@ -361,6 +361,15 @@ def test_precision_that_the_cpu_has_not_is_refused_with_the_reason(run_cli, smal
         assert "CPU" in done.stderr
 
 
+def test_a_run_keeps_the_backend_and_precision_that_auto_came_to(run_cli, small_set):
+    options = ("--device", "cpu", "--precision", "auto", "--backend", "paddle", "--output", "run")
+    done = run_cli("train", "--data", small_set, *options, *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert "computing in fp32" in done.stderr
+    kept = Path("run", "config.yaml").read_text(encoding="utf-8").splitlines()
+    assert {"backend: paddle", "precision: fp32"} <= set(kept)
+
+
 def test_a_gpu_that_is_not_there_is_refused(run_cli, small_set):
     done = run_cli("train", "--data", small_set, "--device", "gpu:97", *QUICK)
     assert (done.exit_code, done.stdout) == (2, "")
