@@ -48,35 +48,42 @@ def choose_backend(model, device: str, options: ComputeOptions) -> Backend:
     Raises:
         UsageError: the device has no such precision, or `--backend onednn` can't be had; the message says why.
     """
-    precision = options.precision
-    if precision == "auto":
-        precision = "bf16" if _has_bf16(model, device, options.backend) else "fp32"
-        console.notice(f"computing in {precision}")
-    if device != "cpu":
-        if options.backend == "onednn":
-            raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
-        supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
-        if precision != "fp32" and not supported[precision](device):
-            raise UsageError(
-                f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32"
-            )
-        return Backend(device, precision, None)
-    if precision == "fp16":
-        raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
-    reason = "" if options.backend == "paddle" else unavailable_reason(model, precision)
-    if reason is None:
-        return Backend(device, precision, attach(model, precision))
-    if precision == "bf16":
-        why = reason or "Paddle's own kernels have none on a CPU, the oneDNN engine has (--backend onednn)"
-        raise UsageError(f"--precision bf16: {why}", "give --precision fp32")
+    return _on_cpu(model, options) if device == "cpu" else _on_gpu(device, options)
+
+
+def _on_gpu(device: str, options: ComputeOptions) -> Backend:
     if options.backend == "onednn":
-        raise UsageError(f"--backend onednn: {reason}", "give --backend auto")
-    if reason:
-        console.notice(f"computing with Paddle's own kernels, since {reason}")
+        raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
+    supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
+    precision: str = options.precision
+    if precision == "auto":
+        precision = "bf16" if supported["bf16"](device) else "fp32"
+        console.notice(f"computing in {precision}")
+    if precision != "fp32" and not supported[precision](device):
+        raise UsageError(f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32")
     return Backend(device, precision, None)
 
 
-def _has_bf16(model, device: str, backend: str) -> bool:
-    if device != "cpu":
-        return paddle.amp.is_bfloat16_supported(device)
-    return backend != "paddle" and unavailable_reason(model, "bf16") is None
+def _on_cpu(model, options: ComputeOptions) -> Backend:
+    precision, paddles = options.precision, options.backend == "paddle"
+    if precision == "auto":
+        precision = "fp32" if paddles or unavailable_reason(model, "bf16") else "bf16"
+        console.notice(f"computing in {precision}")
+    if precision == "fp16":
+        raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
+    if paddles and precision == "bf16":
+        raise UsageError(
+            "--precision bf16: Paddle's own kernels have none on a CPU, the oneDNN engine has (--backend onednn)",
+            "give --precision fp32",
+        )
+    if paddles:
+        return Backend("cpu", precision, None)
+    reason = unavailable_reason(model, precision)
+    if reason is None:
+        return Backend("cpu", precision, attach(model, precision))
+    if precision == "bf16":
+        raise UsageError(f"--precision bf16: {reason}", "give --precision fp32")
+    if options.backend == "onednn":
+        raise UsageError(f"--backend onednn: {reason}", "give --backend auto")
+    console.notice(f"computing with Paddle's own kernels, since {reason}")
+    return Backend("cpu", precision, None)

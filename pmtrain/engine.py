@@ -18,7 +18,7 @@ from pmtrain.framework import paddle
 
 
 class NonFiniteLoss(PmtrainError):
-    """A batch's loss is NaN or infinite; the weights are those from before it."""
+    """A batch's loss is NaN or infinite; the weights are those from before it, the batch norms' statistics are not."""
 
 
 class TrainingStep:

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from bench.loading import LOADERS, LOADING
-from bench.turns import ROOT, Runner, interleave, machine, peer_python, ratio, say, summary, table, write_json
+from bench.turns import ROOT, Runner, interleave, peer_python, ratio, report, say, summary
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "opencv-python-headless", "pillow")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -48,13 +48,7 @@ def main() -> int:
         images.mkdir()
         count = draw(images, options.many) if options.many else copy(options.folder, images, options.images)
         rows = measure(options, Path(scratch), images, count)
-    print(table(rows, COLUMNS))
-    ratios = compare(rows)
-    for text, value in ratios.items():
-        print(f"{text}: {value:.2f}")
-    content = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    write_json(options.json, {"options": content, "machine": machine(), "rows": rows, "ratios": ratios})
-    return 1 if any("error" in row for row in rows) else 0
+    return report(options, rows, COLUMNS, compare(rows))
 
 
 COLUMNS = {

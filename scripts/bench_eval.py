@@ -10,12 +10,11 @@ the script makes. The table goes to stdout, progress to stderr, everything measu
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
 from bench.runners import EVALUATION, PEERS
-from bench.turns import ROOT, Runner, interleave, machine, peer_python, ratio, summary, table, write_json
+from bench.turns import ROOT, Runner, interleave, peer_python, ratio, report, summary
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "onnx", "onnxruntime")
 GFLOP_AN_IMAGE = 8.17  # ResNet-50's forward pass at 224 x 224
@@ -56,24 +55,18 @@ def main() -> int:
         "runner": lambda row: row["runner"],
         "ms a batch": lambda row: f"{1e3 * row['median']:.1f}" if "median" in row else row["error"],
         "quartiles": lambda row: f"{1e3 * row['low']:.1f} to {1e3 * row['high']:.1f}" if "low" in row else "",
+        "first, ms": lambda row: f"{1e3 * row['first']:.0f}" if row.get("first") else "",
         "images/s": lambda row: f"{options.batch_size / row['median']:.1f}" if "median" in row else "",
         "peak MiB": lambda row: f"{row['peak_mib']:.0f}" if row.get("peak_mib") else "",
     }
-    print(table(rows, columns))
     ratios = {}
     for precision in ("fp32", "bf16"):
         name, limit = f"pmtrain-onednn-{precision}", f"limit-{precision}"
-        measured = [row for row in rows if row["runner"].endswith(precision) and "times" in row]
-        others = [row for row in measured if row["runner"] not in (name, limit)]
-        best = min(others, key=lambda row: statistics.median(row["times"]))["runner"] if others else ""
-        for other, what in ((best, f"the best other in {precision}, {best}"), (limit, "this machine's matmul limit")):
-            value = ratio(rows, name, [other])
-            if value is not None:
-                ratios[f"{name} / {other}"] = value
-                print(f"{name} / {what}: {value:.2f}")
-    content = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    write_json(options.json, {"options": content, "machine": machine(), "rows": rows, "ratios": ratios})
-    return 1 if any("error" in row for row in rows) else 0
+        measured = [row["runner"] for row in rows if row["runner"].endswith(precision) and "times" in row]
+        others = [other for other in measured if other not in (name, limit)]
+        ratios[f"{name} / best of the others in {precision}"] = ratio(rows, name, others)
+        ratios[f"{name} / {limit}"] = ratio(rows, name, [limit])
+    return report(options, rows, columns, ratios)
 
 
 if __name__ == "__main__":

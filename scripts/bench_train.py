@@ -22,15 +22,13 @@ from bench.turns import (
     ROOT,
     Runner,
     interleave,
-    machine,
     peer_python,
     ratio,
+    report,
     say,
     summary,
-    table,
     until_interrupted,
     wait,
-    write_json,
 )
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "opencv-python-headless")
@@ -71,15 +69,9 @@ def main() -> int:
         "peak MiB": lambda row: f"{row['peak_mib']:.0f}" if row.get("peak_mib") else "",
     }
     if not options.job:
+        columns["first step, s"] = lambda row: f"{row['first']:.2f}" if row.get("first") else ""
         columns["images/s"] = lambda row: f"{options.batch_size / row['median']:.1f}" if "median" in row else ""
-    print(table(rows, columns))
-    ratios = {f"{name} / {other}": ratio(rows, name, [other]) for name, other in COMPARED}
-    ratios = {pair: value for pair, value in ratios.items() if value is not None}
-    for pair, value in ratios.items():
-        print(f"{pair}: {value:.2f}")
-    content = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    write_json(options.json, {"options": content, "machine": machine(), "rows": rows, "ratios": ratios})
-    return 1 if any("error" in row for row in rows) else 0
+    return report(options, rows, columns, {f"{name} / {other}": ratio(rows, name, [other]) for name, other in COMPARED})
 
 
 def steps(options: argparse.Namespace, peers: Path | None) -> list[dict]:

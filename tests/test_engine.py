@@ -13,6 +13,7 @@ from pmtrain.engine import NonFiniteLoss, TrainingStep, score
 from pmtrain.errors import UsageError
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
+from pmtrain.onednn.library import LibraryUnavailable, open_library
 
 
 def batches(sizes: tuple[int, ...], side: int = 32) -> list[Batch]:
@@ -162,6 +163,23 @@ def test_what_cannot_be_had_is_refused_with_the_reason():
             choose_backend(model, "cpu", ComputeOptions(**options))
     with pytest.raises(UsageError, match="for CPUs"):
         choose_backend(model, "gpu:0", ComputeOptions(backend="onednn"))
+
+
+def test_the_engine_is_never_used_on_a_gpu():
+    model = build_model(50)
+    assert choose_backend(model, "gpu:0", ComputeOptions()).engine is None
+    assert "forward" not in model.__dict__
+
+
+def test_auto_takes_the_engine_on_a_cpu_that_has_it(capsys):
+    model = build_model(50)
+    try:
+        has_it = open_library().has_avx512
+    except LibraryUnavailable:
+        has_it = False
+    chosen = choose_backend(model, "cpu", ComputeOptions())
+    assert chosen.name == ("onednn" if has_it else "paddle")
+    assert bool(capsys.readouterr().err) == (not has_it)
 
 
 def test_precision_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys):

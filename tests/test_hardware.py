@@ -49,3 +49,29 @@ def test_a_system_that_does_not_say_counts_as_a_gibibyte(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
 def test_the_allowed_cores_are_those_of_the_start():
     assert os.sched_getaffinity(0) == hardware.ALLOWED_CORES
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+    ids=["v2", "v2 without limit", "v1", "v1 without limit", "no control group"],
+)
+def test_the_cores_of_a_container_limit(tmp_path, files, quota):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert hardware._cgroup_quota(tmp_path) == quota
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
+def test_the_smaller_of_cores_and_quota_counts_and_never_less_than_one(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
+    for quota, expected in ((None, 4), (1.5, 2), (0.2, 1), (16.0, 4)):
+        monkeypatch.setattr(hardware, "_cgroup_quota", lambda quota=quota: quota)
+        assert hardware.available_cpus() == expected

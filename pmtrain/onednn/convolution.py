@@ -20,16 +20,18 @@ class Convolution:
         x: (N, I, H, W), blocked, or plain for the few channels of an image.
         weights: the (O, I, k, k) f32 parameter.
         outputs: O.
+        window: its k, stride and padding.
+
+    The gradients' steps are appended when they are asked for: a program's backward pass goes the other way round.
     """
 
     def __init__(self, program: Program, x: Tensor, weights: Place, outputs: int, window: Window) -> None:
-        batch, inputs, height, width = x.dims
         self.program, self.x, self.window = program, x, window
-        self.outputs, self.inputs = outputs, inputs
+        self.outputs, self.inputs = outputs, x.dims[1]
         self.dtype = x.descriptor.dtype
-        self.dims = (outputs, inputs, window.kernel, window.kernel)
-        self.y = program.tensor((batch, outputs, window.output(height), window.output(width)), self.dtype)
-        self.pixels = batch * self.y.dims[2] * self.y.dims[3]
+        self.dims = (outputs, self.inputs, window.kernel, window.kernel)
+        self.y = program.tensor(window.output(x.dims, outputs), self.dtype)
+        self.pixels = self.y.dims[0] * self.y.dims[2] * self.y.dims[3]
         self._weights = weights.view(describe(self.dims, f32, Layout.plain))
         self._free = describe(self.dims, self.dtype, Layout.any)
         self._primitive = ops.convolution(x.descriptor, self._free, self.y.descriptor, window)
@@ -59,11 +61,10 @@ class Convolution:
 
     def weight_gradient(self, gradient: Tensor, into: Place) -> None:
         """From the gradient of `y`, write the f32 gradient of the weights, in their own order."""
-        strided_ = self.window.stride > 1
         # A view of every other row of an odd number is refused: it seems to reach into the next image.
         can_skip_rows = self.x.dims[2] % self.window.stride == 0
         few_pixels = self.pixels <= max(self.outputs, self.inputs)
-        if few_pixels and can_skip_rows and (self.window.kernel == 1 or strided_):
+        if few_pixels and can_skip_rows and (self.window.kernel == 1 or self.window.stride > 1):
             self._weight_gradient_as_product(gradient, into)
             return
         # Asked for the plain order, oneDNN falls back to its reference code, a thousand times slower.
@@ -73,7 +74,7 @@ class Convolution:
         )
         result = self.program.buffer(primitive.weights(free, Query.DIFF_WEIGHTS))
         self.program.add(primitive, {Arg.SRC: self.x, Arg.DIFF_DST: gradient, Arg.DIFF_WEIGHTS: result})
-        self._reorder(result, into.view(self._weights.descriptor))
+        self.program.reorder(result, into.view(self._weights.descriptor))
 
     def _weight_gradient_as_product(self, gradient: Tensor, into: Place) -> None:
         """(O, pixels) times (pixels, k * k * I): what each pixel of the result was made of is laid out in a row.
@@ -90,10 +91,10 @@ class Convolution:
         column = strided((batch, self.inputs, out_height, out_width), self.dtype, (image, 1, row, length))
         for tap in range(kernel * kernel):
             target = rows.seen_as(column, tap * self.inputs * self.dtype.bytes)
-            self._reorder(self._tap(x, *divmod(tap, kernel)), target)
+            self.program.reorder(self._tap(x, *divmod(tap, kernel)), target)
 
         last = self.program.tensor(self.y.dims, self.dtype, Layout.channels_last)
-        self._reorder(gradient, last)
+        self.program.reorder(gradient, last)
         turned = last.seen_as(strided((self.outputs, self.pixels), self.dtype, (1, self.outputs)))
         matrix = describe((self.outputs, length), f32, Layout.matrix)
         product = into.view(matrix) if kernel == 1 else self.program.buffer(matrix)
@@ -101,7 +102,7 @@ class Convolution:
         self.program.add(primitive, {Arg.SRC: turned, Arg.WEIGHTS: rows, Arg.DST: product})
         if kernel > 1:
             order = describe(self.dims, f32, Layout.channels_last)
-            self._reorder(product.seen_as(order), into.view(self._weights.descriptor))
+            self.program.reorder(product.seen_as(order), into.view(self._weights.descriptor))
 
     def _padded(self) -> Tensor:
         """`x`, channels last, with a border of zeros where the convolution pads."""
@@ -111,7 +112,7 @@ class Convolution:
         order = describe(dims, self.dtype, Layout.channels_last)
         padded = self.program.zeros(order) if padding else self.program.buffer(order)
         inner = strided(self.x.dims, self.dtype, _strides(dims))
-        self._reorder(self.x, padded.seen_as(inner, padding * (dims[3] + 1) * channels * self.dtype.bytes))
+        self.program.reorder(self.x, padded.seen_as(inner, padding * (dims[3] + 1) * channels * self.dtype.bytes))
         return padded
 
     def _tap(self, padded: Tensor, row: int, column: int) -> Tensor:
@@ -124,11 +125,8 @@ class Convolution:
 
     def _ordered(self, weights: Tensor, order: Descriptor) -> Tensor:
         target = self.program.buffer(order)
-        self._reorder(weights, target)
+        self.program.reorder(weights, target)
         return target
-
-    def _reorder(self, source: Tensor, target: Tensor) -> None:
-        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
 
 
 def _strides(dims: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,31 +12,30 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
-from pmtrain.models.resnet import ConvBNLayer, ResNet
 from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.folding import FoldedWeights
-from pmtrain.onednn.inference import InferencePlan
 from pmtrain.onednn.library import LibraryUnavailable, OneDnnError, open_library
 from pmtrain.onednn.memory import Arena, DataType, Layout, bf16, describe, f32
+from pmtrain.onednn.plans import PLANS, InferencePlan, Shape, TrainingPlan
 from pmtrain.onednn.primitives import Window
 from pmtrain.onednn.threads import prepare_threads
-from pmtrain.onednn.training import TrainingPlan
 
 Precision = Literal["fp32", "bf16"]
-PRECISIONS: dict[str, DataType] = {"fp32": f32, "bf16": bf16}
-SMALLEST = 32  # pixels a side; below, the last stages see a single pixel, which oneDNN's bf16 gradients don't survive
-PLANS_KEPT = 8  # shapes whose plans are remembered, for each of training and inference
+PRECISIONS: dict[Precision, DataType] = {"fp32": f32, "bf16": bf16}
+SHAPES_KEPT = 8  # whose plans are remembered, for each of training and inference
 Plan = TypeVar("Plan")
-Shape = tuple[int, int, int, int]
 
 
 def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") -> str | None:
-    """Why the engine can't take this model on this machine; None where it can."""
-    if not isinstance(model, ResNet):
+    """Why the engine can't take this model on this machine; None where it can.
+
+    A small convolution is compiled to find out whether the library works.
+    """
+    if type(model) not in PLANS:
         return f"there is no plan for the model {type(model).__name__}"
     if not all(parameter.place.is_cpu_place() for parameter in model.parameters()):
         return "the model is on a GPU"
@@ -61,7 +60,8 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
     """Run the model's forward and backward passes through oneDNN until the engine is detached.
 
     `model.train()` and `model.eval()` choose between training and folded inference, as they do without it. A layer or
-    a parameter may change its values at any time; where it is replaced by another object, attach again.
+    a parameter may change its values at any time; where it is replaced by another object, attach again. The process's
+    C library is asked to keep freed memory (`_keep_freed_memory`), which stays so.
 
     Args:
         precision: `bf16` computes activations and convolutions in bf16; parameters, their gradients and the
@@ -69,6 +69,8 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
     Raises:
         PmtrainError: the engine can't take the model; the message holds `unavailable_reason`.
     """
+    if precision not in PRECISIONS:
+        raise PmtrainError(f"the oneDNN engine has no {precision}", f"it has {', '.join(PRECISIONS)}")
     reason = unavailable_reason(model, precision)
     if reason is not None:
         raise PmtrainError(f"the oneDNN engine can't be used: {reason}", "use Paddle's own kernels: --backend paddle")
@@ -77,29 +79,44 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
     return Engine(model, PRECISIONS[precision])
 
 
+class _Latest(Generic[Plan]):
+    """The plans of the latest shapes, over one arena."""
+
+    def __init__(self) -> None:
+        self._arena = Arena()
+        self._plans: OrderedDict[Shape, Plan] = OrderedDict()
+
+    def of(self, shape: Shape, make: Callable[[Arena], Plan]) -> Plan:
+        """The plan of a shape, made where it isn't there."""
+        if shape not in self._plans:
+            self._plans[shape] = make(self._arena)
+            if len(self._plans) > SHAPES_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(shape)
+        return self._plans[shape]
+
+
 class Engine:
     """What `attach` returns: detach it to give the model its own forward back, or use it in a `with` block."""
 
-    def __init__(self, model: ResNet, dtype: DataType) -> None:
+    def __init__(self, model: paddle.nn.Layer, dtype: DataType) -> None:
         self.dtype = dtype
         # The model holds the engine through its `forward`; held back weakly, both go when the model does.
         self._model = weakref.ref(model)
-        layers = [layer for layer in model.sublayers() if isinstance(layer, ConvBNLayer)]
-        self._with_modes = layers + [layer._batch_norm for layer in layers]
-        self._bypassed = [layer for layer in model.sublayers() if layer is not model.out]
-        self._any_weight = model.conv._conv.weight
-        self._lock = threading.Lock()
-        self._training_arena, self._inference_arena = Arena(), Arena()
-        self._training_plans: OrderedDict[Shape, TrainingPlan] = OrderedDict()
-        self._inference_plans: OrderedDict[Shape, InferencePlan] = OrderedDict()
+        self._plans = PLANS[type(model)]
+        self._head = self._plans.head(model)
+        self._bypassed = [layer for layer in model.sublayers() if layer is not self._head]
+        self._parameters = [p for layer in self._bypassed for p in layer.parameters(include_sublayers=False)]
+        self._lock = threading.Lock()  # over all below
+        self._training, self._inference = _Latest[TrainingPlan](), _Latest[InferencePlan]()
         self._folded = FoldedWeights(model)
-        self._weights_are_fixed = False
+        self._promises = 0  # that no weight changes, under way
         self._forwards = 0  # counts what spoils activations; a backward pass needs them as its forward pass left them
         _keep_freed_memory()
         model.__dict__["forward"] = self._forward
 
     @property
-    def model(self) -> ResNet:
+    def model(self) -> paddle.nn.Layer:
         """The model that the engine works for."""
         model = self._model()
         if model is None:
@@ -112,10 +129,8 @@ class Engine:
             del self.model.__dict__["forward"]
         with self._lock:
             self._forwards += 1
-            self._training_plans.clear()
-            self._inference_plans.clear()
+            self._training, self._inference = _Latest[TrainingPlan](), _Latest[InferencePlan]()
             self._folded = FoldedWeights(self.model)
-            self._training_arena, self._inference_arena = Arena(), Arena()
 
     def __enter__(self) -> Engine:
         return self
@@ -130,60 +145,65 @@ class Engine:
     def fixed_weights(self) -> Iterator[None]:
         """Promise that no weight changes inside the block, so that inference needn't look for changes (a few ms)."""
         with self._lock:
+            prepare_threads()
             self._folded.refresh()
-            before, self._weights_are_fixed = self._weights_are_fixed, True
+            self._promises += 1
         try:
             yield
         finally:
-            self._weights_are_fixed = before
+            with self._lock:
+                self._promises -= 1
 
     def _forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """The model's forward, (N, 3, H, W) -> (N, 1) logits; Paddle's own where the engine can't stand in for it."""
+        """The model's forward, (N, C, H, W) -> logits; Paddle's own where the engine can't stand in for it."""
         if not self._fits(x):
             return type(self.model).forward(self.model, x)
         x = x.contiguous()
         if self.model.training:
-            with self._lock:
-                plan = self._plan(self._training_plans, tuple(x.shape), self._new_training_plan)
+            plan = self._training_plan(tuple(x.shape))
             features = _Training.apply(self, plan, x, *plan.parameters)
         else:
-            features = _Inference.apply(self, x, self._any_weight)
-        return self.model.out(features)
+            # Whoever asks for gradients asks through a parameter that has one.
+            witness = next((p for p in self._parameters if not p.stop_gradient), self._parameters[0])
+            features = _Inference.apply(self, x, witness)
+        return self._head(features)
 
     def _fits(self, x: paddle.Tensor) -> bool:
         """Whether nobody asks for more than logits and gradients of parameters.
 
         Somebody does who listens at layers inside (hooks), wants the gradient of the input, trains with frozen
-        batch norms, has moved or cast the model, or gives something else than one f32 image batch.
+        batch norms, has moved or cast the model or the work, or gives something else than one f32 image batch.
         """
         mode = self.model.training
         return (
             len(x.shape) == 4
-            and x.shape[1] == 3
+            and x.shape[1] == self._plans.channels
             and x.shape[0] > 0
-            and min(x.shape[2:]) >= SMALLEST
+            and min(x.shape[2:]) >= self._plans.smallest
             and x.dtype == paddle.float32
             and x.stop_gradient
-            and self._any_weight.dtype == paddle.float32
-            and self._any_weight.place.is_cpu_place()
-            and all(layer.training == mode for layer in self._with_modes)
+            and x.place.is_cpu_place()
+            and paddle.get_device() == "cpu"
+            and self._parameters[0].place.is_cpu_place()
+            and all(parameter.dtype == paddle.float32 for parameter in self._parameters)
+            and all(layer.training == mode for layer in self._bypassed)
             and not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self._bypassed)
         )
 
-    def _plan(self, plans: OrderedDict[Shape, Plan], shape: Shape, make: Callable[[Shape], Plan]) -> Plan:
-        prepare_threads(open_library())
-        if shape not in plans:
-            plans[shape] = make(shape)
-            if len(plans) > PLANS_KEPT:
-                plans.popitem(last=False)
-        plans.move_to_end(shape)
-        return plans[shape]
+    def _training_plan(self, shape: Shape) -> TrainingPlan:
+        with self._lock:
+            prepare_threads()
+            return self._training.of(shape, lambda arena: self._plans.training(self.model, shape, self.dtype, arena))
 
-    def _new_training_plan(self, shape: Shape) -> TrainingPlan:
-        return TrainingPlan(self.model, shape, self.dtype, self._training_arena)
-
-    def _new_inference_plan(self, shape: Shape) -> InferencePlan:
-        return InferencePlan(self.model, shape, self.dtype, self._folded, self._inference_arena)
+    def _infer(self, x: paddle.Tensor) -> paddle.Tensor:
+        shape = tuple(x.shape)
+        with self._lock:
+            prepare_threads()
+            plan = self._inference.of(
+                shape, lambda arena: self._plans.inference(self.model, shape, self.dtype, self._folded, arena)
+            )
+            self._folded.refresh(unchanged=self._promises > 0)
+            return plan.forward(x)
 
 
 class _Training(paddle.autograd.PyLayer):
@@ -192,7 +212,7 @@ class _Training(paddle.autograd.PyLayer):
     @staticmethod
     def forward(ctx, engine: Engine, plan: TrainingPlan, x: paddle.Tensor, *parameters: paddle.Tensor):
         with engine._lock:
-            prepare_threads(open_library())
+            prepare_threads()
             engine._forwards += 1
             ctx.engine, ctx.plan, ctx.number = engine, plan, engine._forwards
             return plan.forward(x)
@@ -205,7 +225,7 @@ class _Training(paddle.autograd.PyLayer):
                     "the activations of this forward pass are gone: a backward pass has used them up, another forward"
                     " pass in training mode has overwritten them (call backward before it), or the engine was detached"
                 )
-            prepare_threads(open_library())
+            prepare_threads()
             gradients = ctx.plan.backward(gradient.contiguous())
             ctx.engine._forwards += 1  # gradients took the place of activations: there is no second time
         frozen = [parameter.stop_gradient for parameter in ctx.plan.parameters]
@@ -216,17 +236,17 @@ class _Inference(paddle.autograd.PyLayer):
     """The inference plan; what asks it for gradients is told that it has none."""
 
     @staticmethod
-    def forward(ctx, engine: Engine, x: paddle.Tensor, weight: paddle.Tensor):
-        with engine._lock:
-            plan = engine._plan(engine._inference_plans, tuple(x.shape), engine._new_inference_plan)
-            engine._folded.refresh(unchanged=engine._weights_are_fixed)
-            return plan.forward(x)
+    def forward(ctx, engine: Engine, x: paddle.Tensor, witness: paddle.Tensor):
+        return engine._infer(x)
 
     @staticmethod
     def backward(ctx, gradient: paddle.Tensor):
         raise RuntimeError(
             "the oneDNN engine keeps nothing for a backward pass in eval mode: call model.train(), or detach it"
         )
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _keep_freed_memory() -> None:
@@ -241,6 +261,3 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmtrain.models.resnet import ConvBNLayer, ResNet
-from pmtrain.onednn import primitives as ops
+from pmtrain.framework import paddle
+from pmtrain.models.resnet import ConvBNLayer
 from pmtrain.onednn.memory import Arena, Descriptor, Layout, Place, Tensor, array_at, describe, f32
-from pmtrain.onednn.primitives import Arg
 from pmtrain.onednn.program import Program
 
 
 class FoldedWeights:
-    """The folded weights of a network, shared by the inference plans of one engine."""
+    """The folded weights of all ConvBNLayers of a network, shared by the inference plans of one engine."""
 
-    def __init__(self, model: ResNet) -> None:
+    def __init__(self, model: paddle.nn.Layer) -> None:
         layers = [layer for layer in model.sublayers() if isinstance(layer, ConvBNLayer)]
         self._layers = {id(layer): _FoldedLayer(layer) for layer in layers}
 
     def of(self, layer: ConvBNLayer) -> _FoldedLayer:
-        """The folded weights of one layer."""
+        """The folded weights of one of the network's layers."""
         return self._layers[id(layer)]
 
     def refresh(self, unchanged: bool = False) -> None:
@@ -80,7 +79,7 @@ class _Target:
         place.move(arena.address)
         self._arena, self._source, self._program = arena, Place(), Program()
         plain = self._source.view(describe(dims, f32, Layout.plain))
-        self._program.add(ops.reorder(plain.descriptor, layout), {Arg.SRC: plain, Arg.DST: self.tensor})
+        self._program.reorder(plain, self.tensor)
         self._program.plan()
         self._scratch = Arena()
 

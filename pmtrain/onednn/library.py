@@ -1,7 +1,8 @@
 """The C library: found inside the installed Paddle, opened by ctypes, its version known, every status an error.
 
 oneDNN's C API and the values of its enumerations are fixed within a major version; those below are version 3's.
-https://oneapi-src.github.io/oneDNN/ names every function, structure and constant used here.
+https://oneapi-src.github.io/oneDNN/ names the functions, structures and constants used here, but for
+`dnnl_memory_desc_create_with_string_tag`, which the library exports and no public header declares.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class OneDnnError(PmtrainError):
     def __init__(self, status: int, what: str) -> None:
         reason = STATUS.get(status, f"status {status}")
         super().__init__(f"oneDNN: {what}: {reason}", "use Paddle's own kernels: --backend paddle")
-        self.status = status
 
 
 class ExecArg(ctypes.Structure):

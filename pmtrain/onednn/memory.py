@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -41,8 +42,6 @@ class Layout(Enum):
 
 
 ANY = 1  # dnnl_format_tag_any, which has no name that a string could give
-
-
 bf16, f32 = DataType.bf16, DataType.f32
 
 
@@ -118,7 +117,7 @@ def strided(dims: Dims, dtype: DataType, strides: Dims) -> Descriptor:
 
 
 class Place:
-    """Somewhere in memory whose address is set later, and again whenever it moves."""
+    """Somewhere in memory whose address, in bytes, is set later, and again whenever it moves; 0 is nowhere."""
 
     def __init__(self) -> None:
         self.address = 0
@@ -140,7 +139,8 @@ class Place:
 
 
 class Buffer(Place):
-    """A place of `size` bytes in a program's arena, alive from the step `first` to the step `last`."""
+    """A place of `size` bytes in a program's arena, `offset` bytes from its start, alive from the step `first` to the
+    step `last`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Tensor:
 
     def point(self, address: int) -> None:
         """Set the address of the place; 0 for none."""
-        self._set(self.handle, address + self.offset if address else None)
+        check(self._set(self.handle, address + self.offset if address else None), str(self.descriptor))
 
     def seen_as(self, descriptor: Descriptor, offset: int = 0) -> Tensor:
         """The same memory through another descriptor, `offset` bytes further on."""
@@ -191,16 +191,25 @@ class Arena:
         self._first_byte: ctypes.c_char | None = None
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` bytes; a growth loses what was there and changes `address`."""
+        """Make room for `size` bytes; a growth loses what was there and changes `address`.
+
+        Raises:
+            MemoryError: there isn't as much; the arena is empty then, and as good as new.
+        """
         if size <= self.size:
             return
-        self._first_byte = None  # what is held is given back before more is taken
-        self.size = math.ceil(size / PAGE) * PAGE
-        memory = mmap.mmap(-1, self.size)
+        # What is held is given back before more is taken.
+        self._first_byte, self.address, self.size = None, 0, 0
+        wanted = math.ceil(size / PAGE) * PAGE
+        try:
+            memory = mmap.mmap(-1, wanted)
+        except OSError as error:
+            raise MemoryError(f"{wanted:,} bytes for activations: {error.strerror}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+            with contextlib.suppress(OSError):  # a kernel without them
+                memory.madvise(mmap.MADV_HUGEPAGE)
         self._first_byte = ctypes.c_char.from_buffer(memory)
-        self.address = ctypes.addressof(self._first_byte)
+        self.address, self.size = ctypes.addressof(self._first_byte), wanted
 
 
 def array_at(address: int, shape: Sequence[int]) -> np.ndarray:

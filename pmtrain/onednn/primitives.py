@@ -15,7 +15,7 @@ from enum import IntEnum
 from pmtrain.onednn.library import check, open_library
 from pmtrain.onednn.memory import DataType, Descriptor, Dims, Handle, int64s
 
-CACHED = 2048  # primitives kept; a network of 152 layers takes about 120 for one shape
+CACHED = 2048  # primitives of each operation kept; a network of 152 layers takes about 120 for one shape
 
 
 class Arg(IntEnum):
@@ -43,12 +43,8 @@ class Query(IntEnum):
     """dnnl_query_t: the descriptors that a primitive chose."""
 
     IMPLEMENTATION = 8
-    SRC = 129
-    DIFF_SRC = 130
     WEIGHTS = 131
     DIFF_WEIGHTS = 132
-    DST = 133
-    DIFF_DST = 134
     WORKSPACE = 135
     SCRATCHPAD = 136
 
@@ -70,7 +66,7 @@ class After:
     relu: bool = False
 
 
-PLAIN = After()
+NOTHING_AFTER = After()
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,10 @@ class Window:
     stride: int = 1
     padding: int = 0
 
-    def output(self, size: int) -> int:
-        """The output's height or width for the input's."""
-        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+    def output(self, dims: Dims, channels: int) -> Dims:
+        """The output's (N, channels, H', W') for the input's (N, C, H, W)."""
+        height, width = ((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in dims[2:])
+        return (dims[0], channels, height, width)
 
 
 class Primitive:
@@ -128,12 +125,12 @@ class Primitive:
 
 
 @functools.lru_cache(maxsize=16)
-def _attributes(after: After = PLAIN) -> Handle:
+def _attributes(after: After = NOTHING_AFTER) -> Handle:
     api = open_library().api
     attributes = Handle(api.dnnl_primitive_attr_destroy)
     check(api.dnnl_primitive_attr_create(attributes), "attributes")
     check(api.dnnl_primitive_attr_set_scratchpad_mode(attributes, USER_SCRATCHPAD), "scratchpad mode")
-    if after != PLAIN:
+    if after != NOTHING_AFTER:
         operations = Handle(api.dnnl_post_ops_destroy)
         check(api.dnnl_post_ops_create(operations), "post-operations")
         if after.accumulate:
@@ -166,7 +163,7 @@ def convolution(
     dst: Descriptor,
     window: Window,
     bias: Descriptor | None = None,
-    after: After = PLAIN,
+    after: After = NOTHING_AFTER,
     inference: bool = False,
 ) -> Primitive:
     """SRC (N, C, H, W), WEIGHTS (O, C, k, k), BIAS (O) -> DST (N, O, H', W')."""
@@ -206,7 +203,7 @@ def convolution_weight_gradient(
 def batch_norm(src: Descriptor, dst: Descriptor, epsilon: float, relu: bool) -> Primitive:
     """SRC (N, C, H, W), SCALE (C), SHIFT (C) -> DST, MEAN (C), VARIANCE (C, biased), and WORKSPACE with a ReLU."""
     return _compiled(
-        f"batch norm of {src}",
+        f"batch norm of {src} to {dst}, epsilon {epsilon}",
         open_library().api.dnnl_batch_normalization_forward_primitive_desc_create,
         TRAINING, *_handles(src, dst), epsilon, _norm_flags(relu), _attributes(),
     )  # fmt: skip
@@ -218,7 +215,7 @@ def batch_norm_gradient(
 ) -> Primitive:
     """SRC, MEAN, VARIANCE, DIFF_DST, SCALE (and WORKSPACE) -> DIFF_SRC, DIFF_SCALE, DIFF_SHIFT."""
     return _compiled(
-        f"gradient of the batch norm of {src}",
+        f"gradient {diff_src} of the batch norm of {src} from {diff_dst}",
         open_library().api.dnnl_batch_normalization_backward_primitive_desc_create,
         BACKWARD, *_handles(diff_src, diff_dst, src), epsilon, _norm_flags(relu), forward.description, _attributes(),
     )  # fmt: skip
@@ -237,7 +234,7 @@ def _pool_geometry(kernel: Dims, stride: int, padding: int) -> list:
 def max_pool(src: Descriptor, dst: Descriptor, window: Window, inference: bool = False) -> Primitive:
     """SRC (N, C, H, W) -> DST (N, C, H', W') and, in training, WORKSPACE."""
     return _compiled(
-        f"max pooling of {src}, {window}",
+        f"max pooling of {src} to {dst}, {window}",
         open_library().api.dnnl_pooling_forward_primitive_desc_create,
         INFERENCE if inference else TRAINING, MAX, *_handles(src, dst),
         *_pool_geometry((window.kernel,) * 2, window.stride, window.padding), _attributes(),
@@ -248,7 +245,7 @@ def max_pool(src: Descriptor, dst: Descriptor, window: Window, inference: bool =
 def max_pool_gradient(diff_src: Descriptor, diff_dst: Descriptor, window: Window, forward: Primitive) -> Primitive:
     """DIFF_DST, WORKSPACE -> DIFF_SRC."""
     return _compiled(
-        f"gradient of max pooling to {diff_src}, {window}",
+        f"gradient {diff_src} of max pooling from {diff_dst}, {window}",
         open_library().api.dnnl_pooling_backward_primitive_desc_create,
         MAX, *_handles(diff_src, diff_dst),
         *_pool_geometry((window.kernel,) * 2, window.stride, window.padding), forward.description, _attributes(),
@@ -259,7 +256,7 @@ def max_pool_gradient(diff_src: Descriptor, diff_dst: Descriptor, window: Window
 def global_mean(src: Descriptor, dst: Descriptor, inference: bool = False) -> Primitive:
     """SRC (N, C, H, W) -> DST (N, C, 1, 1), the mean over H and W."""
     return _compiled(
-        f"global average pooling of {src}",
+        f"global average pooling of {src} to {dst}",
         open_library().api.dnnl_pooling_forward_primitive_desc_create,
         INFERENCE if inference else TRAINING, MEAN_WITHOUT_PADDING, *_handles(src, dst),
         *_pool_geometry(src.dims[2:], 1, 0), _attributes(),
@@ -270,7 +267,7 @@ def global_mean(src: Descriptor, dst: Descriptor, inference: bool = False) -> Pr
 def global_mean_gradient(diff_src: Descriptor, diff_dst: Descriptor, forward: Primitive) -> Primitive:
     """DIFF_DST (N, C, 1, 1) -> DIFF_SRC (N, C, H, W)."""
     return _compiled(
-        f"gradient of global average pooling to {diff_src}",
+        f"gradient {diff_src} of global average pooling from {diff_dst}",
         open_library().api.dnnl_pooling_backward_primitive_desc_create,
         MEAN_WITHOUT_PADDING, *_handles(diff_src, diff_dst),
         *_pool_geometry(diff_src.dims[2:], 1, 0), forward.description, _attributes(),
@@ -286,7 +283,7 @@ def relu_gradient(diff_src: Descriptor, diff_dst: Descriptor, dst: Descriptor) -
         TRAINING, RELU_FROM_DST, *_handles(dst, dst), 0.0, 0.0, _attributes(),
     )  # fmt: skip
     return _compiled(
-        f"gradient of the ReLU of {dst}", api.dnnl_eltwise_backward_primitive_desc_create,
+        f"gradient {diff_src} of the ReLU of {dst} from {diff_dst}", api.dnnl_eltwise_backward_primitive_desc_create,
         RELU_FROM_DST, *_handles(diff_src, diff_dst, dst), 0.0, 0.0, forward.description, _attributes(),
     )  # fmt: skip
 
@@ -295,13 +292,13 @@ def relu_gradient(diff_src: Descriptor, diff_dst: Descriptor, dst: Descriptor) -
 def add(first: Descriptor, second: Descriptor, dst: Descriptor, relu: bool = False) -> Primitive:
     """SRC + SRC_1 -> DST, in place where the caller likes, with a ReLU where `relu` says so."""
     return _compiled(
-        f"sum of {first} and {second}", open_library().api.dnnl_binary_primitive_desc_create,
+        f"sum of {first} and {second} to {dst}", open_library().api.dnnl_binary_primitive_desc_create,
         ADD, *_handles(first, second, dst), _attributes(After(relu=relu)),
     )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=CACHED)
-def matmul(src: Descriptor, weights: Descriptor, dst: Descriptor, after: After = PLAIN) -> Primitive:
+def matmul(src: Descriptor, weights: Descriptor, dst: Descriptor, after: After = NOTHING_AFTER) -> Primitive:
     """SRC (M, K) times WEIGHTS (K, N) -> DST (M, N)."""
     return _compiled(
         f"product of {src} and {weights} to {dst}, {after}", open_library().api.dnnl_matmul_primitive_desc_create,
@@ -310,14 +307,13 @@ def matmul(src: Descriptor, weights: Descriptor, dst: Descriptor, after: After =
 
 
 @functools.lru_cache(maxsize=CACHED)
-def reorder(src: Descriptor, dst: Descriptor, accumulate: bool = False) -> Primitive:
-    """SRC -> DST in another layout or data type, added to what lies there where `accumulate` says so."""
+def reorder(src: Descriptor, dst: Descriptor) -> Primitive:
+    """SRC -> DST in another layout or data type."""
     library = open_library()
     name = f"reorder of {src} to {dst}"
     description = Handle(library.api.dnnl_primitive_desc_destroy)
-    attributes = _attributes(After(accumulate=accumulate))
     status = library.api.dnnl_reorder_primitive_desc_create(
-        description, src.handle, library.engine, dst.handle, library.engine, attributes
+        description, src.handle, library.engine, dst.handle, library.engine, _attributes()
     )
     check(status, name)
     return Primitive(name, description)

@@ -10,6 +10,7 @@ import bisect
 import ctypes
 from collections.abc import Mapping
 
+from pmtrain.onednn import primitives
 from pmtrain.onednn.library import ExecArg, OneDnnError, open_library
 from pmtrain.onednn.memory import PAGE, Arena, Buffer, DataType, Descriptor, Dims, Layout, Place, Tensor, describe
 from pmtrain.onednn.primitives import Arg, Primitive
@@ -66,13 +67,21 @@ class Program:
                 tensor.place.use(len(self.steps))
         self.steps.append(Step(primitive, arguments))
 
+    def reorder(self, source: Tensor, target: Tensor) -> None:
+        """Append the copy of a tensor into another's layout and data type."""
+        self.add(primitives.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
+
     def plan(self) -> None:
         """Lay the buffers out; `size` is then the arena that `place` needs."""
         self._buffers = [buffer for buffer in self._buffers if buffer.first >= 0]
         self.size = lay_out(self._buffers)
 
     def place(self, arena: Arena) -> None:
-        """Move the buffers into the arena, where it has moved since the last time."""
+        """Move the buffers into the arena, where it has moved since the last time.
+
+        Raises:
+            MemoryError: it can't grow to the program's size.
+        """
         self._arena = arena
         arena.reserve(self.size)
         if self._address != arena.address:

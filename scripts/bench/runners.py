@@ -1,7 +1,7 @@
 """The worker process: python runners.py NAME OPTIONS-AS-JSON. Every line on stdin is one turn of work.
 
-Answers on stdout with one line of JSON: once when it is warm, then after each turn. Libraries are imported by the
-runner that needs them, so that each process holds its own alone.
+Answers on stdout with one line of JSON: once when it is warm, with the seconds of the very first work, then after each
+turn. Libraries are imported by the runner that needs them, so that each process holds its own alone.
 """
 
 from __future__ import annotations
@@ -181,13 +181,12 @@ def matmul_limit(precision: str):
 
         from pmtrain.onednn import primitives as ops
         from pmtrain.onednn.engine import PRECISIONS
-        from pmtrain.onednn.library import open_library
         from pmtrain.onednn.memory import Arena, Layout, array_at, describe
         from pmtrain.onednn.primitives import Arg
         from pmtrain.onednn.program import Program
         from pmtrain.onednn.threads import prepare_threads
 
-        prepare_threads(open_library())
+        prepare_threads()
         size = 2048
         program, arena = Program(), Arena()
         dims, dtype = (size, size), PRECISIONS[precision]
@@ -276,9 +275,10 @@ def main() -> None:
 
         make = (WORK | {"load": LOADING})[options["work"]][name]
         work = make(options)
-        for _ in range(options["warm"]):
+        first = timed(work) if options["warm"] else None
+        for _ in range(options["warm"] - 1):
             work()
-        answer()
+        answer(first=None if getattr(make, "reports_seconds", False) else first)
         for _ in sys.stdin:
             # The median of a few: a single one is at the mercy of whatever else runs.
             if getattr(make, "reports_seconds", False):

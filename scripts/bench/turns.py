@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import venv
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -163,6 +164,7 @@ def summary(runner: Runner) -> dict[str, Any]:
         "high": quartiles[2],
         "best": min(runner.times),
         "times": runner.times,
+        "first": runner.report.get("first"),  # seconds of the very first step, all that is set up for it included
         "peak_mib": runner.report.get("peak_mib"),
         "versions": runner.report.get("versions"),
     } | ({"error": runner.error} if runner.error else {})
@@ -189,8 +191,15 @@ def ratio(rows: Sequence[dict[str, Any]], name: str, others: Sequence[str]) -> f
     return statistics.median(times[name][index] / best[index] for index in range(count))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the measurement to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    say(f"written to {path}")
+def report(options: Namespace, rows: Sequence[dict[str, Any]], columns: dict[str, Any], ratios: dict[str, Any]) -> int:
+    """Print the table and those ratios that aren't None, write all of it to `options.json`; return the exit code."""
+    ratios = {pair: value for pair, value in ratios.items() if value is not None}
+    print(table(rows, columns))
+    for pair, value in ratios.items():
+        print(f"{pair}: {value:.2f}")
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    content = {"options": given, "machine": machine(), "rows": rows, "ratios": ratios}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    say(f"written to {options.json}")
+    return 1 if any("error" in row for row in rows) else 0

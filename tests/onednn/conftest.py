@@ -7,10 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.library import LibraryUnavailable, open_library
 from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, array_at, describe, f32
-from pmtrain.onednn.primitives import Arg
 from pmtrain.onednn.program import Program
 from pmtrain.onednn.threads import prepare_threads
 
@@ -36,12 +34,13 @@ class Arrays:
         """A copy of an array in the program's own layout and `dtype`."""
         source = self.place(array).view(describe(array.shape, f32, LAYOUTS[array.ndim]))
         target = self.program.tensor(array.shape, dtype, Layout.blocked if array.ndim == 4 else LAYOUTS[array.ndim])
-        return self._reorder(source, target)
+        self.program.reorder(source, target)
+        return target
 
     def result(self, tensor: Tensor) -> np.ndarray:
         """The array that holds the tensor's values once the program has run."""
         array = np.full(tensor.dims, np.nan, np.float32)
-        self._reorder(tensor, self.place(array).view(describe(tensor.dims, f32, LAYOUTS[len(tensor.dims)])))
+        self.program.reorder(tensor, self.place(array).view(describe(tensor.dims, f32, LAYOUTS[len(tensor.dims)])))
         return array
 
     def run(self) -> None:
@@ -53,10 +52,6 @@ class Arrays:
             array_at(arena.address, (self.program.size // 4,))[:] = math.nan
         self.program.run()
 
-    def _reorder(self, source: Tensor, target: Tensor) -> Tensor:
-        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
-        return target
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _library():
@@ -66,7 +61,7 @@ def _library():
         pytest.skip(error.message)
     if not library.has_avx512:
         pytest.skip("the processor has no AVX-512")
-    prepare_threads(library)
+    prepare_threads()
     return library
 
 

@@ -14,7 +14,9 @@ import pytest
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
 from pmtrain.models import build_model
+from pmtrain.models.resnet import ResNet
 from pmtrain.onednn import attach, unavailable_reason
+from pmtrain.onednn.engine import SHAPES_KEPT
 
 F = paddle.nn.functional
 Results = dict[str, np.ndarray]
@@ -245,6 +247,33 @@ def test_gradients_accumulate_over_two_passes(precision):
             np.testing.assert_allclose(twice[name], 2 * once[name], rtol=1e-6, atol=0, err_msg=name)
 
 
+def test_overlapping_promises_end_with_the_last_of_them():
+    model, x = fresh(), batch((2, 3, 64, 64))[0]
+    engine = attach(model)
+    model.eval()
+    first, second = engine.fixed_weights(), engine.fixed_weights()
+    with paddle.no_grad():
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        before = model(x).numpy()
+        second.__exit__(None, None, None)
+        weight = model.stages[3][2].conv2._batch_norm.bias
+        weight.set_value(weight + 1)
+        assert error(model(x).numpy(), type(model).forward(model, x).numpy()) < 1e-5
+        assert error(model(x).numpy(), before) > 1e-5
+
+
+def test_more_shapes_than_are_remembered():
+    model = fresh()
+    model.eval()
+    shapes = [(1, 3, 32, 32 + number) for number in range(SHAPES_KEPT + 1)]
+    with paddle.no_grad(), attach(model):
+        for shape in [*shapes, shapes[0]]:
+            x = batch(shape)[0]
+            assert error(model(x).numpy(), type(model).forward(model, x).numpy()) < 1e-5
+
+
 def test_frozen_parameters_have_no_gradient():
     model, plain = fresh(), fresh()
     for each in (model, plain):
@@ -272,8 +301,34 @@ def test_images_too_small_for_the_engine_are_paddles():
     np.testing.assert_array_equal(model(x).numpy(), plain(x).numpy())
 
 
-def test_a_backward_pass_in_eval_mode_is_an_error():
+def test_a_backward_pass_after_detaching_is_an_error():
     model = fresh()
+    engine = attach(model)
+    loss = model(batch((2, 3, 64, 64))[0]).sum()
+    engine.detach()
+    with pytest.raises(Exception, match="activations of this forward pass are gone"):
+        loss.backward()
+
+
+def test_a_backward_pass_on_another_thread():
+    x, y = batch((2, 3, 64, 64))
+    expected = step(fresh(), x, y)
+    model = fresh()
+    attach(model)
+    loss = F.binary_cross_entropy_with_logits(model(x), y)
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+    for name, parameter in model.named_parameters():
+        if name.startswith(("out.", "bb_3_2.conv2.")) and not parameter.stop_gradient:
+            assert error(parameter.grad.numpy(), expected[name]) < 1e-4, name
+
+
+@pytest.mark.parametrize("stem_is_frozen", [False, True])
+def test_a_backward_pass_in_eval_mode_is_an_error(stem_is_frozen):
+    model = fresh()
+    for parameter in model.conv.parameters() if stem_is_frozen else ():
+        parameter.stop_gradient = True
     attach(model)
     model.eval()
     with pytest.raises(Exception, match="keeps nothing for a backward pass in eval mode"):
@@ -300,7 +355,14 @@ def test_evaluation_between_forward_and_backward_changes_nothing():
 def test_the_model_stays_paddles():
     model, plain = fresh(), fresh()
     engine = attach(model)
-    step(model, *batch((2, 3, 64, 64)))
+    names = []
+    for each in (model, plain):
+        with paddle.utils.unique_name.guard():  # names that are counted from 0
+            optimizer = paddle.optimizer.Momentum(0.001, parameters=each.parameters())
+            step(each, *batch((2, 3, 64, 64)))
+            optimizer.step()
+            names.append(list(optimizer.state_dict()))
+    assert names[0] == names[1]
     assert list(model.state_dict()) == list(plain.state_dict())
     assert [p.name for p in model.parameters()] == [p.name for p in plain.parameters()]
     assert model.full_name() == plain.full_name()
@@ -325,6 +387,10 @@ def test_paddles_forward_serves_where_more_than_logits_is_asked_for():
     assert x.grad is not None
     model.to(dtype="float64")
     assert model(batch((2, 3, 64, 64), dtype="float64")[0]).dtype == paddle.float64
+    model.to(dtype="float32")
+    model.stages[3][2].to(dtype="float64")
+    with pytest.raises(Exception, match="float64"):  # Paddle's own error, and no result
+        model(batch((2, 3, 64, 64))[0])
     model.to(dtype="float32")
     model.conv.eval()  # a frozen batch norm
     before = model.conv._batch_norm._mean.numpy()
@@ -358,19 +424,42 @@ def test_two_models_and_another_thread():
     for thread in threads:
         thread.join()
     for index in range(2):
-        assert error(results[index]["logits"], expected[index]["logits"]) < 1e-5
+        for name in ("logits", "out.weight", "bb_3_2.conv2._conv.weight", "conv._batch_norm._mean"):
+            assert error(results[index][name], expected[index][name]) < 1e-4, name
+
+
+def test_two_threads_share_one_engine():
+    model = fresh()
+    model.eval()
+    inputs = [batch((2, 3, 64, 64 + 32 * number), number)[0] for number in range(4)]
+    with paddle.no_grad():
+        expected = [model(x).numpy() for x in inputs]
+        results: dict[int, np.ndarray] = {}
+
+        def work(index: int) -> None:
+            with paddle.no_grad():
+                results[index] = model(inputs[index]).numpy()
+
+        attach(model)
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for index in range(4):
+        assert error(results[index], expected[index]) < 1e-5
+
+
+def resident_mib() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("this system has no /proc to read the memory from")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 2**10
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_many_steps(precision):
-    status = Path("/proc/self/status")
-    if not status.exists():
-        pytest.skip("this system has no /proc to read the memory from")
-
-    def resident_mib() -> float:
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 2**10
-
     model = fresh()
     attach(model, precision)
     optimizer = paddle.optimizer.Momentum(0.001, parameters=model.parameters())
@@ -387,6 +476,15 @@ def test_memory_does_not_grow_over_many_steps(precision):
         if number == 50:
             before = resident_mib()
     assert resident_mib() - before < 20
+
+
+def test_detaching_frees_the_memory():
+    model = fresh()
+    engine = attach(model)
+    step(model, *batch((10, 3, 128, 128)))
+    held = resident_mib()
+    engine.detach()
+    assert held - resident_mib() > 200  # the activations alone
 
 
 def test_memory_goes_with_the_model():
@@ -416,5 +514,13 @@ def test_what_cannot_be_served_has_a_reason():
     double = fresh()
     double.to(dtype="float64")
     assert "float32" in unavailable_reason(double)
+
+    class Other(ResNet):
+        def forward(self, x):
+            return super().forward(2 * x)
+
+    assert unavailable_reason(Other()) == "there is no plan for the model Other"
+    with pytest.raises(PmtrainError, match="has no fp16"):
+        attach(fresh(), "fp16")
     with pytest.raises(PmtrainError, match="no plan for the model Linear"):
         attach(paddle.nn.Linear(2, 2))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +42,23 @@ def test_memory_is_used_again():
     # Ten of one size, each alive during two steps, two at a time.
     buffers = buffers_of([(PAGE, step, step + 1) for step in range(10)])
     assert lay_out(buffers) == 2 * PAGE
+
+
+def test_an_arena_that_cannot_grow_is_empty_and_can_be_used_again(monkeypatch):
+    arena = Arena()
+    arena.reserve(10)
+    with monkeypatch.context() as patch:
+        patch.setattr("mmap.mmap", refuse)
+        with pytest.raises(MemoryError, match="8,192 bytes"):
+            arena.reserve(2 * PAGE)
+    assert (arena.address, arena.size) == (0, 0)
+    arena.reserve(10)
+    assert arena.address and arena.size == PAGE
+    ctypes.memset(arena.address, 1, arena.size)
+
+
+def refuse(*_) -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
 
 def test_an_arena_grows_and_never_shrinks():

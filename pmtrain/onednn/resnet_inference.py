@@ -9,13 +9,14 @@ from pmtrain.onednn.folding import FoldedWeights
 from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32
 from pmtrain.onednn.primitives import After, Arg
 from pmtrain.onednn.program import Program
-from pmtrain.onednn.training import STEM_POOL, window_of
+from pmtrain.onednn.resnet_training import STEM_POOL, window_of
 
 
-class InferencePlan:
+class ResNetInference:
     """Forward for one input shape, nothing kept.
 
     Args:
+        model: the network, of whose layers the shapes are read, and no weights.
         shape: (N, 3, H, W).
         dtype: of weights and activations.
         weights: shared with the other plans of the engine; its owner refreshes it.
@@ -33,14 +34,14 @@ class InferencePlan:
         self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
         self._input, self._features = Place(), Place()
         x = self.program.tensor(shape, dtype, Layout.plain)
-        self._reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
+        self.program.reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
         x = self._max_pool(self._convolution(model.conv, x))
         for block in (block for stage in model.stages for block in stage):
             x = self._block(block, x)
         pooled = self.program.tensor((*x.dims[:2], 1, 1), dtype)
         mean = ops.global_mean(x.descriptor, pooled.descriptor, inference=True)
         self.program.add(mean, {Arg.SRC: x, Arg.DST: pooled})
-        self._reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.plain)))
+        self.program.reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.plain)))
         self.feature_dims = x.dims[:2]
         self.program.plan()
 
@@ -62,8 +63,7 @@ class InferencePlan:
         """The folded layer; the sum with `added_to`, then a ReLU, are taken in its place."""
         window = window_of(layer)
         channels, inputs = layer._conv.weight.shape[:2]
-        height, width = (window.output(size) for size in x.dims[2:])
-        y = added_to or self.program.tensor((x.dims[0], channels, height, width), self.dtype)
+        y = added_to or self.program.tensor(window.output(x.dims, channels), self.dtype)
         free = describe((channels, inputs, window.kernel, window.kernel), self.dtype, Layout.any)
         folded = self.weights.of(layer)
         after = After(accumulate=added_to is not None, relu=layer.relu or added_to is not None)
@@ -75,11 +75,7 @@ class InferencePlan:
         return y
 
     def _max_pool(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.dims
-        y = self.program.tensor((batch, channels, STEM_POOL.output(height), STEM_POOL.output(width)), self.dtype)
+        y = self.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), self.dtype)
         pool = ops.max_pool(x.descriptor, y.descriptor, STEM_POOL, inference=True)
         self.program.add(pool, {Arg.SRC: x, Arg.DST: y})
         return y
-
-    def _reorder(self, source: Tensor, target: Tensor) -> None:
-        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})

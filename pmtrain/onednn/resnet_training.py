@@ -23,7 +23,7 @@ def window_of(layer: ConvBNLayer) -> Window:
     return Window(convolution.weight.shape[2], convolution._stride[0], convolution._padding)
 
 
-class TrainingPlan:
+class ResNetTraining:
     """Forward and backward for one input shape.
 
     Args:
@@ -45,7 +45,7 @@ class TrainingPlan:
 
         pixels = self._input.view(describe(shape, f32, Layout.plain))
         x = self.program.tensor(shape, dtype, Layout.plain)
-        self.reorder(pixels, x)
+        self.program.reorder(pixels, x)
         stem = _ConvBatchNorm(self, model.conv, x)
         pool = _StemPool(self, stem.z)
         blocks: list[_Block] = []
@@ -70,9 +70,6 @@ class TrainingPlan:
         self._values.append(value)
         self._gradients.append(gradient)
         return value, gradient
-
-    def reorder(self, source: Tensor, target: Tensor) -> None:
-        self.program.add(ops.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(N, 3, H, W) f32, contiguous -> (N, C) f32 features; running statistics move on by one batch."""
@@ -106,7 +103,7 @@ class TrainingPlan:
 class _ConvBatchNorm:
     """Convolution, batch norm and, where the layer has one, ReLU."""
 
-    def __init__(self, plan: TrainingPlan, layer: ConvBNLayer, x: Tensor) -> None:
+    def __init__(self, plan: ResNetTraining, layer: ConvBNLayer, x: Tensor) -> None:
         convolution, self.norm = layer._conv, layer._batch_norm
         self.program, self.relu = plan.program, layer.relu
         channels = self.norm.weight.shape[0]
@@ -175,7 +172,7 @@ class _ConvBatchNorm:
 class _Block:
     """A bottleneck block: relu(conv2(conv1(conv0(x))) + shortcut(x))."""
 
-    def __init__(self, plan: TrainingPlan, block: BottleneckBlock, x: Tensor) -> None:
+    def __init__(self, plan: ResNetTraining, block: BottleneckBlock, x: Tensor) -> None:
         self.program = plan.program
         self.conv0 = _ConvBatchNorm(plan, block.conv0, x)
         self.conv1 = _ConvBatchNorm(plan, block.conv1, self.conv0.z)
@@ -200,11 +197,9 @@ class _Block:
 class _StemPool:
     """The 3x3 max pooling after the stem."""
 
-    def __init__(self, plan: TrainingPlan, x: Tensor) -> None:
-        batch, channels, height, width = x.dims
+    def __init__(self, plan: ResNetTraining, x: Tensor) -> None:
         self.program, self.x = plan.program, x
-        dims = (batch, channels, STEM_POOL.output(height), STEM_POOL.output(width))
-        self.y = plan.program.tensor(dims, x.descriptor.dtype)
+        self.y = plan.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), x.descriptor.dtype)
         self.primitive = ops.max_pool(x.descriptor, self.y.descriptor, STEM_POOL)
         assert self.primitive.workspace is not None
         self.argmax = plan.program.buffer(self.primitive.workspace)
@@ -221,19 +216,19 @@ class _StemPool:
 class _GlobalMean:
     """The average over height and width, written as f32 where Paddle's last layer reads it."""
 
-    def __init__(self, plan: TrainingPlan, x: Tensor, features: Place, gradient: Place) -> None:
+    def __init__(self, plan: ResNetTraining, x: Tensor, features: Place, gradient: Place) -> None:
         self.plan, self.x = plan, x
         dims = (*x.dims[:2], 1, 1)
         pooled = plan.program.tensor(dims, plan.dtype)
         self.primitive = ops.global_mean(x.descriptor, pooled.descriptor)
         plan.program.add(self.primitive, {Arg.SRC: x, Arg.DST: pooled})
-        plan.reorder(pooled, features.view(describe(dims, f32, Layout.plain)))
+        plan.program.reorder(pooled, features.view(describe(dims, f32, Layout.plain)))
         self.gradient = gradient.view(describe(dims, f32, Layout.plain))
 
     def backward(self) -> Tensor:
         program = self.plan.program
         pooled = program.tensor(self.gradient.dims, self.plan.dtype)
-        self.plan.reorder(self.gradient, pooled)
+        self.plan.program.reorder(self.gradient, pooled)
         result = program.buffer(self.x.descriptor)
         primitive = ops.global_mean_gradient(result.descriptor, pooled.descriptor, self.primitive)
         program.add(primitive, {Arg.DIFF_DST: pooled, Arg.DIFF_SRC: result})

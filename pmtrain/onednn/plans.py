@@ -1,0 +1,69 @@
+"""The models that the engine has plans for, a row each: all that it needs to know of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pmtrain.framework import paddle
+from pmtrain.models.resnet import ResNet
+from pmtrain.onednn import resnet_inference, resnet_training
+from pmtrain.onednn.folding import FoldedWeights
+from pmtrain.onednn.memory import Arena, DataType
+
+Shape = tuple[int, int, int, int]  # (N, C, H, W) of the images
+
+
+class TrainingPlan(Protocol):
+    """Forward and backward for one shape of images.
+
+    Attributes:
+        parameters: the order of the gradients that `backward` returns: all that lie before the head.
+    """
+
+    parameters: list[paddle.Tensor]
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(N, C, H, W) f32, contiguous -> (N, F) f32 features, with everything kept that `backward` needs."""
+
+    def backward(self, gradient: paddle.Tensor) -> list[paddle.Tensor]:
+        """(N, F) f32, contiguous: the loss by the features -> f32 gradients by the parameters, in fresh tensors."""
+
+
+class InferencePlan(Protocol):
+    """Forward for one shape of images, nothing kept."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(N, C, H, W) f32, contiguous -> (N, F) f32 features."""
+
+
+@dataclass(frozen=True)
+class Plans:
+    """A row of PLANS.
+
+    Args:
+        training: makes the plan of a model, a shape, the type of activations, and the arena that plans share.
+        inference: makes the plan of a model, a shape, the type, the folded weights and the arena.
+        head: the layer that stays Paddle's, from features to logits.
+        channels: of its images.
+        smallest: pixels a side of the least image.
+    """
+
+    training: Callable[[Any, Shape, DataType, Arena], TrainingPlan]
+    inference: Callable[[Any, Shape, DataType, FoldedWeights, Arena], InferencePlan]
+    head: Callable[[Any], paddle.nn.Layer]
+    channels: int
+    smallest: int
+
+
+# By the very class: what is derived from one may compute something else.
+PLANS: dict[type, Plans] = {
+    ResNet: Plans(
+        resnet_training.ResNetTraining,
+        resnet_inference.ResNetInference,
+        head=lambda model: model.out,
+        channels=3,
+        smallest=32,  # below, the last stages see a single pixel, which oneDNN's bf16 gradients don't survive
+    ),
+}
