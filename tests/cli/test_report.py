@@ -119,6 +119,14 @@ def test_training_ends_with_its_report_and_one_line_about_it(trained):
     Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
+def test_training_writes_the_report_that_the_command_would(trained, tmp_path):
+    folder, _ = trained
+    invoke("report", folder, "--output", tmp_path / "again.html")
+    pages = [path.read_text(encoding="utf-8") for path in (folder / "report.html", tmp_path / "again.html")]
+    first, second = (re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", page) for page in pages)
+    assert first == second
+
+
 def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
     done = run_cli("eval", run, "--workers", 0, "--batch-size", 4, "--output", "out")
     assert done.exit_code == 0, done.stderr
