@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# In units of the logit. Where the sigmoids are flat, Newton's own step may be of any length, to where they are flatter.
+LONGEST = 4.0
+
 
 def fit(
     labels: np.ndarray,
@@ -16,7 +19,7 @@ def fit(
     """Maximum-likelihood coefficients by Newton's method, one fit a weighting.
 
     The plain method first, from `start`, which a good start makes the quick one. Where it hasn't settled, once more
-    from 0 with every step halved until the likelihood rises, which always converges where the maximum is finite.
+    from 0 with steps of at most LONGEST, halved until the likelihood rises.
 
     Args:
         labels: (N,) 0 or 1.
@@ -55,6 +58,9 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
         p, slope = _sigmoid(eta)
         gradient = (weights * (labels - p)) @ x
         newton, solvable = _solve((weights * slope) @ outer, gradient)
+        if guarded:
+            newton = np.clip(newton, -1e300, 1e300)  # infinite where a slope is nearly 0
+            newton *= (LONGEST / np.maximum(np.abs(newton).max(1), LONGEST))[:, None]
         step = np.where(accepted[:, None], newton, step / 2)
         gain = np.einsum("bk,bk->b", gradient, step)  # about twice what the step adds to the log-likelihood
         settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < 1e-15 * weights.sum(1))

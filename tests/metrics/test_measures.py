@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
@@ -225,3 +227,12 @@ def test_nothing_slow_is_imported_with_the_measures():
     code = "import sys, pmtrain.metrics; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "numpy" in loaded and not {"scipy", "sklearn", "paddle"} & set(loaded)
+
+
+def test_the_intercept_is_found_where_the_network_is_surely_wrong():
+    # Half the positives have a probability of 0, so that no slope leads from one end of the likelihood to the other.
+    labels = np.repeat([0, 1, 1, 1], [1, 8, 3, 2])
+    probabilities = np.repeat([0.1, 0, 0.2, 0.8], [1, 8, 3, 2])
+    offset = logit(np.clip(probabilities, 1e-12, 1 - 1e-12))
+    root = brentq(lambda a: (labels - expit(offset + a)).sum(), -60, 60)
+    assert evaluate_measures(labels, probabilities, 0.5)["calibration_intercept"].value == pytest.approx(root, abs=1e-4)
