@@ -60,7 +60,7 @@ class TrainingStep:
         if math.isfinite(value):
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)  # dropped: filling 100 MB with zeros takes a CPU 3 to 11 ms
         if not math.isfinite(value):
             raise NonFiniteLoss(f"the loss is {value}", "lower --lr")
         return value

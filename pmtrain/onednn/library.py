@@ -24,6 +24,7 @@ OLDEST, TOO_NEW = (3, 2), (4, 0)
 RUNTIME_OMP = 2  # dnnl_runtime_omp
 ISA_AVX512 = 0x20  # the bit that dnnl_cpu_isa_avx512_core adds
 ISA_BF16 = 0x80  # the bit that dnnl_cpu_isa_avx512_core_bf16 adds
+ISA_AMX_BF16 = 0x800  # one of the bits that dnnl_cpu_isa_avx512_core_amx adds
 STATUS = {
     1: "out of memory",
     2: "invalid arguments",
@@ -165,6 +166,11 @@ class Library:
     def has_bf16(self) -> bool:
         """Whether the processor multiplies bf16 in hardware (AVX512-BF16 or AMX), as oneDNN itself sees it."""
         return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_BF16)
+
+    @property
+    def has_amx(self) -> bool:
+        """Whether the processor multiplies bf16 by tiles (AMX), as oneDNN itself sees it."""
+        return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AMX_BF16)
 
 
 def check(status: int, what: str) -> None:

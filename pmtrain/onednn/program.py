@@ -12,7 +12,19 @@ from collections.abc import Mapping
 
 from pmtrain.onednn import primitives
 from pmtrain.onednn.library import ExecArg, OneDnnError, open_library
-from pmtrain.onednn.memory import PAGE, Arena, Buffer, DataType, Descriptor, Dims, Layout, Place, Tensor, describe
+from pmtrain.onednn.memory import (
+    PAGE,
+    Arena,
+    Buffer,
+    DataType,
+    Descriptor,
+    Dims,
+    Layout,
+    Place,
+    Tensor,
+    describe,
+    image_layout,
+)
 from pmtrain.onednn.primitives import Arg, Primitive
 
 
@@ -38,9 +50,9 @@ class Program:
         self._address = 0
         self._arena: Arena | None = None  # held, for the buffers lie in it
 
-    def tensor(self, dims: Dims, dtype: DataType, layout: Layout = Layout.blocked) -> Tensor:
-        """A new tensor in the arena; images are blocked by 16 channels, which every primitive here is fastest with."""
-        return self.buffer(describe(dims, dtype, layout))
+    def tensor(self, dims: Dims, dtype: DataType, layout: Layout | None = None) -> Tensor:
+        """A new tensor in the arena; images lie as `image_layout` says where no other layout is given."""
+        return self.buffer(describe(dims, dtype, layout or image_layout(dtype)))
 
     def buffer(self, descriptor: Descriptor) -> Tensor:
         """A new tensor in the arena, of a descriptor that is at hand."""

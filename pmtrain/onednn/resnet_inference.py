@@ -6,7 +6,7 @@ from pmtrain.framework import paddle
 from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
 from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.folding import FoldedWeights
-from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32
+from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32, pixel_layout
 from pmtrain.onednn.primitives import After, Arg
 from pmtrain.onednn.program import Program
 from pmtrain.onednn.resnet_training import STEM_POOL, window_of
@@ -33,7 +33,7 @@ class ResNetInference:
     ) -> None:
         self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
         self._input, self._features = Place(), Place()
-        x = self.program.tensor(shape, dtype, Layout.plain)
+        x = self.program.tensor(shape, dtype, pixel_layout(dtype))
         self.program.reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
         x = self._max_pool(self._convolution(model.conv, x))
         for block in (block for stage in model.stages for block in stage):

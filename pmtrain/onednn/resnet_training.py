@@ -1,6 +1,6 @@
 """The training plan of the project's ResNet: forward with everything kept that the backward pass needs.
 
-Activations are blocked by 16 channels, in f32 or bf16; weights, batch-norm statistics and all gradients of parameters
+Activations are f32 or bf16, in `image_layout`; weights, batch-norm statistics and all gradients of parameters
 are f32, in Paddle's own tensors, whose addresses are looked up at every step.
 """
 
@@ -10,7 +10,18 @@ from pmtrain.framework import paddle
 from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
 from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.convolution import Convolution
-from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, array_at, describe, f32
+from pmtrain.onednn.memory import (
+    Arena,
+    DataType,
+    Layout,
+    Place,
+    Tensor,
+    array_at,
+    describe,
+    f32,
+    lines_of,
+    pixel_layout,
+)
 from pmtrain.onednn.primitives import Arg, Window
 from pmtrain.onednn.program import Program
 
@@ -44,7 +55,7 @@ class ResNetTraining:
         self._input, self._features, self._features_gradient = Place(), Place(), Place()
 
         pixels = self._input.view(describe(shape, f32, Layout.plain))
-        x = self.program.tensor(shape, dtype, Layout.plain)
+        x = self.program.tensor(shape, dtype, pixel_layout(dtype))
         self.program.reorder(pixels, x)
         stem = _ConvBatchNorm(self, model.conv, x)
         pool = _StemPool(self, stem.z)
@@ -118,12 +129,13 @@ class _ConvBatchNorm:
         self.scale = scale.view(self.per_channel)
         self.mean = plan.program.buffer(self.per_channel)
         self.variance = plan.program.buffer(self.per_channel)
-        self.primitive = ops.batch_norm(y.descriptor, self.z.descriptor, self.norm._epsilon, self.relu)
+        lines = self.lines = lines_of(y.descriptor)
+        self.primitive = ops.batch_norm(lines, lines, self.norm._epsilon, self.relu)
         arguments = {
-            Arg.SRC: y,
+            Arg.SRC: y.seen_as(lines),
             Arg.SCALE: self.scale,
             Arg.SHIFT: shift.view(self.per_channel),
-            Arg.DST: self.z,
+            Arg.DST: self.z.seen_as(lines),
             Arg.MEAN: self.mean,
             Arg.VARIANCE: self.variance,
         }
@@ -142,17 +154,15 @@ class _ConvBatchNorm:
         which takes the place of the former where `overwrite` says so.
         """
         through = gradient if overwrite else self.program.buffer(gradient.descriptor)
-        same = gradient.descriptor
-        primitive = ops.batch_norm_gradient(
-            same, same, self.y.descriptor, self.norm._epsilon, self.relu, self.primitive
-        )
+        lines = self.lines
+        primitive = ops.batch_norm_gradient(lines, lines, lines, self.norm._epsilon, self.relu, self.primitive)
         arguments = {
-            Arg.SRC: self.y,
+            Arg.SRC: self.y.seen_as(lines),
             Arg.MEAN: self.mean,
             Arg.VARIANCE: self.variance,
             Arg.SCALE: self.scale,
-            Arg.DIFF_DST: gradient,
-            Arg.DIFF_SRC: through,
+            Arg.DIFF_DST: gradient.seen_as(lines),
+            Arg.DIFF_SRC: through.seen_as(lines),
             Arg.DIFF_SCALE: self._scale_gradient.view(self.per_channel),
             Arg.DIFF_SHIFT: self._shift_gradient.view(self.per_channel),
         }

@@ -32,8 +32,8 @@ def images_and_labels(options: dict[str, Any]):
     return images, rng.integers(0, 2, (batch, 1)).astype(np.float32)
 
 
-def paddle_step(paddle, model, options: dict[str, Any]) -> Work:
-    """The notes' training step."""
+def paddle_step(paddle, model, options: dict[str, Any], keep_gradients: bool) -> Work:
+    """The notes' training step; gradients are filled with zeros after it, as they have it, or dropped."""
     images, labels = map(paddle.to_tensor, images_and_labels(options))
     optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters(), weight_decay=0.001)
     model.train()
@@ -42,7 +42,7 @@ def paddle_step(paddle, model, options: dict[str, Any]) -> Work:
         loss = paddle.nn.functional.binary_cross_entropy_with_logits(model(images), labels)
         loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=keep_gradients)
         return float(loss)
 
     return step
@@ -77,7 +77,7 @@ def own_model(precision: str | None):
 def own_training(precision: str | None):
     def make(options: dict[str, Any]) -> Work:
         paddle, model, _ = own_model(precision)
-        return paddle_step(paddle, model, options)
+        return paddle_step(paddle, model, options, keep_gradients=False)
 
     return make
 
@@ -95,7 +95,7 @@ def notes_training(options: dict[str, Any]) -> Work:
     """Paddle as it is installed, nothing set: its own ResNet-50 in the notes' plain loop."""
     import paddle
 
-    return paddle_step(paddle, paddle.vision.models.resnet50(num_classes=1), options)
+    return paddle_step(paddle, paddle.vision.models.resnet50(num_classes=1), options, keep_gradients=True)
 
 
 def torch_training(precision: str):

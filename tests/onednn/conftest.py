@@ -7,16 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from pmtrain.onednn.library import LibraryUnavailable, open_library
-from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, array_at, describe, f32
+from pmtrain.onednn.library import Library, LibraryUnavailable, open_library
+from pmtrain.onednn.memory import Arena, DataType, Layout, Place, Tensor, array_at, bf16, describe, f32, image_layout
 from pmtrain.onednn.program import Program
 from pmtrain.onednn.threads import prepare_threads
 
 LAYOUTS = {1: Layout.vector, 2: Layout.matrix, 4: Layout.plain}
+# What activations are kept in, and whether as on a processor with AMX (channels last) or on one without (blocked).
+ARITHMETIC = {"f32": (f32, False), "bf16, blocked": (bf16, False), "bf16, channels last": (bf16, True)}
 
 
 class Arrays:
-    """A program whose inputs and results are f32 arrays in C order; inside, images are channels last."""
+    """A program whose inputs and results are f32 arrays in C order; inside, images are as the engine keeps them."""
 
     def __init__(self) -> None:
         self.program = Program()
@@ -33,7 +35,8 @@ class Arrays:
     def tensor(self, array: np.ndarray, dtype: DataType = f32) -> Tensor:
         """A copy of an array in the program's own layout and `dtype`."""
         source = self.place(array).view(describe(array.shape, f32, LAYOUTS[array.ndim]))
-        target = self.program.tensor(array.shape, dtype, Layout.blocked if array.ndim == 4 else LAYOUTS[array.ndim])
+        layout = image_layout(dtype) if array.ndim == 4 else LAYOUTS[array.ndim]
+        target = self.program.tensor(array.shape, dtype, layout)
         self.program.reorder(source, target)
         return target
 
@@ -65,12 +68,20 @@ def _library():
     return library
 
 
-@pytest.fixture(params=["f32", "bf16"])
-def dtype(request, _library) -> DataType:
-    """Each working type that this processor has instructions for."""
-    if request.param == "bf16" and not _library.has_bf16:
+@pytest.fixture(params=ARITHMETIC)
+def dtype(request, _library, monkeypatch) -> DataType:
+    """Each working type that this processor has instructions for, in each order that the engine keeps it in."""
+    dtype, tiles = ARITHMETIC[request.param]
+    if dtype is bf16 and not _library.has_bf16:
         pytest.skip("the processor has no bf16 instructions")
-    return DataType[request.param]
+    monkeypatch.setattr(Library, "has_amx", property(lambda _: tiles))
+    return dtype
+
+
+@pytest.fixture
+def precision(dtype) -> str:
+    """The same by the names that `attach` takes."""
+    return {f32: "fp32", bf16: "bf16"}[dtype]
 
 
 @pytest.fixture

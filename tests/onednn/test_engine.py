@@ -117,9 +117,10 @@ def test_every_fp32_gradient_is_as_near_to_float64_as_paddles(shape):
     pytest.fail(f"largest relative errors of the engine and of Paddle in float32: {distances}")
 
 
+@pytest.mark.parametrize("dtype", ["bf16, blocked", "bf16, channels last"], indirect=True)
 @pytest.mark.parametrize(("layers", "shape"), CASES)
-def test_bf16_step_follows_float64(layers, shape, bf16_or_skip):
-    double, _, engine = compared(layers, shape, seed=0, precision="bf16")
+def test_bf16_step_follows_float64(layers, shape, precision):
+    double, _, engine = compared(layers, shape, seed=0, precision=precision)
     assert error(engine["logits"], double["logits"]) < 0.05
     # Eight bits of activations: single gradients are rough, their direction as a whole is not.
     names = [name for name in double if name.endswith("_conv.weight") or name.startswith("out.")]
@@ -129,21 +130,6 @@ def test_bf16_step_follows_float64(layers, shape, bf16_or_skip):
     for name in double:
         if name.endswith(("_mean", "_variance")):
             assert error(engine[name], double[name]) < 0.03, name
-
-
-@pytest.fixture
-def bf16_or_skip():
-    reason = unavailable_reason(fresh(), "bf16")
-    if reason:
-        pytest.skip(reason)
-
-
-@pytest.fixture(params=["fp32", "bf16"])
-def precision(request) -> str:
-    reason = unavailable_reason(fresh(), request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 64, 64), (1, 3, 97, 131), (10, 3, 32, 33)])

@@ -11,7 +11,7 @@ from pmtrain.framework import paddle
 from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.convolution import Convolution
 from pmtrain.onednn.library import OneDnnError
-from pmtrain.onednn.memory import DataType, Layout, bf16, describe, f32
+from pmtrain.onednn.memory import DataType, Layout, bf16, describe, f32, lines_of
 from pmtrain.onednn.primitives import After, Arg, Window
 
 F = paddle.nn.functional
@@ -113,16 +113,19 @@ def test_batch_norm_and_its_gradients(arrays, dtype, batch: int, channels: int, 
     z = run.program.buffer(source.descriptor)
     mean, variance, dscale, dshift = (run.program.tensor((channels,), f32, Layout.vector) for _ in range(4))
     scale_, shift_ = run.tensor(scale), run.tensor(shift)
-    forward = ops.batch_norm(source.descriptor, z.descriptor, epsilon, relu)
+    lines = lines_of(source.descriptor)
+    seen = source.seen_as(lines)
+    forward = ops.batch_norm(lines, lines, epsilon, relu)
     signs = {Arg.WORKSPACE: run.program.buffer(forward.workspace)} if forward.workspace else {}
     statistics = {Arg.MEAN: mean, Arg.VARIANCE: variance}
-    run.program.add(forward, {Arg.SRC: source, Arg.DST: z, Arg.SCALE: scale_, Arg.SHIFT: shift_} | statistics | signs)
+    affine = {Arg.SCALE: scale_, Arg.SHIFT: shift_}
+    run.program.add(forward, {Arg.SRC: seen, Arg.DST: z.seen_as(lines)} | affine | statistics | signs)
     results = [run.result(tensor) for tensor in (z, mean, variance)]
     dz = run.tensor(gradient, dtype)
-    backward = ops.batch_norm_gradient(dz.descriptor, dz.descriptor, source.descriptor, epsilon, relu, forward)
+    backward, dz_lines = ops.batch_norm_gradient(lines, lines, lines, epsilon, relu, forward), dz.seen_as(lines)
     run.program.add(
         backward,
-        {Arg.SRC: source, Arg.SCALE: scale_, Arg.DIFF_DST: dz, Arg.DIFF_SRC: dz}
+        {Arg.SRC: seen, Arg.SCALE: scale_, Arg.DIFF_DST: dz_lines, Arg.DIFF_SRC: dz_lines}
         | {Arg.DIFF_SCALE: dscale, Arg.DIFF_SHIFT: dshift}
         | statistics
         | signs,
