@@ -1,15 +1,19 @@
-"""What the library is refused for, each with its reason."""
+"""What the library is refused for, each with its reason, and what it is taken to say of the processor."""
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+from pmtrain.hardware import processor_features
 from pmtrain.models import build_model
-from pmtrain.onednn import engine, library, unavailable_reason
+from pmtrain.onednn import engine, library, memory, unavailable_reason
+from pmtrain.onednn.memory import Layout, bf16, f32
 
 
 @pytest.fixture
@@ -81,3 +85,19 @@ def test_a_processor_that_lacks_instructions_is_named(opened_anew, monkeypatch, 
     lesser = dataclasses.replace(opened_anew.known, api=api)
     monkeypatch.setattr(engine, "open_library", lambda: lesser)
     assert unavailable_reason(build_model(50), precision) == reason
+
+
+@pytest.mark.parametrize(("bits", "layout"), [(0x1EF, Layout.blocked), (0xFEF, Layout.channels_last)])
+def test_the_order_of_activations_follows_amx(opened_anew, monkeypatch, bits, layout):
+    # dnnl_cpu_isa_avx512_core_fp16 and dnnl_cpu_isa_avx512_core_amx, as oneDNN's header gives them.
+    api = SimpleNamespace(dnnl_get_effective_cpu_isa=lambda: bits)
+    monkeypatch.setattr(memory, "open_library", lambda: dataclasses.replace(opened_anew.known, api=api))
+    assert memory.image_layout(bf16) is layout
+    assert memory.image_layout(f32) is Layout.blocked
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or "ONEDNN_MAX_CPU_ISA" in os.environ, reason="nothing else to ask"
+)
+def test_amx_is_seen_where_linux_sees_it(opened_anew):
+    assert opened_anew.known.has_amx == ("amx_bf16" in processor_features())
