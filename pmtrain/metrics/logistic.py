@@ -33,8 +33,8 @@ def fit(
     outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)  # (N, K K)
     with np.errstate(over="ignore", invalid="ignore"):  # a fit that runs away is run again
         # The first step is taken from the same place by all, so it is two matrix products.
-        p, slope = _sigmoid(offset + x @ start)
-        step, _ = _solve(weights @ (slope[:, None] * outer), weights @ ((labels - p)[:, None] * x))
+        residual, slope = _residual(offset + x @ start, labels)
+        step, _ = _solve(weights @ (slope[:, None] * outer), weights @ (residual[:, None] * x))
         beta = _newton(labels, x, outer, offset, weights, start + step, tolerance, steps=10, guarded=False)
         failed = np.isnan(beta[:, 0])
         if failed.any():
@@ -55,15 +55,15 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
             accepted = new_loss <= loss + 1e-12 * np.abs(new_loss)
             loss = np.where(accepted, new_loss, loss)
         beta = np.where(accepted[:, None], beta + step, beta)
-        p, slope = _sigmoid(eta)
-        gradient = (weights * (labels - p)) @ x
+        residual, slope = _residual(eta, labels)
+        gradient = (weights * residual) @ x
         newton, solvable = _solve((weights * slope) @ outer, gradient)
         if guarded:
             newton = np.clip(newton, -1e300, 1e300)  # infinite where a slope is nearly 0
             newton *= (LONGEST / np.maximum(np.abs(newton).max(1), LONGEST))[:, None]
         step = np.where(accepted[:, None], newton, step / 2)
         gain = np.einsum("bk,bk->b", gradient, step)  # about twice what the step adds to the log-likelihood
-        settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < 1e-15 * weights.sum(1))
+        settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < 1e-24 * weights.sum(1))
         done = accepted & solvable & settled
         result[rows[done]] = (beta + step)[done]
         going = ~done & (solvable | guarded)
@@ -74,11 +74,12 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
     return result
 
 
-def _sigmoid(eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """1 / (1 + exp(-eta)) and its slope, by the tail, so that neither is rounded to 0."""
+def _residual(eta: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels less 1 / (1 + exp(-eta)), and its slope, by the tail, so that nothing small is rounded off."""
     tail = np.exp(-np.abs(eta))
     inverse = 1 / (1 + tail)
-    return np.where(eta < 0, tail, 1) * inverse, tail * inverse * inverse
+    residual = np.where((eta < 0) == (labels == 1), 1, tail) * inverse
+    return np.where(labels == 1, residual, -residual), tail * inverse * inverse
 
 
 def _solve(hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -172,6 +172,7 @@ def test_wilson_of_nothing_is_none_and_of_nonsense_an_error():
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=15),
     st.integers(0, 10),
 )
+@example([(0, 0, 1), (1, 10, 2)], 0)  # 1 less a sigmoid that is nearly 1
 @example([(0, 1, 1), (1, 0, 2), (1, 0, 3), (1, 0, 3), (1, 2, 3), (1, 8, 2)], 0)  # Newton's step goes astray
 def test_weighting_images_equals_repeating_them(images, threshold):
     y, p, w = (np.array(column) for column in zip(*images, strict=True))
