@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,10 +26,7 @@ from pmtrain import __version__
 from pmtrain.errors import PmtrainError
 from pmtrain.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 from pmtrain.models import layers_of
-from pmtrain.serialization import dump_state, parse_state, shown
-
-if TYPE_CHECKING:
-    from pmtrain.models.resnet import ResNet
+from pmtrain.serialization import dump_state, first_few, parse_state, shown
 
 FORMAT = 1  # of the side file and of state.json: raised when an older pmtrain could misread them
 MAX_JSON_BYTES = 64 << 20
@@ -135,7 +132,7 @@ def save_checkpoint(
     the two renames finds the new side file as `<stem>.json.next`.
 
     Args:
-        state, parameter_names: as to_arrays gives them.
+        state, parameter_names: as model_state.to_arrays gives them.
     Returns: `info` with the weights' SHA-256.
     Raises:
         PmtrainError: they can't be written; the pair that was there stays.
@@ -277,7 +274,7 @@ def _weights(data: bytes, path: Path) -> dict[str, np.ndarray]:
     others = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
     if others:
         raise PmtrainError(
-            f"{path} is no state dict of a network: {_first(others)} {'is' if len(others) == 1 else 'are'} no array",
+            f"{path} is no state dict of a network: {first_few(others)} {'is' if len(others) == 1 else 'are'} no array",
             "if the state dict lies inside, save it alone: paddle.save(model.state_dict(), ...)",
         )
     return state
@@ -296,12 +293,6 @@ def _check_layers(info: CheckpointInfo, layers: int, path: Path) -> None:
             f"{path} holds a ResNet-{layers}, yet its side file says {info.layers} layers",
             "bring back the side file as it was saved",
         )
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    listed = ", ".join(shown(name) for name in names[:count])
-    return listed if len(names) <= count else f"{listed} and {len(names) - count} more"
 
 
 def _find(path: Path) -> Path:
@@ -332,101 +323,7 @@ def _offer(folder: Path) -> str:
         found = []
     if not found:
         return f"there is none in {folder} either; `pmtrain train` makes one"
-    return "there is " + _first([str(path) for path in sorted(found)], 8)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Between checkpoint and network
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def to_arrays(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Copy a state dict of Paddle tensors: name -> array or plain value, and name -> parameter name."""
-    arrays: dict[str, Any] = {}
-    names = {}
-    for name, value in state_dict.items():
-        if isinstance(value, Mapping):
-            arrays[name] = to_arrays(value)[0]
-        elif hasattr(value, "numpy"):
-            arrays[name] = value.numpy()
-            names[name] = value.name
-        else:
-            arrays[name] = value
-    return arrays, names
-
-
-def apply_state(model: ResNet, state: Mapping[str, np.ndarray], path: Path) -> None:
-    """Set every weight of the model, or none.
-
-    Args:
-        path: where the state comes from, for the messages.
-    Raises:
-        PmtrainError: names or shapes differ, or a weight is NaN or infinite.
-    """
-    tensors = model.state_dict()
-    missing = [name for name in tensors if name not in state]
-    unexpected = [name for name in state if name not in tensors]
-    if missing or unexpected:
-        lists = [
-            f"{len(names)} {what}: {_first(names)}"
-            for what, names in (("missing", missing), ("unexpected", unexpected))
-            if names
-        ]
-        raise PmtrainError(
-            f"{path} doesn't fit a ResNet-{model.layers} ({'; '.join(lists)})",
-            "give a checkpoint that pmtrain or the notes' script saved",
-        )
-    weights = {name: _weight(state[name], name, tensor, path) for name, tensor in tensors.items()}
-    for name, tensor in tensors.items():
-        tensor.set_value(weights[name])
-
-
-def _weight(array: np.ndarray, name: str, tensor: Any, path: Path) -> np.ndarray:
-    """The array, checked, in the tensor's own precision."""
-    if array.shape != tuple(tensor.shape):
-        raise PmtrainError(f"{path}: {name} has shape {array.shape}; the model's is {tuple(tensor.shape)}")
-    if array.dtype.kind != "f":
-        raise PmtrainError(
-            f"{path}: {name} holds {array.dtype} numbers, not floating-point ones",
-            "save the weights as float32 (Paddle writes bfloat16 as uint16)" if array.dtype == np.uint16 else "",
-        )
-    with np.errstate(over="ignore"):
-        weight = np.array(array, dtype=str(tensor.dtype).rpartition(".")[2], order="C")
-    bad = weight.size - np.count_nonzero(np.isfinite(weight))
-    if bad:
-        raise PmtrainError(
-            f"{path}: {name} holds {bad} of {weight.size} numbers that are NaN or infinite", "give another checkpoint"
-        )
-    return weight
-
-
-def optimizer_arrays(optimizer: Any) -> dict[str, Any]:
-    """The optimizer's state as arrays and plain values, also between a resume and the next step.
-
-    Paddle makes an optimizer's tensors at its first step. Until then Paddle 2.6 gives an empty state for a restored
-    optimizer, and what it was restored from waits in a holder.
-    """
-    waiting = getattr(optimizer, "_accumulators_holder", {})
-    return to_arrays({**waiting, **optimizer.state_dict()})[0]
-
-
-def apply_optimizer_state(optimizer: Any, model: ResNet, state: Mapping[str, Any], path: Path) -> None:
-    """Restore a Momentum optimizer over the model's parameters; an empty state is one before the first step.
-
-    Paddle finds the velocities by the names that it gives at the first step (`conv2d_0.w_0_velocity_0`), which
-    count up in a process: make and step the optimizer under one `paddle.utils.unique_name.guard()`.
-
-    Raises:
-        PmtrainError: a velocity is missing, or has another shape than its parameter, or isn't finite.
-    """
-    velocities = {f"{p.name}_velocity_0": p for p in model.parameters() if not p.stop_gradient}
-    plain = {"LR_Scheduler"} & set(state)
-    arrays = set(state) - plain
-    if arrays and arrays != set(velocities):
-        names = sorted(arrays ^ set(velocities))
-        raise PmtrainError(f"{path} doesn't fit the optimizer: {_first(names)} missing or unexpected")
-    restored = {name: _weight(state[name], name, velocities[name], path) for name in sorted(arrays)}
-    optimizer.set_state_dict({**restored, **{name: state[name] for name in plain}})
+    return "there is " + first_few([str(path) for path in sorted(found)], 8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -457,7 +354,7 @@ def save_resume(
     Args:
         folder: the run's `last/`, made where it is missing.
         tag: what the state's folder is called, before a unique ending (`epoch-3-batch-120`).
-        weights, parameter_names, optimizer_state: as to_arrays and optimizer_arrays give them.
+        weights, parameter_names, optimizer_state: as model_state.to_arrays and optimizer_arrays give them.
         state: plain JSON values; floats come back to the bit, tuples as lists.
     Returns: the state's own folder.
     Raises:

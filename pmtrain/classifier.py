@@ -13,13 +13,14 @@ import numpy as np
 from scipy.special import expit
 
 from pmtrain.backend import choose_backend
-from pmtrain.checkpoint import Checkpoint, apply_state, load_checkpoint
+from pmtrain.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.config import ComputeOptions, load_config
 from pmtrain.data.transforms import Preprocess
 from pmtrain.data.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.device import select_device
 from pmtrain.errors import PmtrainError
 from pmtrain.framework import paddle
+from pmtrain.model_state import apply_state
 from pmtrain.models import build_model
 
 AnyPath = str | os.PathLike[str]

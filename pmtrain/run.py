@@ -14,16 +14,7 @@ import numpy as np
 from pmtrain import console, metrics
 from pmtrain.backend import choose_backend
 from pmtrain.baseline import keep_baseline
-from pmtrain.checkpoint import (
-    CheckpointInfo,
-    ResumeState,
-    apply_optimizer_state,
-    apply_state,
-    optimizer_arrays,
-    save_checkpoint,
-    save_resume,
-    to_arrays,
-)
+from pmtrain.checkpoint import CheckpointInfo, ResumeState, save_checkpoint, save_resume
 from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.console import quoted
 from pmtrain.data.augment import Augment
@@ -36,6 +27,7 @@ from pmtrain.engine import NonFiniteLoss, Scores, TrainingStep, score
 from pmtrain.errors import PmtrainError
 from pmtrain.files import write_atomic
 from pmtrain.framework import paddle
+from pmtrain.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder
 from pmtrain.score_table import score_table

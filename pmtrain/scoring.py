@@ -10,7 +10,7 @@ import numpy as np
 
 from pmtrain import __version__, console
 from pmtrain.backend import Backend, choose_backend
-from pmtrain.checkpoint import Checkpoint, apply_state
+from pmtrain.checkpoint import Checkpoint
 from pmtrain.config import ListingOptions, ScoringOptions
 from pmtrain.data import leakage
 from pmtrain.data.cache import open_cache
@@ -24,6 +24,7 @@ from pmtrain.engine import FLIPS, Scores, score
 from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.framework import paddle
 from pmtrain.metrics import choose_threshold, parse_threshold_rule
+from pmtrain.model_state import apply_state
 from pmtrain.models import build_model
 from pmtrain.run_folder import RunFolder
 

@@ -193,6 +193,12 @@ def shown(text: str, limit: int = 80) -> str:
     return clean if len(clean) <= limit else clean[:limit] + "..."
 
 
+def first_few(names: list[str], count: int = 3) -> str:
+    """The first few names from a file, and how many more there are."""
+    listed = ", ".join(shown(name) for name in names[:count])
+    return listed if len(names) <= count else f"{listed} and {len(names) - count} more"
+
+
 class _Dtype:
     """Stands for numpy.dtype while a pickle is read."""
 

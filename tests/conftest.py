@@ -74,10 +74,11 @@ STEADY = (*QUICK, "--batch-size", "12", "--lr", "0.0005", "--epochs", "25")
 @pytest.fixture(scope="session")
 def checkpoint(small_set, tmp_path_factory) -> Path:
     """A ResNet-50 for 32 pixels that never was trained, whose scores on `small_set` differ and lie about 0.4."""
-    from pmtrain.checkpoint import notes_info, save_checkpoint, to_arrays
+    from pmtrain.checkpoint import notes_info, save_checkpoint
     from pmtrain.data.images import read_image
     from pmtrain.data.transforms import Preprocess
     from pmtrain.framework import paddle
+    from pmtrain.model_state import to_arrays
     from pmtrain.models import build_model
 
     preprocess = Preprocess("notes", 32)

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"", "errors", "hardware", "console", "stop"},
     {"models", "config", "files", "serialization", "framework", "metrics"},
-    {"device", "models.resnet", "data", "checkpoint", "onednn", "charts"},
+    {"device", "models.resnet", "data", "checkpoint", "model_state", "onednn", "charts"},
     {"backend"},
     {
         "environment",
