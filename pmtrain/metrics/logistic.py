@@ -6,6 +6,9 @@ import numpy as np
 
 # In units of the logit. Where the sigmoids are flat, Newton's own step may be of any length, to where they are flatter.
 LONGEST = 4.0
+# Of an image's log-likelihood. A fit whose step gains less has settled, however long the step: where the sigmoids are
+# flat, rounding keeps it from getting short. Far below a double's 1e-16: a flat sigmoid's own share may be as small.
+LEAST_GAIN = 1e-24
 
 
 def fit(
@@ -63,7 +66,7 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
             newton *= (LONGEST / np.maximum(np.abs(newton).max(1), LONGEST))[:, None]
         step = np.where(accepted[:, None], newton, step / 2)
         gain = np.einsum("bk,bk->b", gradient, step)  # about twice what the step adds to the log-likelihood
-        settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < 1e-24 * weights.sum(1))
+        settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < LEAST_GAIN * weights.sum(1))
         done = accepted & solvable & settled
         result[rows[done]] = (beta + step)[done]
         going = ~done & (solvable | guarded)
