@@ -7,8 +7,10 @@ import math
 import os
 import platform
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 # Read when the program starts: once Paddle computes, OpenMP may have pinned the main thread to one core, and
 # processes started from it would inherit that. Empty where the system has no such call (Windows, macOS).
 ALLOWED_CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
@@ -24,17 +26,39 @@ def available_cpus() -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs granted by the container's control group (v2, then v1), None where there is no limit."""
+def _cgroup_quota(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float | None:
+    """CPUs granted by the control groups that this process is in, None where there is no limit."""
+    quotas = []
+    for group in _control_groups("cpu", root, own):
+        try:
+            if (group / "cpu.max").exists():
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if quota != "max" and int(quota) > 0:
+                quotas.append(int(quota) / int(period))
+        except (OSError, ValueError):
+            continue
+    return min(quotas, default=None)
+
+
+def _control_groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """The folders of a process's control group and of all that it lies in, whose limits hold as well (v2 and v1).
+
+    Args:
+        root: where the groups are mounted; in a container its own group may be the top.
+        own: lists the groups of the process, `0::/a/b` (v2) and `4:cpu,cpuacct:/a/b` (v1).
+    """
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
-        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in ["0::/", f"0:{controller}:/", *lines]:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers or controller in controllers.split(","):
+            here = PurePosixPath(path)
+            for group in (here, *here.parents):
+                yield (root / controller if controllers else root) / group.relative_to("/")
 
 
 def available_memory() -> int:
@@ -74,17 +98,16 @@ def _system_memory() -> int | None:
         return None
 
 
-def _cgroup_memory_left(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes left under the container's memory limit (v2, then v1), None where there is no limit."""
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            return int((root / limit).read_text()) - int((root / usage).read_text())
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return None
+def _cgroup_memory_left(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | None:
+    """Bytes left under the limits of the control groups that this process is in, None where there is no limit."""
+    left = []
+    for group in _control_groups("memory", root, own):
+        for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                left.append(int((group / limit).read_text()) - int((group / usage).read_text()))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+    return min(left, default=None)
 
 
 def processor_vendor() -> str:
