@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 from pmtrain import console
 from pmtrain.config import ComputeOptions
@@ -57,8 +58,7 @@ def _on_gpu(device: str, options: ComputeOptions) -> Backend:
     supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
     precision: str = options.precision
     if precision == "auto":
-        precision = "bf16" if supported["bf16"](device) else "fp32"
-        console.notice(f"computing in {precision}")
+        precision = _say_precision(None if supported["bf16"](device) else f"{device} has no bf16 arithmetic")
     if precision != "fp32" and not supported[precision](device):
         raise UsageError(f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32")
     return Backend(device, precision, None)
@@ -67,8 +67,8 @@ def _on_gpu(device: str, options: ComputeOptions) -> Backend:
 def _on_cpu(model, options: ComputeOptions) -> Backend:
     precision, paddles = options.precision, options.backend == "paddle"
     if precision == "auto":
-        precision = "fp32" if paddles or unavailable_reason(model, "bf16") else "bf16"
-        console.notice(f"computing in {precision}")
+        paddles_reason = "Paddle's own kernels have no bf16 on a CPU"
+        precision = _say_precision(paddles_reason if paddles else unavailable_reason(model, "bf16"))
     if precision == "fp16":
         raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
     if paddles and precision == "bf16":
@@ -87,3 +87,12 @@ def _on_cpu(model, options: ComputeOptions) -> Backend:
         raise UsageError(f"--backend onednn: {reason}", "give --backend auto")
     console.notice(f"computing with Paddle's own kernels, since {reason}")
     return Backend("cpu", precision, None)
+
+
+def _say_precision(not_bf16: str | None) -> Literal["bf16", "fp32"]:
+    """What `--precision auto` comes to, said with the reason why it isn't bf16, where there is one."""
+    if not_bf16 is None:
+        console.notice("computing in bf16")
+        return "bf16"
+    console.notice(f"computing in fp32, since {not_bf16}")
+    return "fp32"

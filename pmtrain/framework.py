@@ -31,11 +31,11 @@ def _settings() -> dict[str, str]:
 
 
 def configure() -> dict[str, str]:
-    """Set what the user hasn't set; return every setting with its value and who set it."""
+    """Set what isn't set; return every setting with its value and whether it was given."""
     chosen = {}
     for name, value in _settings().items():
-        by_user = os.environ.setdefault(name, value) != value
-        chosen[name] = f"{os.environ[name]} ({'your environment' if by_user else 'set by pmtrain'})"
+        origin = "given" if name in os.environ else "set by pmtrain"
+        chosen[name] = f"{os.environ.setdefault(name, value)} ({origin})"
     return chosen
 
 

@@ -108,12 +108,12 @@ def test_env_tells_what_a_report_needs(run_process):
     lines = dict(line.split(": ", 1) for line in done.stdout.decode().splitlines())
     assert lines["pmtrain"] == __version__
     assert {"python", "system", "processor", "cores", "gpus", "numpy"} <= lines.keys()
-    assert lines["OMP_NUM_THREADS"].endswith(("(set by pmtrain)", "(your environment)"))
+    assert lines["OMP_NUM_THREADS"].endswith(("(set by pmtrain)", "(given)"))
 
 
 def test_the_users_own_thread_count_is_kept(run_process):
     done = run_process("env", env={"OMP_NUM_THREADS": "1"})
-    assert b"OMP_NUM_THREADS: 1 (your environment)" in done.stdout
+    assert b"OMP_NUM_THREADS: 1 (given)" in done.stdout
 
 
 def test_missing_paddle_is_told_with_the_extra(tmp_path, run_process):
