@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -90,12 +91,15 @@ class Classifier:
     def stream(
         self, images: Iterable[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
     ) -> Generator[Prediction, None, None]:
-        """`predict`, yielding each batch's predictions as they come; holds a few batches of any number of images."""
+        """`predict`, yielding each batch's predictions as they come; holds a few batches of any number of images.
+
+        The network's weights must not change before the last one.
+        """
         pool = DecodingProcesses(workers, self.preprocess) if workers else DecodingThread(self.preprocess)
         # Enough under way that nobody waits while the network computes, and no more.
         most = batch_size + max(2 * batch_size, 4 * workers)
         under_way: deque[tuple[Path | None, Future[Decoded]]] = deque()
-        try:
+        with contextlib.closing(pool), self.backend.fixed_weights():
             for image in images:
                 if isinstance(image, np.ndarray):
                     under_way.append((None, self._resized(image)))
@@ -106,8 +110,6 @@ class Classifier:
                     yield from self._predict_batch([under_way.popleft() for _ in range(batch_size)])
             while under_way:
                 yield from self._predict_batch([under_way.popleft() for _ in range(min(batch_size, len(under_way)))])
-        finally:
-            pool.close()
 
     def _resized(self, image: np.ndarray) -> Future[Decoded]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -130,7 +132,7 @@ class Classifier:
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3), resized by `preprocess` -> the network's logits, (N,) float64."""
-        with paddle.no_grad(), self.backend.fixed_weights(), self.backend.autocast():
+        with paddle.no_grad(), self.backend.autocast():
             output = self.model(paddle.to_tensor(self.preprocess.normalise(pixels)))  # (N, 1)
         return output.astype("float32").numpy().reshape(-1).astype(np.float64)
 

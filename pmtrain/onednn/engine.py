@@ -46,7 +46,7 @@ def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") ->
         if not library.has_avx512:
             return "the processor has no AVX-512"
         if precision == "bf16" and not library.has_bf16:
-            return "the processor has no bf16 instructions (AVX512-BF16 or AMX); fp32 works"
+            return "the processor has no bf16 instructions (AVX512-BF16 or AMX)"
         x, weights = (describe(dims, PRECISIONS[precision], Layout.any) for dims in ((1, 64, 8, 8), (64, 64, 3, 3)))
         ops.convolution(x, weights, x, Window(3, padding=1))
     except LibraryUnavailable as error:
@@ -124,7 +124,7 @@ class Engine:
         return model
 
     def detach(self) -> None:
-        """Give the model its own forward back and free the engine's memory."""
+        """Give the model its own forward back and free the engine's memory, but for compiled code."""
         if self.model.__dict__.get("forward") == self._forward:
             del self.model.__dict__["forward"]
         with self._lock:
@@ -146,7 +146,7 @@ class Engine:
         """Promise that no weight changes inside the block, so that inference needn't look for changes (a few ms)."""
         with self._lock:
             prepare_threads()
-            self._folded.refresh()
+            self._folded.refresh(unchanged=self._promises > 0)
             self._promises += 1
         try:
             yield
@@ -171,15 +171,13 @@ class Engine:
     def _fits(self, x: paddle.Tensor) -> bool:
         """Whether nobody asks for more than logits and gradients of parameters.
 
-        Somebody does who listens at layers inside (hooks), wants the gradient of the input, trains with frozen
-        batch norms, has moved or cast the model or the work, or gives something else than one f32 image batch.
+        Somebody does who listens at layers inside (hooks, a `forward` rebound), wants the gradient of the input, has
+        batch norms frozen, has moved or cast the model or the work, or gives something else than one f32 image batch.
         """
         mode = self.model.training
         return (
             len(x.shape) == 4
-            and x.shape[1] == self._plans.channels
-            and x.shape[0] > 0
-            and min(x.shape[2:]) >= self._plans.smallest
+            and self._plans.fits(tuple(x.shape), mode)
             and x.dtype == paddle.float32
             and x.stop_gradient
             and x.place.is_cpu_place()
@@ -188,6 +186,8 @@ class Engine:
             and all(parameter.dtype == paddle.float32 for parameter in self._parameters)
             and all(layer.training == mode for layer in self._bypassed)
             and not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self._bypassed)
+            and not any("forward" in layer.__dict__ for layer in self._bypassed)
+            and all(getattr(layer, "_use_global_stats", None) is None for layer in self._bypassed)
         )
 
     def _training_plan(self, shape: Shape) -> TrainingPlan:
@@ -226,8 +226,8 @@ class _Training(paddle.autograd.PyLayer):
                     " pass in training mode has overwritten them (call backward before it), or the engine was detached"
                 )
             prepare_threads()
+            ctx.engine._forwards += 1  # gradients take the place of activations: there is no second time
             gradients = ctx.plan.backward(gradient.contiguous())
-            ctx.engine._forwards += 1  # gradients took the place of activations: there is no second time
         frozen = [parameter.stop_gradient for parameter in ctx.plan.parameters]
         return (None, *(None if skip else value for skip, value in zip(frozen, gradients, strict=True)))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+import threading
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,6 @@ _ARGUMENTS: dict[str, list] = {
     "dnnl_post_ops_destroy": [c_void_p],
     "dnnl_post_ops_append_sum": [c_void_p, c_float, c_int, c_int],
     "dnnl_post_ops_append_eltwise": [c_void_p, c_int, c_float, c_float],
-    "dnnl_primitive_desc_query": [c_void_p, c_int, c_int, c_void_p],
     "dnnl_primitive_desc_query_md": [c_void_p, c_int, c_int],
     "dnnl_primitive_desc_destroy": [c_void_p],
     "dnnl_primitive_create": [_HANDLE_OUT, c_void_p],
@@ -183,13 +183,22 @@ def _folder() -> Path:
     return Path(paddle.__file__).resolve().parent / "libs"
 
 
-@functools.cache
+# Two threads' first calls would make an engine each, and what one compiles doesn't run with the other's memory.
+_opening = threading.Lock()
+
+
 def open_library() -> Library:
     """The library of the installed Paddle, opened once.
 
     Raises:
         LibraryUnavailable: the file, a function, the version or the OpenMP runtime doesn't fit; the reason is in it.
     """
+    with _opening:
+        return _open_library()
+
+
+@functools.cache
+def _open_library() -> Library:
     if sys.platform not in FILES:
         raise LibraryUnavailable(f"Paddle brings no library of a known name on {sys.platform}")
     file, openmp_file = (_folder() / name for name in FILES[sys.platform])

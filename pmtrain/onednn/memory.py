@@ -209,7 +209,7 @@ class Tensor:
 
 
 class Arena:
-    """Memory for the buffers of every program of one engine; it grows to the largest and is freed with the engine."""
+    """Memory that programs share which don't run at the same time; it grows to the largest of them."""
 
     def __init__(self) -> None:
         self.address = 0
@@ -230,7 +230,7 @@ class Arena:
         try:
             memory = mmap.mmap(-1, wanted)
         except OSError as error:
-            raise MemoryError(f"{wanted:,} bytes for activations: {error.strerror}") from None
+            raise MemoryError(f"{wanted:,} bytes for the oneDNN engine: {error.strerror}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)

@@ -46,15 +46,24 @@ class Plans:
         training: makes the plan of a model, a shape, the type of activations, and the arena that plans share.
         inference: makes the plan of a model, a shape, the type, the folded weights and the arena.
         head: the layer that stays Paddle's, from features to logits.
-        channels: of its images.
-        smallest: pixels a side of the least image.
+        fits: whether they can serve images of a shape, in training or not.
     """
 
     training: Callable[[Any, Shape, DataType, Arena], TrainingPlan]
     inference: Callable[[Any, Shape, DataType, FoldedWeights, Arena], InferencePlan]
     head: Callable[[Any], paddle.nn.Layer]
-    channels: int
-    smallest: int
+    fits: Callable[[Shape, bool], bool]
+
+
+def _fits_resnet(shape: Shape, training: bool) -> bool:
+    """32 pixels a side are what the network promises.
+
+    One image of no more leaves the last stage a single value a channel. Paddle's batch norms pass it on as it is in
+    training, since it has no statistics; oneDNN's would make 0 of it.
+    """
+    batch, channels, height, width = shape
+    one_value = batch == 1 and height <= 32 and width <= 32
+    return batch > 0 and channels == 3 and min(height, width) >= 32 and not (training and one_value)
 
 
 # By the very class: what is derived from one may compute something else.
@@ -63,7 +72,6 @@ PLANS: dict[type, Plans] = {
         resnet_training.ResNetTraining,
         resnet_inference.ResNetInference,
         head=lambda model: model.out,
-        channels=3,
-        smallest=32,  # below, the last stages see a single pixel, which oneDNN's bf16 gradients don't survive
+        fits=_fits_resnet,
     ),
 }

@@ -7,10 +7,11 @@ program that asks for the same one. Scratch memory is the caller's (a program fi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
-from ctypes import byref, c_char_p, c_void_p
+from collections.abc import Callable
+from ctypes import c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from pmtrain.onednn.library import check, open_library
 from pmtrain.onednn.memory import DataType, Descriptor, Dims, Handle, int64s
@@ -40,9 +41,8 @@ class Arg(IntEnum):
 
 
 class Query(IntEnum):
-    """dnnl_query_t: the descriptors that a primitive chose."""
+    """dnnl_query_t: what a primitive can be asked for, the descriptors that it chose."""
 
-    IMPLEMENTATION = 8
     WEIGHTS = 131
     DIFF_WEIGHTS = 132
     WORKSPACE = 135
@@ -89,7 +89,6 @@ class Primitive:
     Attributes:
         name: the operation with its shapes, for errors and profiles.
         scratchpad: the temporary memory it needs, None for none.
-        implementation: oneDNN's name of the code chosen (`brgconv:avx512_core_bf16`).
     """
 
     def __init__(self, name: str, description: Handle) -> None:
@@ -117,12 +116,6 @@ class Primitive:
         chosen = self.chosen(Query.WORKSPACE, (), DataType.f32)
         return chosen if chosen is not None and chosen.bytes else None
 
-    @property
-    def implementation(self) -> str:
-        text = c_char_p()
-        open_library().api.dnnl_primitive_desc_query(self.description, Query.IMPLEMENTATION, 0, byref(text))
-        return (text.value or b"").decode()
-
 
 @functools.lru_cache(maxsize=16)
 def _attributes(after: After = NOTHING_AFTER) -> Handle:
@@ -141,7 +134,7 @@ def _attributes(after: After = NOTHING_AFTER) -> Handle:
     return attributes
 
 
-def _compiled(name: str, create: Callable[..., int], *arguments: Hashable) -> Primitive:
+def _compiled(name: str, create: Callable[..., int], *arguments: Any) -> Primitive:
     description = Handle(open_library().api.dnnl_primitive_desc_destroy)
     check(create(description, open_library().engine, *arguments), name)
     return Primitive(name, description)
@@ -298,11 +291,11 @@ def add(first: Descriptor, second: Descriptor, dst: Descriptor, relu: bool = Fal
 
 
 @functools.lru_cache(maxsize=CACHED)
-def matmul(src: Descriptor, weights: Descriptor, dst: Descriptor, after: After = NOTHING_AFTER) -> Primitive:
+def matmul(src: Descriptor, weights: Descriptor, dst: Descriptor) -> Primitive:
     """SRC (M, K) times WEIGHTS (K, N) -> DST (M, N)."""
     return _compiled(
-        f"product of {src} and {weights} to {dst}, {after}", open_library().api.dnnl_matmul_primitive_desc_create,
-        *_handles(src, weights, None, dst), _attributes(after),
+        f"product of {src} and {weights} to {dst}", open_library().api.dnnl_matmul_primitive_desc_create,
+        *_handles(src, weights, None, dst), _attributes(),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""OpenMP threads for oneDNN: as many as asked for, and no two of them on one core."""
+"""OpenMP threads for oneDNN: as many as asked for, and no two of a team on one core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _prepared = threading.local()
 def thread_count() -> int:
     """OMP_NUM_THREADS where it is a number, else the cores that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdigit() and int(asked) > 0 else available_cpus()
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else available_cpus()
 
 
 @functools.cache

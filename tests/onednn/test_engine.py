@@ -57,6 +57,11 @@ def error(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm((actual - expected).ravel()) / (np.linalg.norm(expected.ravel()) + 1e-30))
 
 
+def cosine(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Of the angle between two gradients."""
+    return float(actual.ravel() @ expected.ravel() / np.linalg.norm(actual) / np.linalg.norm(expected))
+
+
 def worst(actual: Results, expected: Results) -> float:
     assert actual.keys() == expected.keys()
     return max(error(actual[name], expected[name]) for name in expected)
@@ -90,10 +95,10 @@ CASES = [
 
 
 @pytest.mark.parametrize(("layers", "shape"), CASES + TINY)
-def test_fp32_step_is_as_near_to_float64_as_paddles(layers, shape):
+def test_fp32_step_follows_float64(layers, shape):
     double, single, engine = compared(layers, shape, seed=0)
     for name in double:
-        limit = 0.1  # of gradients; see the next test
+        limit = 0.05  # of a gradient behind a ReLU that rounding opened; see the next test
         if name in ("logits", "loss") or name.endswith(("_mean", "_variance")):
             limit = 1e-5
         elif name.startswith(("out.", "bb_3_2.conv2.")):  # no ReLU but the last lies between these and the loss
@@ -122,10 +127,12 @@ def test_every_fp32_gradient_is_as_near_to_float64_as_paddles(shape):
 def test_bf16_step_follows_float64(layers, shape, precision):
     double, _, engine = compared(layers, shape, seed=0, precision=precision)
     assert error(engine["logits"], double["logits"]) < 0.05
-    # Eight bits of activations: single gradients are rough, their direction as a whole is not.
-    names = [name for name in double if name.endswith("_conv.weight") or name.startswith("out.")]
+    # Eight bits of activations: single gradients are rough, the more so the deeper, their direction as a whole is not.
+    names = [name for name in double if not name.endswith(("logits", "loss", "_mean", "_variance"))]
+    for name in names:
+        assert cosine(engine[name], double[name]) > 0.6, name
     ours, expected = (np.concatenate([results[name].ravel() for name in names]) for results in (engine, double))
-    assert ours @ expected / np.linalg.norm(ours) / np.linalg.norm(expected) > 0.9
+    assert cosine(ours, expected) > 0.9
     assert error(engine["out.weight"], double["out.weight"]) < 0.03
     for name in double:
         if name.endswith(("_mean", "_variance")):
@@ -194,15 +201,26 @@ def test_inference_sees_every_change_of_the_weights():
         previous = ours
 
 
+def move(model) -> None:
+    """Change one folded parameter so that every logit changes."""
+    shift = model.stages[3][2].conv2._batch_norm.bias
+    shift.set_value(shift + 1)
+
+
 def test_fixed_weights_are_folded_once():
     model, x = fresh(), batch((2, 3, 64, 64))[0]
     engine = attach(model)
     model.eval()
     with paddle.no_grad(), engine.fixed_weights():
         before = model(x).numpy()
+        move(model)  # breaks the promise, so that what was folded shows
+        np.testing.assert_array_equal(model(x).numpy(), before)
         model.out.bias.set_value(model.out.bias + 1)  # the last layer is Paddle's, and always current
         np.testing.assert_allclose(model(x).numpy(), before + 1, rtol=1e-6)
         assert np.array_equal(model(batch((1, 3, 64, 64))[0]).shape, [1, 1])  # another shape, the same weights
+    with paddle.no_grad():
+        assert error(model(x).numpy(), type(model).forward(model, x).numpy()) < 1e-5
+        assert error(model(x).numpy(), before + 1) > 1e-5
 
 
 def test_a_training_run_repeats_to_the_bit(precision):
@@ -241,11 +259,11 @@ def test_overlapping_promises_end_with_the_last_of_them():
     with paddle.no_grad():
         first.__enter__()
         second.__enter__()
-        first.__exit__(None, None, None)
         before = model(x).numpy()
+        first.__exit__(None, None, None)
+        move(model)  # breaks the second promise, which still holds
+        np.testing.assert_array_equal(model(x).numpy(), before)
         second.__exit__(None, None, None)
-        weight = model.stages[3][2].conv2._batch_norm.bias
-        weight.set_value(weight + 1)
         assert error(model(x).numpy(), type(model).forward(model, x).numpy()) < 1e-5
         assert error(model(x).numpy(), before) > 1e-5
 
@@ -280,11 +298,13 @@ def test_activations_that_are_gone_are_an_error():
         first.sum().backward()
 
 
-def test_images_too_small_for_the_engine_are_paddles():
+@pytest.mark.parametrize("shape", [(3, 3, 31, 40), (1, 3, 32, 32)])  # the second: one value a channel at the end
+def test_images_too_small_for_the_engine_are_paddles(shape):
     model, plain = fresh(), fresh()
     attach(model, "fp32")
-    x = batch((3, 3, 31, 40))[0]
-    np.testing.assert_array_equal(model(x).numpy(), plain(x).numpy())
+    ours, paddles = (step(each, *batch(shape)) for each in (model, plain))
+    for name in paddles:
+        np.testing.assert_array_equal(ours[name], paddles[name], err_msg=name)
 
 
 def test_a_backward_pass_after_detaching_is_an_error():
@@ -362,6 +382,15 @@ def test_the_model_stays_paddles():
 def test_paddles_forward_serves_where_more_than_logits_is_asked_for():
     model = fresh()
     attach(model)
+    conv0, called = model.stages[0][0].conv0, []
+    conv0.__dict__["forward"] = lambda x: called.append(x.shape) or type(conv0).forward(conv0, x)
+    model(batch((2, 3, 64, 64))[0])
+    del conv0.__dict__["forward"]
+    assert called == [[2, 64, 16, 16]]
+    conv0._batch_norm._use_global_stats, before = True, conv0._batch_norm._mean.numpy()
+    model(batch((2, 3, 64, 64))[0])
+    conv0._batch_norm._use_global_stats = None
+    np.testing.assert_array_equal(conv0._batch_norm._mean.numpy(), before)
     seen = []
     hook = model.stages[3][2].register_forward_post_hook(lambda layer, inputs, output: seen.append(output.shape))
     model(batch((1, 3, 64, 64))[0])
@@ -450,7 +479,7 @@ def test_memory_does_not_grow_over_many_steps(precision):
     attach(model, precision)
     optimizer = paddle.optimizer.Momentum(0.001, parameters=model.parameters())
     for number in range(200):
-        step_of = batch(((2, 3, 32, 32), (1, 3, 32, 32))[number % 2])
+        step_of = batch(((2, 3, 32, 32), (1, 3, 32, 64))[number % 2])
         F.binary_cross_entropy_with_logits(model(step_of[0]), step_of[1]).backward()
         optimizer.step()
         optimizer.clear_grad()

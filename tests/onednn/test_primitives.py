@@ -12,7 +12,7 @@ from pmtrain.onednn import primitives as ops
 from pmtrain.onednn.convolution import Convolution
 from pmtrain.onednn.library import OneDnnError
 from pmtrain.onednn.memory import DataType, Layout, bf16, describe, f32, lines_of
-from pmtrain.onednn.primitives import After, Arg, Window
+from pmtrain.onednn.primitives import Arg, Window
 
 F = paddle.nn.functional
 # A sum of products in f32 is off by some 1e-7 of its terms' size; a result rounded to bf16 keeps 8 bits.
@@ -97,7 +97,8 @@ def test_convolution_at_the_networks_own_sizes(arrays, dtype, window, batch, siz
 def test_batch_norm_and_its_gradients(arrays, dtype, batch: int, channels: int, height: int, width: int, relu: bool):
     x = normal(0, batch, channels, height, width, dtype=dtype)
     scale, shift = normal(1, channels), normal(2, channels)
-    gradient = normal(3, *x.shape, dtype=dtype)
+    # With a mean and a part along x, both of which a batch norm's gradient takes away.
+    gradient = rounded(normal(3, *x.shape) + 1 + x, dtype)
     epsilon = 1e-5
 
     x64, scale64, shift64 = double(x), double(scale), double(shift)
@@ -137,10 +138,11 @@ def test_batch_norm_and_its_gradients(arrays, dtype, batch: int, channels: int, 
     np.testing.assert_allclose(results[1], mean64.numpy().ravel(), rtol=1e-5, atol=1e-6)
     assert_close(results[2], variance64.flatten(), f32, factor=3)
     # Terms of this size nearly cancel, the more so the fewer values a channel has.
-    spread = float(1 / (variance64 + epsilon).sqrt().min())
-    terms = np.abs(gradient).max() * np.abs(scale).max() * max(1, spread)
-    assert np.abs(gradients[0] - x64.grad.numpy()).max() <= 10 * TOLERANCE[dtype] * terms
-    assert_close(gradients[1], scale64.grad, f32, factor=10 * max(1, spread))
+    spread = np.maximum(1, 1 / np.sqrt(variance64.numpy().ravel() + epsilon))
+    terms = np.abs(gradient).max((0, 2, 3)) * np.abs(scale) * spread
+    errors = np.abs(gradients[0] - x64.grad.numpy()).max((0, 2, 3))
+    assert (errors <= 3 * TOLERANCE[dtype] * np.maximum(terms, 1e-3)).all()
+    assert_close(gradients[1], scale64.grad, f32, factor=10 * spread.max())
     assert_close(gradients[2], shift64.grad, f32, factor=10)
 
 
@@ -149,10 +151,9 @@ def test_batch_norm_and_its_gradients(arrays, dtype, batch: int, channels: int, 
 def test_max_pooling_and_its_gradient(arrays, dtype, batch, channels, height, width):
     window = Window(3, stride=2, padding=1)
     shape = (batch, channels, height, width)
-    x = normal(0, *shape, dtype=dtype)
-    if dtype == bf16:  # no two equal values in a window, or the choice between them would be free
-        x = rounded(np.random.default_rng(0).permuted(np.arange(x.size, dtype=np.float32) % 251).reshape(shape), dtype)
-        x += 0
+    # No two equal values in a plane, or the choice between them would be free; all are exact in bf16.
+    planes = np.tile(np.arange(height * width, dtype=np.float32), (batch * channels, 1))
+    x = np.random.default_rng(0).permuted(planes, axis=1).reshape(shape)
     out = window.output(shape, channels)
     gradient = normal(1, *out, dtype=dtype)
     x64 = double(x)
@@ -171,11 +172,8 @@ def test_max_pooling_and_its_gradient(arrays, dtype, batch, channels, height, wi
     run.run()
 
     np.testing.assert_array_equal(values, y64.numpy())
-    if dtype == f32:
-        y64.backward(double(gradient))
-        assert_close(gradients, x64.grad, dtype)
-    else:
-        assert_close(gradients.sum(), gradient.sum(), dtype, factor=max(1, np.abs(gradient).sum()))
+    y64.backward(double(gradient))
+    assert_close(gradients, x64.grad, dtype, factor=4)  # up to four windows choose a pixel
 
 
 @examples
@@ -218,21 +216,16 @@ def test_add_with_relu_and_its_gradient_in_place(arrays, dtype, batch, channels,
 
 
 @examples
-@given(rows=sizes, inner=sizes, columns=sizes, accumulate=st.booleans(), relu=st.booleans())
-def test_matmul(arrays, dtype, rows, inner, columns, accumulate, relu):
-    left, right, before = (
-        normal(seed, *shape, dtype=dtype)
-        for seed, shape in enumerate([(rows, inner), (inner, columns), (rows, columns)])
-    )
+@given(rows=sizes, inner=sizes, columns=sizes)
+def test_matmul(arrays, dtype, rows, inner, columns):
+    left, right = (normal(seed, *shape, dtype=dtype) for seed, shape in enumerate([(rows, inner), (inner, columns)]))
     run = arrays()
-    a, b, c = (run.tensor(array, dtype) for array in (left, right, before))
-    after = After(accumulate=accumulate, relu=relu)
-    product = ops.matmul(a.descriptor, b.descriptor, c.descriptor, after)
-    run.program.add(product, {Arg.SRC: a, Arg.WEIGHTS: b, Arg.DST: c})
+    a, b = run.tensor(left, dtype), run.tensor(right, dtype)
+    c = run.program.tensor((rows, columns), dtype, Layout.matrix)
+    run.program.add(ops.matmul(a.descriptor, b.descriptor, c.descriptor), {Arg.SRC: a, Arg.WEIGHTS: b, Arg.DST: c})
     result = run.result(c)
     run.run()
-    expected = left.astype(np.float64) @ right + (before if accumulate else 0)
-    assert_close(result, np.maximum(expected, 0) if relu else expected, dtype)
+    assert_close(result, left.astype(np.float64) @ right, dtype)
 
 
 def test_a_failure_names_the_operation_and_the_shapes():
@@ -255,4 +248,3 @@ def test_a_failure_while_it_runs_names_the_operation_and_the_shapes(arrays):
 def test_a_primitive_is_compiled_once_for_its_shapes():
     x, w = describe((2, 16, 8, 8), f32, Layout.blocked), describe((16, 16, 3, 3), f32, Layout.any)
     assert ops.convolution(x, w, x, Window(3, padding=1)) is ops.convolution(x, w, x, Window(3, padding=1))
-    assert ops.convolution(x, w, x, Window(3, padding=1)).implementation
