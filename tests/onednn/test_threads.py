@@ -15,7 +15,7 @@ from tests.conftest import environment
 
 def test_the_count_is_what_was_asked_for_or_the_cores(monkeypatch):
     cores = available_cpus()
-    for asked, count in (("3", 3), ("4,2", 4), (" 5 ", 5), ("0", cores), ("many", cores), ("", cores)):
+    for asked, count in (("3", 3), ("4,2", 4), (" 5 ", 5), ("0", cores), ("many", cores), ("²", cores), ("", cores)):
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
         assert thread_count() == count
 
