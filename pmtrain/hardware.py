@@ -50,13 +50,13 @@ def _control_groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
         own: lists the groups of the process, `0::/a/b` (v2) and `4:cpu,cpuacct:/a/b` (v1).
     """
     try:
-        lines = own.read_text().splitlines()
+        lines = own.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         lines = []
     for line in ["0::/", f"0:{controller}:/", *lines]:
         controllers, _, path = line.partition(":")[2].partition(":")
         if not controllers or controller in controllers.split(","):
-            here = PurePosixPath(path)
+            here = PurePosixPath("/", path)
             for group in (here, *here.parents):
                 yield (root / controller if controllers else root) / group.relative_to("/")
 

@@ -14,7 +14,7 @@ def control_groups(root: Path, files: dict[str, str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     own = root / "own"
-    own.write_text("3:memory:/c\n2:cpu,cpuacct:/c\n1:name=systemd:/\n0::/a/b\n")
+    own.write_text("3:memory:/c\n2:cpu,cpuacct:/c\n1:name=systemd:/\n0::/a/b\nno group\n")
     return own
 
 

@@ -184,10 +184,7 @@ class Engine:
             and paddle.get_device() == "cpu"
             and self._parameters[0].place.is_cpu_place()
             and all(parameter.dtype == paddle.float32 for parameter in self._parameters)
-            and all(layer.training == mode for layer in self._bypassed)
-            and not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in self._bypassed)
-            and not any("forward" in layer.__dict__ for layer in self._bypassed)
-            and all(getattr(layer, "_use_global_stats", None) is None for layer in self._bypassed)
+            and all(_is_plain(layer, mode) for layer in self._bypassed)
         )
 
     def _training_plan(self, shape: Shape) -> TrainingPlan:
@@ -204,6 +201,17 @@ class Engine:
             )
             self._folded.refresh(unchanged=self._promises > 0)
             return plan.forward(x)
+
+
+def _is_plain(layer: paddle.nn.Layer, training: bool) -> bool:
+    """Whether a layer inside the model does what its class does, in the model's own mode, and nobody listens to it."""
+    return (
+        layer.training == training
+        and not layer._forward_pre_hooks
+        and not layer._forward_post_hooks
+        and "forward" not in layer.__dict__
+        and getattr(layer, "_use_global_stats", None) is None
+    )
 
 
 class _Training(paddle.autograd.PyLayer):
