@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from pydantic import BaseModel
 
-from pmtrain import __version__, console
 from pmtrain.config import (
     AS_TRAINED,
     SHORT_FLAGS,
@@ -32,10 +31,12 @@ from pmtrain.config import (
     kind_of,
     load_config,
 )
-from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.version import __version__
 
 if TYPE_CHECKING:
-    from pmtrain.scoring import Scored
+    from pmtrain.evaluation.scores.scoring import Scored
 
 app = typer.Typer(
     name="pmtrain",
@@ -183,11 +184,11 @@ def train(
     checked = load_config(TrainConfig, flags, config)
     kept = checked
     if resume:
-        from pmtrain.run_folder import RunFolder
+        from pmtrain.runs.run_folder import RunFolder
 
         kept = RunFolder.open(resume).config()
     use_threads(checked.threads or kept.threads)  # another count than the run's would alter the last bits
-    from pmtrain import crossval, train
+    from pmtrain.training import crossval, train
 
     if resume:
         code = crossval.resume(resume, flags) if kept.folds else train.resume(resume, flags, report_finished)
@@ -201,7 +202,7 @@ def train(
 def report_finished(run: Path, scored: Scored | None) -> None:
     """Write the report of a run that has just ended; what goes wrong is told, and the run stands."""
     try:
-        from pmtrain import report as reporting
+        from pmtrain.evaluation import report as reporting
 
         with console.hushed():  # the training has told of its data already
             file = reporting.report(run, _report_config(run, {}), scored)
@@ -217,7 +218,7 @@ def report_finished(run: Path, scored: Scored | None) -> None:
 
 def _report_config(run: Path, flags: dict[str, Any]) -> ReportConfig:
     """The options of a report: what was given, else what the run was trained with, so that the figures are its own."""
-    from pmtrain.run_folder import RunFolder
+    from pmtrain.runs.run_folder import RunFolder
 
     kept = RunFolder.open(run).config()
     given = {key: value for key, value in flags.items() if value is not None}
@@ -238,7 +239,7 @@ def report(
     """
     checked = _report_config(run, flags)
     use_threads(checked.threads)
-    from pmtrain import report as reporting
+    from pmtrain.evaluation import report as reporting
 
     file = reporting.report(run, checked)
     console.result(str(file))
@@ -257,7 +258,7 @@ def evaluate(
     """
     checked = load_config(EvalConfig, flags)
     use_threads(checked.threads)
-    from pmtrain import evaluate as evaluation
+    from pmtrain.evaluation import evaluate as evaluation
 
     evaluation.evaluate(checkpoint, checked)
 
@@ -276,7 +277,7 @@ def compare(
     """
     checked = load_config(CompareConfig, flags)
     use_threads(checked.threads)
-    from pmtrain import compare as comparison
+    from pmtrain.evaluation import compare as comparison
 
     comparison.compare(a, b, checked)
 
@@ -292,7 +293,7 @@ def trace_shapes(
     ] = "text",
 ) -> None:
     """Print every layer's shapes, from a real forward pass."""
-    from pmtrain import trace
+    from pmtrain.models import trace
 
     if format not in trace.FORMATS:
         raise UsageError(f"--format {format!r}: there are {', '.join(trace.FORMATS)}")
@@ -305,11 +306,12 @@ def env(
     format: Annotated[str, typer.Option(metavar="text|json", help="text for people, json for programs.")] = "text",
 ) -> None:
     """Print what a bug report needs: versions, processor, devices, threads."""
-    from pmtrain import environment
+    from pmtrain.models.backends.device import gpu_names
+    from pmtrain.system import environment
 
     if format not in environment.FORMATS:
         raise UsageError(f"--format {format!r}: there are {', '.join(environment.FORMATS)}")
-    console.result(environment.FORMATS[format](environment.describe()))
+    console.result(environment.FORMATS[format](environment.describe(gpu_names())))
 
 
 @data_app.command()
@@ -352,7 +354,7 @@ def check_data(
     if folder is not None and flags["data"] is not None:
         raise UsageError(f"{folder} and --data {flags['data']}: the data is named twice", "name it once")
     checked = load_config(CheckConfig, flags | {"data": folder or flags["data"]})
-    from pmtrain.data import check
+    from pmtrain.data.audit import check
 
     raise typer.Exit(check.check(checked))
 
@@ -368,7 +370,7 @@ def split(
 
     No image is moved or changed. Equal data and seed give the same table whatever the system.
     """
-    from pmtrain import split as splitting
+    from pmtrain.data.splits import split_command as splitting
 
     splitting.split(load_config(SplitConfig, {"data": data} | flags))
 
@@ -386,7 +388,7 @@ def data_cache(
 
     They lie in PMTRAIN_CACHE, or else in this system's folder for caches.
     """
-    from pmtrain.data import cache
+    from pmtrain.data.loading import cache
 
     console.result(cache.clean(0 if clear else limit))
 
@@ -405,7 +407,7 @@ def predict(
     """
     checked = load_config(PredictConfig, flags)
     use_threads(checked.threads)
-    from pmtrain import predict as prediction
+    from pmtrain.evaluation import predict as prediction
 
     raise typer.Exit(prediction.predict(checkpoint, images, checked))
 
@@ -425,7 +427,7 @@ def explain(
     """
     checked = load_config(ExplainConfig, flags)
     use_threads(checked.threads)
-    from pmtrain import explain as explanation
+    from pmtrain.evaluation import explain as explanation
 
     raise typer.Exit(explanation.explain(checkpoint, images, checked))
 

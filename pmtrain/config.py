@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from pmtrain.errors import UsageError
-from pmtrain.hardware import available_cpus
 from pmtrain.models import DEPTHS
+from pmtrain.system.errors import UsageError
+from pmtrain.system.hardware import available_cpus
 
 
 def _known_depth(layers: int) -> int:

@@ -74,12 +74,12 @@ STEADY = (*QUICK, "--batch-size", "12", "--lr", "0.0005", "--epochs", "25")
 @pytest.fixture(scope="session")
 def checkpoint(small_set, tmp_path_factory) -> Path:
     """A ResNet-50 for 32 pixels that never was trained, whose scores on `small_set` differ and lie about 0.4."""
-    from pmtrain.checkpoint import notes_info, save_checkpoint
-    from pmtrain.data.images import read_image
-    from pmtrain.data.transforms import Preprocess
-    from pmtrain.framework import paddle
-    from pmtrain.model_state import to_arrays
+    from pmtrain.data.images.read import read_image
+    from pmtrain.data.preprocessing.preprocess import Preprocess
     from pmtrain.models import build_model
+    from pmtrain.runs.checkpoint import notes_info, save_checkpoint
+    from pmtrain.runs.model_state import to_arrays
+    from pmtrain.system.framework import paddle
 
     preprocess = Preprocess("notes", 32)
     images = preprocess.normalise(
@@ -110,7 +110,7 @@ def checkpoint(small_set, tmp_path_factory) -> Path:
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """The names of the files decoded in this process, in order."""
-    from pmtrain.data import workers
+    from pmtrain.data.loading import workers
 
     names: list[str] = []
     real = workers.decode

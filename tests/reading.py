@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.data.readers import read_dataset
-from pmtrain.data.split import require_both_classes
-from pmtrain.errors import PmtrainError
+from pmtrain.data.layouts.readers import read_dataset
+from pmtrain.data.splits.split import require_both_classes
+from pmtrain.system.errors import PmtrainError
 
 
 def refusal(data: Path, **options) -> str:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.data.images import read_image
+from pmtrain.data.images.read import read_image
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pmtrain.config import EvalConfig, TrainConfig, dump_yaml, load_config
-from pmtrain.data.readers import READERS
-from pmtrain.errors import UsageError
+from pmtrain.data.layouts.readers import READERS
+from pmtrain.system.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

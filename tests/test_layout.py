@@ -1,4 +1,4 @@
-"""Imports point one way: what STYLE asks for is read off the source here."""
+"""The two rules of the package's layout, read off the source: imports point downwards, and no folder is crowded."""
 
 from __future__ import annotations
 
@@ -9,101 +9,102 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pmtrain"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = sorted({path.parent for path in MODULES})
 
-# Layers, lowest first; a module imports from its own row or from rows before it, and rows of commands stand apart.
-LAYERS = [
-    {"", "errors", "hardware", "console", "stop"},
-    {"models", "config", "files", "serialization", "framework", "metrics"},
-    {"device", "models.resnet", "data", "checkpoint", "model_state", "onednn", "charts"},
-    {"backend"},
-    {
-        "environment",
-        "engine",
-        "run_folder",
-        "score_table",
-        "scoring",
-        "baseline",
-        "classifier",
-        "gradcam",
-        "tracking",
-    },
-    {"run"},
-    {"train", "evaluate", "compare", "trace", "predict", "explain", "split"},
-    {"crossval", "report"},
-    {"cli"},
-    {"__main__"},
-]
+# The package's entries, highest first: an entry imports from itself and from those below it.
+ROOMS = ["__main__", "cli", "training", "evaluation", "data", "runs", "config", "models", "metrics", "system"]
+MOST_ENTRIES = 10
 
 
 def name_of(path: Path) -> str:
+    """`pmtrain/data/select.py` -> `data.select`; the package itself is the empty name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def layer_of(module: str) -> int:
-    while True:
-        for number, names in enumerate(LAYERS):
-            if module in names:
-                return number
-        assert "." in module, f"{module} is in no row of LAYERS"
-        module = module.rpartition(".")[0]
+NAMES = {name_of(path) for path in MODULES}
 
 
-def imports(path: Path, top_level_only: bool) -> set[str]:
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """The package's modules that a file imports, and every other package, marked by `!`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    known = {name_of(module) for module in MODULES}
     found = set()
-    for node in nodes:
-        names = []
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules = {name for name in whole if name.removeprefix("pmtrain.") in known}
+            modules = {name for name in whole if name.removeprefix("pmtrain.") in NAMES}
             # `from package import module` leans on the module, not on what the package itself says.
             names = [*modules, *([node.module] if whole - modules else [])]
+        else:
+            continue
         for name in names:
             inner = name.removeprefix("pmtrain").removeprefix(".")
             if name.split(".")[0] != "pmtrain":
                 found.add("!" + name.split(".")[0])
-            elif inner in known and inner:
+            elif inner in NAMES and inner:
                 found.add(inner)
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def own_imports(path: Path) -> set[str]:
+    """As `imports`, the package's own alone. The package itself hands out its Python API when that is asked for."""
+    return {name for name in imports(path, top_level_only=name_of(path) == "") if not name.startswith("!")}
+
+
+def test_the_rooms_are_those_of_the_package():
+    assert {entry_of(PACKAGE, name) for name in NAMES if name} == set(ROOMS)
+
+
+def entry_of(folder: Path, module: str) -> str | None:
+    """The entry of `folder` that `module` lies in; None where it lies elsewhere or is the folder's own face."""
+    inside = ".".join(folder.relative_to(PACKAGE).parts)
+    rest = module.removeprefix(inside).removeprefix(".") if not inside or f"{module}.".startswith(f"{inside}.") else ""
+    return rest.split(".")[0] or None
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)], ids=name_of)
 def test_imports_point_downwards(path):
-    own = name_of(path)
-    # The package itself hands out the Python API, imported when it is asked for.
-    for other in imports(path, top_level_only=own == ""):
-        same_package = other.split(".")[0] == own.split(".")[0]
-        if not other.startswith("!") and not same_package:
-            assert layer_of(other) <= layer_of(own), f"{own} imports {other}"
+    room = ROOMS.index(name_of(path).split(".")[0])
+    for other in own_imports(path):
+        assert ROOMS.index(other.split(".")[0]) >= room, f"{name_of(path)} imports {other}"
 
 
-def test_there_is_no_cycle():
-    edges = {name_of(path): {m for m in imports(path, True) if not m.startswith("!")} for path in MODULES}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE.parent).as_posix())
+def test_entries_of_a_folder_import_one_way(folder):
+    edges: dict[str, set[str]] = {}
+    for path in MODULES:
+        own = entry_of(folder, name_of(path))
+        if own:
+            others = {entry_of(folder, other) for other in own_imports(path)}
+            edges.setdefault(own, set()).update(other for other in others if other and other != own)
 
-    def visit(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, " -> ".join([*trail, module])
-        for other in edges.get(module, ()):
-            visit(other, (*trail, module))
+    def visit(entry: str, trail: tuple[str, ...]) -> None:
+        assert entry not in trail, " -> ".join([*trail, entry])
+        for other in edges.get(entry, ()):
+            visit(other, (*trail, entry))
 
-    for module in edges:
-        visit(module, ())
+    for entry in edges:
+        visit(entry, ())
 
 
-def test_commands_do_not_import_each_other():
-    commands = next(row for row in LAYERS if "train" in row)
-    for command in commands:
-        assert not (imports(PACKAGE / f"{command}.py", False) & (commands - {command}))
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE.parent).as_posix())
+def test_no_folder_is_crowded(folder):
+    entries = {entry_of(folder, name_of(path)) for path in MODULES} - {None}
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+def test_a_name_occurs_once():
+    """Two modules of one name are told apart by nobody who searches for it."""
+    leaves = sorted(name.split(".")[-1] for name in NAMES if name and not (PACKAGE / Path(*name.split("."))).is_dir())
+    assert len(leaves) == len(set(leaves)), [leaf for leaf in set(leaves) if leaves.count(leaf) > 1]
 
 
 def test_paddle_is_imported_in_one_place():
-    users = {name_of(path) for path in MODULES if "!paddle" in imports(path, top_level_only=False)}
-    assert users == {"framework"}
+    users = {name_of(path) for path in MODULES if "!paddle" in imports(path)}
+    assert users == {"system.framework"}
 
 
 def test_what_stays_light_never_reaches_paddle():
@@ -120,14 +121,14 @@ def test_what_stays_light_never_reaches_paddle():
         return seen
 
     light = [
-        name_of(path)
-        for path in MODULES
-        if name_of(path).split(".")[0] in ("data", "metrics", "charts", "cli", "config")
+        name
+        for name in NAMES
+        if name.split(".")[0] in ("data", "metrics", "cli", "config") or name == "evaluation.charts"
     ]
     assert light
     for module in light:
-        assert "framework" not in reached(module, set()), module
+        assert "system.framework" not in reached(module, set()), module
 
 
 def test_no_module_that_everything_is_thrown_into():
-    assert not {"utils", "util", "common", "helpers", "misc"} & {name_of(path).split(".")[-1] for path in MODULES}
+    assert not {"utils", "util", "common", "helpers", "misc"} & {name.split(".")[-1] for name in NAMES}

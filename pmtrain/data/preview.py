@@ -10,17 +10,17 @@ from itertools import zip_longest
 import cv2
 import numpy as np
 
-from pmtrain import console
-from pmtrain.charts import CJK_FONTS
 from pmtrain.config import PreviewConfig
-from pmtrain.data.augment import Augment
-from pmtrain.data.images import BadImage
-from pmtrain.data.samples import DataSet, Sample
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.read import BadImage
+from pmtrain.data.preprocessing.augment import Augment
+from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.select import select
-from pmtrain.data.split import hold_out
-from pmtrain.data.transforms import Preprocess
-from pmtrain.errors import PmtrainError, UsageError
-from pmtrain.files import new_file
+from pmtrain.data.splits.split import hold_out
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.files import new_file
+from pmtrain.system.fonts import font_families
 
 SMALLEST, LARGEST = 128, 320  # pixels: a tile's side
 NARROWEST = 420  # pixels: room for the title
@@ -94,7 +94,6 @@ def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: lis
     """
     import matplotlib  # here: --help doesn't wait for it
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import get_font_names
 
     side = len(rows[0][0])
     step, top = side + GAP, 2 * LINE
@@ -108,9 +107,8 @@ def sheet(rows: list[list[np.ndarray]], title: str, heads: list[str], names: lis
         for column, tile in enumerate(tiles):
             x = GAP + column * step
             canvas[y + LINE : y + LINE + side, x : x + side] = tile
-    installed, content, dpi = set(get_font_names()), io.BytesIO(), 100
-    families = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
-    with matplotlib.rc_context({"font.family": families}), warnings.catch_warnings():
+    content, dpi = io.BytesIO(), 100
+    with matplotlib.rc_context({"font.family": font_families()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+.*missing from")  # a letter that no font has is drawn as a box
         # A Figure of its own, without pyplot: no window, no state shared with whatever else draws in this process.
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)

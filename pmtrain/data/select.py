@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pmtrain import console
 from pmtrain.config import ListingOptions
-from pmtrain.data import synthetic
-from pmtrain.data.images import count_pictures
+from pmtrain.data.dataset import DataSet
+from pmtrain.data.images.read import count_pictures
+from pmtrain.data.layouts.readers import find_dataset, read_dataset
 from pmtrain.data.layouts.rows import TableOptions
-from pmtrain.data.readers import find_dataset, read_dataset
-from pmtrain.data.samples import DataSet
-from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.data.synthetic import synthetic
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError, UsageError
 
 HOME = Path("data")
 SYNTHETIC_HOME = HOME / "synthetic-pm"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.metrics.measures import checked
+from pmtrain.system.errors import PmtrainError, UsageError
 
 FEW = 50  # images, under which a chosen threshold comes with a warning
 

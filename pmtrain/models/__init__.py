@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pmtrain.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError
 
 if TYPE_CHECKING:
     from pmtrain.models.resnet import ResNet
@@ -27,8 +27,8 @@ def build_model(layers: int) -> ResNet:
     Raises:
         PmtrainError: `layers` is not a row of DEPTHS.
     """
-    from pmtrain.framework import paddle
     from pmtrain.models.resnet import ResNet
+    from pmtrain.system.framework import paddle
 
     with paddle.utils.unique_name.guard():
         return ResNet(layers)

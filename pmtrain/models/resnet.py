@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pmtrain.errors import PmtrainError
-from pmtrain.framework import paddle
 from pmtrain.models import DEPTHS
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.framework import paddle
 
 nn: Any = paddle.nn
 

@@ -55,10 +55,10 @@ def own(options: dict[str, Any], name: str) -> Iterator[Callable[[], int]]:
     """pmtrain's own, with a cache that is empty at first."""
     import numpy as np
 
-    from pmtrain.data.cache import Cache
-    from pmtrain.data.loader import Loader
-    from pmtrain.data.samples import Sample
-    from pmtrain.data.transforms import Preprocess
+    from pmtrain.data.dataset import Sample
+    from pmtrain.data.loading.cache import Cache
+    from pmtrain.data.loading.loader import Loader
+    from pmtrain.data.preprocessing.preprocess import Preprocess
 
     samples = [Sample(path, 0) for path in files(options)]
     preprocess = Preprocess(name, options["image_size"])
@@ -99,7 +99,7 @@ def torchs(options: dict[str, Any], decoder: str) -> Iterator[Callable[[], int]]
 @contextlib.contextmanager
 def decoding(options: dict[str, Any], name: str) -> Iterator[Callable[[], int]]:
     """Nothing but reading, decoding and resizing, in processes that run already: what a loader can't undercut."""
-    from pmtrain.data.transforms import Preprocess
+    from pmtrain.data.preprocessing.preprocess import Preprocess
 
     paths, preprocess = files(options), Preprocess(name, options["image_size"])
     with ProcessPoolExecutor(max(1, options["workers"]), initializer=one_thread, initargs=(0,)) as pool:
@@ -159,7 +159,7 @@ def one_thread(_: int) -> None:
 
 
 def decode(job: tuple[Path, Any]) -> int:
-    from pmtrain.data import workers
+    from pmtrain.data.loading import workers
 
     return int(not isinstance(workers.decode(*job), str))
 

@@ -62,14 +62,14 @@ def paddle_scores(paddle, model, options: dict[str, Any]) -> Work:
 
 def own_model(precision: str | None):
     """pmtrain's ResNet-50 and, with a precision, the oneDNN engine under it; else Paddle's kernels."""
-    from pmtrain.framework import paddle
     from pmtrain.models import build_model
+    from pmtrain.system.framework import paddle
 
     paddle.seed(0)
     model = build_model(50)
     if precision is None:
         return paddle, model, contextlib.nullcontext()
-    from pmtrain.onednn import attach
+    from pmtrain.models.backends.onednn import attach
 
     return paddle, model, attach(model, precision).fixed_weights()
 
@@ -142,8 +142,8 @@ def onnx_evaluation(options: dict[str, Any]) -> Work:
 
 def paddle_inference(precision: str):
     def make(options: dict[str, Any]) -> Work:
-        from pmtrain.framework import paddle
-        from pmtrain.onednn.threads import thread_count
+        from pmtrain.models.backends.onednn.threads import thread_count
+        from pmtrain.system.framework import paddle
 
         images, _ = images_and_labels(options)
         model = paddle.vision.models.resnet50(num_classes=1)
@@ -179,12 +179,12 @@ def matmul_limit(precision: str):
     def make(options: dict[str, Any]) -> Work:
         import numpy as np
 
-        from pmtrain.onednn import primitives as ops
-        from pmtrain.onednn.engine import PRECISIONS
-        from pmtrain.onednn.memory import Arena, Layout, array_at, describe
-        from pmtrain.onednn.primitives import Arg
-        from pmtrain.onednn.program import Program
-        from pmtrain.onednn.threads import prepare_threads
+        from pmtrain.models.backends.onednn import primitives as ops
+        from pmtrain.models.backends.onednn.engine import PRECISIONS
+        from pmtrain.models.backends.onednn.memory import Arena, Layout, array_at, describe
+        from pmtrain.models.backends.onednn.primitives import Arg
+        from pmtrain.models.backends.onednn.program import Program
+        from pmtrain.models.backends.onednn.threads import prepare_threads
 
         prepare_threads()
         size = 2048
@@ -257,7 +257,7 @@ def peak_mib() -> float | None:
 def versions() -> dict[str, str]:
     loaded = {name: sys.modules[name] for name in ("paddle", "torch", "onnxruntime", "numpy") if name in sys.modules}
     found = {name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()}
-    if engine := sys.modules.get("pmtrain.onednn.library"):
+    if engine := sys.modules.get("pmtrain.models.backends.onednn.library"):
         found["oneDNN"] = ".".join(map(str, engine.open_library().version))
     return found
 

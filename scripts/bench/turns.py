@@ -139,7 +139,7 @@ def peer_python(requirements: Sequence[str], folder: Path | None = None) -> Path
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     sys.path.insert(0, str(ROOT))
-    from pmtrain.hardware import available_cpus, processor_name
+    from pmtrain.system.hardware import available_cpus, processor_name
 
     return {
         "processor": processor_name(),

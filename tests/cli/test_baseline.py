@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from pmtrain import baseline
-from pmtrain.data.readers import read_dataset
-from pmtrain.data.shortcut import GROUPS, columns_of, measure
-from pmtrain.run_folder import RunFolder
-from pmtrain.stop import Stopped
+from pmtrain.data.audit.shortcut import GROUPS, columns_of, measure
+from pmtrain.data.layouts.readers import read_dataset
+from pmtrain.evaluation import baseline
+from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system.stop import Stopped
 from tests.conftest import QUICK, command, environment
 
 WITH = tuple(option for option in QUICK if option != "--no-shortcut")

@@ -68,7 +68,7 @@ def test_a_fault_of_ours_is_told_without_a_traceback(run_cli, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("nothing\nto see")
 
-    monkeypatch.setattr("pmtrain.trace.trace", broken)
+    monkeypatch.setattr("pmtrain.models.trace.trace", broken)
     done = run_cli("trace-shapes")
     assert done.exit_code == 1
     assert "ZeroDivisionError: nothing to see" in done.stderr
@@ -81,7 +81,7 @@ def test_ctrl_c_exits_with_130(run_cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pmtrain.trace.trace", interrupted)
+    monkeypatch.setattr("pmtrain.models.trace.trace", interrupted)
     done = run_cli("trace-shapes")
     assert (done.exit_code, done.stdout, done.stderr) == (130, "", "interrupted\n")
 

@@ -19,10 +19,10 @@ from pmtrain.metrics import MEASURES
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> tuple[Path, Path]:
     """Two untrained networks with thresholds of their own, their logits small enough that probabilities differ."""
-    from pmtrain.checkpoint import CheckpointInfo, save_checkpoint
-    from pmtrain.framework import paddle
-    from pmtrain.model_state import to_arrays
     from pmtrain.models import build_model
+    from pmtrain.runs.checkpoint import CheckpointInfo, save_checkpoint
+    from pmtrain.runs.model_state import to_arrays
+    from pmtrain.system.framework import paddle
 
     folder = tmp_path_factory.mktemp("two")
     for name, seed in (("a", 1), ("b", 2)):

@@ -267,12 +267,12 @@ def test_what_cannot_be_is_refused(run_cli, small_set, options, code, said):
 
 def test_folds_of_unequal_epochs_are_not_put_together(tmp_path, small_set):
     from pmtrain.config import TrainConfig
-    from pmtrain.crossval import Fold, conclude
-    from pmtrain.data.readers import read_dataset
-    from pmtrain.data.split import folds
-    from pmtrain.errors import PmtrainError
-    from pmtrain.run import Position
-    from pmtrain.run_folder import RunFolder
+    from pmtrain.data.layouts.readers import read_dataset
+    from pmtrain.data.splits.split import folds
+    from pmtrain.runs.run_folder import RunFolder
+    from pmtrain.system.errors import PmtrainError
+    from pmtrain.training.crossval import Fold, conclude
+    from pmtrain.training.run import Position
 
     made = [
         Fold(number, part, RunFolder(tmp_path / f"fold-{number}"))

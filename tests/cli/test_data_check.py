@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.data.cache import open_cache
-from pmtrain.data.transforms import Preprocess
+from pmtrain.data.loading.cache import open_cache
+from pmtrain.data.preprocessing.preprocess import Preprocess
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.data.readers import read_dataset
+from pmtrain.data.layouts.readers import read_dataset
 
 
 @pytest.fixture

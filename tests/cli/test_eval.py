@@ -16,7 +16,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
-from pmtrain import charts
+from pmtrain.evaluation import charts
 from pmtrain.metrics import MEASURES
 from tests.conftest import STEADY, command, environment
 
@@ -223,7 +223,7 @@ def test_a_plain_notes_checkpoint_needs_no_side_file(run_cli, run, small_set, tm
 def test_safetensors_evaluate_alike(run_cli, run, small_set, tmp_path):
     from safetensors.numpy import save_file
 
-    from pmtrain.serialization import load_state
+    from pmtrain.runs.serialization import load_state
 
     state = {name: np.ascontiguousarray(array) for name, array in load_state(run[0] / "best.pdparams").items()}
     save_file(state, tmp_path / "a.safetensors")
@@ -297,7 +297,7 @@ def test_without_data_and_without_a_run_it_asks_for_data(run_cli, run, tmp_path)
 
 
 def test_subgroups_come_in_the_order_that_people_count_in():
-    from pmtrain.evaluate import in_order
+    from pmtrain.evaluation.evaluate import in_order
 
     assert in_order({"10", "9", "", "2.5"}) == ["", "2.5", "9", "10"]
     assert in_order({"10", "9", "b", ""}) == ["", "10", "9", "b"]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.explain import GAP, LONGEST_SIDE, NARROWEST, STRIP, picture
+from pmtrain.evaluation.explain import GAP, LONGEST_SIDE, NARROWEST, STRIP, picture
 
 
 @pytest.fixture

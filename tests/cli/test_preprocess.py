@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pmtrain.checkpoint import load_checkpoint
-from pmtrain.data.images import read_image
-from pmtrain.data.loader import Loader
-from pmtrain.data.transforms import PREPROCESSES, Preprocess
+from pmtrain.data.images.read import read_image
+from pmtrain.data.loading.loader import Loader
+from pmtrain.data.preprocessing.preprocess import PREPROCESSES, Preprocess
+from pmtrain.runs.checkpoint import load_checkpoint
 from tests.conftest import QUICK
 
 SHORT = (*QUICK, "--epochs", "1", "--lr", "0.0001")

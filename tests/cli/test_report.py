@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pmtrain.evaluation.report.page import HEADINGS
 from pmtrain.metrics import MEASURES
-from pmtrain.report.page import HEADINGS
 from tests.conftest import QUICK
 
 CLASS = "<script>alert('ill')</script> & co"  # a label is any text, and has to stay text
@@ -248,7 +248,7 @@ def test_synthetic_data_are_marked_everywhere(run_cli, run, data, tmp_path):
 
 
 def test_what_other_checks_found_is_shown(run_cli, run, tmp_path, monkeypatch):
-    from pmtrain.report import page as page_module
+    from pmtrain.evaluation.report import page as page_module
 
     other = shutil.copytree(run, tmp_path / "other")
     info = json.loads((other / "run.json").read_text(encoding="utf-8"))
@@ -266,7 +266,7 @@ def test_what_other_checks_found_is_shown(run_cli, run, tmp_path, monkeypatch):
 
 
 def test_a_report_that_fails_leaves_the_run_as_good(run_cli, small_set, monkeypatch):
-    from pmtrain import report
+    from pmtrain.evaluation import report
 
     def fail(*_):
         raise RuntimeError("no pen")

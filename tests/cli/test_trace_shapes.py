@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pmtrain.trace import chinese
+from pmtrain.models.trace import chinese
 
 
 def test_text_is_the_notes_print_to_the_byte(run_process, reference):

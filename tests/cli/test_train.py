@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmtrain.serialization import load_state
+from pmtrain.runs.serialization import load_state
 from tests.conftest import QUICK, STEADY, command, environment
 
 BATCH = re.compile(r"epoch: \d+, batch_id: \d+, loss is: \d+\.\d{4}")
@@ -124,8 +124,8 @@ def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_
 
 def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsys):
     from pmtrain.config import TrainConfig
-    from pmtrain.engine import Scores
-    from pmtrain.run import Run
+    from pmtrain.evaluation.scores.score import Scores
+    from pmtrain.training.run import Run
 
     run = Run.__new__(Run)
     run.config = TrainConfig()
@@ -178,7 +178,7 @@ def test_dry_run_without_data_rehearses_on_synthetic_images(run_cli, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(run_cli, small_set, tmp_path, monkeypatch):
-    from pmtrain import engine
+    from pmtrain.training import step as engine
 
     step = engine.TrainingStep.__call__
 
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(run_cli, small_set, tmp
 
 
 def test_weights_that_are_not_finite_are_never_saved(run_cli, small_set, tmp_path, monkeypatch):
-    from pmtrain import engine
+    from pmtrain.training import step as engine
 
     step = engine.TrainingStep.__call__
 
@@ -272,7 +272,7 @@ def test_a_resumed_run_keeps_its_thread_count(run_process, small_set, tmp_path):
         "train", "--data", small_set, "--epochs", 1, "--threads", 1, "--output", tmp_path / "run", *QUICK
     )
     assert first.returncode == 0, first.stderr
-    told = "import os, pmtrain.train as t; t.resume = lambda *_: print(os.environ['OMP_NUM_THREADS']) or 0"
+    told = "import os, pmtrain.training.train as t; t.resume = lambda *_: print(os.environ['OMP_NUM_THREADS']) or 0"
     code = f"{told}\nfrom pmtrain.cli import app\napp(['train', '--resume', {str(tmp_path / 'run')!r}])"
     env = environment({"OMP_NUM_THREADS": "2"})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.run import Run
+from pmtrain.training.run import Run
 from tests.cli.test_train import weights_of
 from tests.conftest import QUICK, command, environment
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pmtrain.config import PreviewConfig
-from pmtrain.data.augment import AUGMENTATIONS, Augment
-from pmtrain.data.loader import Loader
+from pmtrain.data.loading.loader import Loader
+from pmtrain.data.preprocessing.augment import AUGMENTATIONS, Augment
+from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.preview import GAP, LINE, SMALLEST, as_tile, sheet, versions
 from pmtrain.data.select import select
-from pmtrain.data.split import hold_out
-from pmtrain.data.transforms import Preprocess
+from pmtrain.data.splits.split import hold_out
 
 SMALL = ("--image-size", 32, "--images", 4, "--versions", 3)
 
@@ -133,7 +133,8 @@ def test_a_large_image_is_shown_smaller():
 
 
 def test_synthetic_images_are_called_so(run_cli, tmp_path, monkeypatch):
-    from pmtrain.data import preview, synthetic
+    from pmtrain.data import preview
+    from pmtrain.data.synthetic import synthetic
 
     root = synthetic.render(tmp_path / "set", train=4, val=4)
     titles = []

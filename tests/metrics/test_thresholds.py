@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from pmtrain.errors import PmtrainError, UsageError
 from pmtrain.metrics import ThresholdRule, choose_threshold, confusion, parse_threshold_rule
+from pmtrain.system.errors import PmtrainError, UsageError
 
 IMAGES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda i: i / 8)), min_size=2, max_size=30)
 

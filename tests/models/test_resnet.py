@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmtrain.errors import PmtrainError
-from pmtrain.framework import paddle
 from pmtrain.models import DEPTHS, build_model, layers_of
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.framework import paddle
 
 # Parameters of torchvision's and Paddle's resnet50/101/152 with 1000 classes (25,557,032 and so on), less their
 # classifier's 2048 * 1000 + 1000, plus ours of 2048 + 1.

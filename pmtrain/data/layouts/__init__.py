@@ -1,1 +1,1 @@
-"""One module a layout; `pmtrain.data.readers` holds the table of them."""
+"""One module a layout; `pmtrain.data.layouts.readers` holds the table of them."""

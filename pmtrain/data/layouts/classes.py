@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pmtrain.data.dataset import first_few
 from pmtrain.data.layouts.rows import Row
-from pmtrain.data.samples import first_few
-from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.system.errors import PmtrainError, UsageError
 
 # Class names that say "without the disease", in lower case with `_` for `-` and spaces.
 NEGATIVE_NAME = re.compile(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pmtrain.data.dataset import first_few
 from pmtrain.data.layouts.listing import holds_images, images_under, is_empty, look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
-from pmtrain.data.samples import first_few
-from pmtrain.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError
 
 
 def recognise(data: Path, options: TableOptions) -> bool:

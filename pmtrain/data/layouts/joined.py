@@ -19,7 +19,7 @@ from typing import Literal
 from pmtrain.config import ListingOptions, read_yaml, validated
 from pmtrain.data.layouts.classes import Classes, name_classes
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
-from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.system.errors import PmtrainError, UsageError
 
 SUFFIXES = (".yaml", ".yml")
 COLUMN = "set"  # what the set of an image is called where measures are grouped by it

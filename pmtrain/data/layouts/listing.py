@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pmtrain.data.images import SUFFIXES
-from pmtrain.errors import PmtrainError
+from pmtrain.data.images.read import SUFFIXES
+from pmtrain.system.errors import PmtrainError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pmtrain.data.dataset import SYNTHETIC_NOTE, first_few
 from pmtrain.data.layouts.listing import Listing, look_into
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
 from pmtrain.data.layouts.table import listed_once
-from pmtrain.data.layouts.tables import header_of, open_table, plain
-from pmtrain.data.samples import SYNTHETIC_NOTE, first_few
-from pmtrain.errors import PmtrainError
+from pmtrain.data.layouts.tables.delimited import header_of, open_table, plain
+from pmtrain.system.errors import PmtrainError
 
 # The masks of the same names are .bmp.
 TRAINING = re.compile(r"[PHN]\d{4}\.(jpe?g|png)", re.IGNORECASE)

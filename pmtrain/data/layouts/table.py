@@ -6,12 +6,12 @@ import difflib
 import os
 from pathlib import Path
 
-from pmtrain.data.images import SUFFIXES
+from pmtrain.data.dataset import first_few
+from pmtrain.data.images.read import SUFFIXES
 from pmtrain.data.layouts.listing import look_into, suffix_of
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
-from pmtrain.data.layouts.tables import Table, header_of, open_table, plain
-from pmtrain.data.samples import first_few
-from pmtrain.errors import PmtrainError, UsageError
+from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table, plain
+from pmtrain.system.errors import PmtrainError, UsageError
 
 # A table's columns by what they hold, in lower case with spaces, `_` and `-` left out.
 COLUMNS = {

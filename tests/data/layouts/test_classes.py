@@ -8,7 +8,7 @@ import pytest
 
 from pmtrain.data.layouts.classes import name_classes
 from pmtrain.data.layouts.rows import Row
-from pmtrain.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError
 
 WHERE = Path("eyes")
 

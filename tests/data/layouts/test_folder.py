@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pmtrain.data.readers import read_dataset
-from pmtrain.errors import UsageError
+from pmtrain.data.layouts.readers import read_dataset
+from pmtrain.system.errors import UsageError
 from tests.reading import listed, refusal
 
 

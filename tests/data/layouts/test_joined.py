@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.layouts.rows import TableOptions
-from pmtrain.data.readers import read_dataset
-from pmtrain.errors import UsageError
+from pmtrain.system.errors import UsageError
 from tests.conftest import ROOT
 from tests.reading import listed, refusal, workbook, write
 

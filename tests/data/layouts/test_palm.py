@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pmtrain.data.readers import find_dataset, read_dataset
+from pmtrain.data.layouts.readers import find_dataset, read_dataset
 from tests.reading import listed, refusal, workbook, write
 
 PALM_LISTING = {

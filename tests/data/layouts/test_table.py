@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.layouts.rows import TableOptions
-from pmtrain.data.readers import read_dataset
 from tests.reading import listed, refusal, workbook, write
 
 

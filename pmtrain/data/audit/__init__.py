@@ -1,0 +1,1 @@
+"""Is this data set fit to learn from?"""

@@ -1,0 +1,367 @@
+"""The shortcut baseline: what a classifier reaches that sees the camera and the tint, and nothing of the disease.
+
+A logistic regression on a few figures of each image: its file's size, its sides, its colours, a thumbnail too coarse
+for any lesion. Where this comes near a network's figures, the two classes may differ by who took the photographs, and
+the network may have learned that instead. The model is scikit-learn's; what is kept of it is one number a figure, so
+that images are scored, years later too, without scikit-learn and without running anything out of a file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from scipy.special import expit
+
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.metrics import Interval, delong, delong_interval
+from pmtrain.system import console
+from pmtrain.system.hardware import ALLOWED_CORES, available_cpus
+
+FOLDS = 5
+WARN_ABOVE = 0.80  # cross-validated AUC
+MOST_IMAGES = 3000  # to fit on; of more, a sample is drawn
+STRENGTH = 0.1  # scikit-learn's C, on standardised figures; fixed, so that nothing is chosen on the images
+THUMBNAIL = 16  # pixels a side
+DARK = 16  # a pixel without a channel above it lies outside the field of view
+LARGE = 2000  # pixels; a JPEG with a longer side is decoded at an eighth of its scale
+AT_A_TIME = 64  # images handed to the threads
+
+
+class Photograph(NamedTuple):
+    """What figures are made of: bytes of the file, sides in pixels, uint8 (h, w, 3) BGR, maybe at a smaller scale."""
+
+    size: int
+    height: int
+    width: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures that give the same thing away: how many, and how they are made."""
+
+    width: int
+    figures: Callable[[Photograph], Sequence[float] | np.ndarray]
+
+
+def _sizes(photograph: Photograph) -> Sequence[float]:
+    """Logarithms of the file's bytes, the height and the width."""
+    return [math.log(max(1, number)) for number in (photograph.size, photograph.height, photograph.width)]
+
+
+def _colours(photograph: Photograph) -> np.ndarray:
+    """Mean and standard deviation of blue, green and red inside the field of view (the whole of a black image)."""
+    bright = (photograph.pixels.max(axis=2) > DARK).astype(np.uint8)
+    return np.concatenate(cv2.meanStdDev(photograph.pixels, mask=bright if bright.any() else None)).ravel()
+
+
+def _thumbnail(photograph: Photograph) -> np.ndarray:
+    """The whole image at 16 x 16 pixels, in colour."""
+    return cv2.resize(photograph.pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
+
+
+GROUPS: dict[str, Group] = {
+    "size": Group(3, _sizes),
+    "colour": Group(6, _colours),
+    "thumbnail": Group(3 * THUMBNAIL**2, _thumbnail),
+}
+TOGETHER = "all"
+METHOD = (
+    f"logistic regression (L2, C = {STRENGTH}) on standardised figures: size is the logarithms of file size, height and"
+    f" width; colour is mean and deviation of each channel where one is above {DARK}; thumbnail is {THUMBNAIL} x"
+    f" {THUMBNAIL} pixels in colour"
+)
+
+
+def columns_of(group: str) -> slice:
+    """Where the figures of a group of `GROUPS`, or of all of them, stand in a row."""
+    if group == TOGETHER:
+        return slice(0, sum(one.width for one in GROUPS.values()))
+    names = list(GROUPS)
+    start = sum(GROUPS[name].width for name in names[: names.index(group)])
+    return slice(start, start + GROUPS[group].width)
+
+
+def figures_of(path: Path) -> np.ndarray:
+    """(F,) the figures of one image file, group after group.
+
+    Raises:
+        BadImage: it can't be decoded.
+    """
+    photograph = _look_at(path)
+    return np.concatenate([np.asarray(group.figures(photograph), np.float32) for group in GROUPS.values()])
+
+
+def _look_at(path: Path) -> Photograph:
+    file = ImageFile(path)
+    if file.scalable_sides is None or max(file.scalable_sides) <= LARGE:
+        pixels = file.decode()
+        return Photograph(len(file.data), pixels.shape[0], pixels.shape[1], pixels)
+    pixels = file.decode(8)  # several times as quick
+    height, width = file.scalable_sides
+    if (pixels.shape[0] > pixels.shape[1]) != (height > width):  # turned, as its EXIF data say
+        height, width = width, height
+    return Photograph(len(file.data), height, width, pixels)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of N images, float32 (N, F), and which images had to be left out and why.
+
+    `drawn_from` is how many images the sample was drawn from, N where all were taken.
+    """
+
+    samples: tuple[Sample, ...]
+    values: np.ndarray
+    left_out: dict[Sample, str]
+    drawn_from: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int."""
+        return np.array([sample.label for sample in self.samples], int)
+
+    @property
+    def patients(self) -> list[str] | None:
+        """(N,) whose each image is; None where no patient is known."""
+        return [unit_of(sample) for sample in self.samples] if any(s.patient for s in self.samples) else None
+
+
+def unit_of(sample: Sample) -> str:
+    """What stays on one side of a fold: the patient, the file where the patient isn't known."""
+    return f"p {sample.patient}" if sample.patient else f"f {sample.path}"
+
+
+def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: None, drawn_from: int = 0) -> Figures:
+    """The figures of every image that can be decoded, on as many threads as there are cores.
+
+    Args:
+        on_image: called after every image; what it raises ends the measuring.
+    """
+    values = np.empty((len(samples), columns_of(TOGETHER).stop), np.float32)
+    kept: list[Sample] = []
+    left_out: dict[Sample, str] = {}
+    with (
+        ThreadPoolExecutor(available_cpus(), "figures", _use_every_core) as threads,
+        console.progress(len(samples), "image", "shortcut baseline") as bar,
+    ):
+        rest = iter(samples)
+        while some := list(islice(rest, AT_A_TIME)):
+            for sample, found in zip(some, threads.map(_figures_or_reason, some), strict=True):
+                if isinstance(found, str):
+                    left_out[sample] = found
+                else:
+                    values[len(kept)] = found
+                    kept.append(sample)
+                bar.update()
+                on_image()
+    return Figures(tuple(kept), values[: len(kept)], left_out, drawn_from or len(samples))
+
+
+def _figures_or_reason(sample: Sample) -> np.ndarray | str:
+    try:
+        return figures_of(sample.path)
+    except BadImage as bad:
+        return bad.reason
+
+
+def _use_every_core() -> None:
+    if ALLOWED_CORES:  # OpenMP may have pinned the thread that started this one
+        os.sched_setaffinity(0, ALLOWED_CORES)
+
+
+def draw(samples: Sequence[Sample], seed: int, most: int = MOST_IMAGES) -> Sequence[Sample]:
+    """The samples, or about `most` of them: whole patients by lot, the same share of those with a positive image."""
+    if len(samples) <= most:
+        return samples
+    images: dict[str, list[Sample]] = {}
+    for sample in samples:
+        images.setdefault(unit_of(sample), []).append(sample)
+    rng, drawn = np.random.default_rng(seed), set[str]()
+    for kind in (0, 1):
+        units = [unit for unit, theirs in images.items() if max(sample.label for sample in theirs) == kind]
+        wanted = sum(len(images[unit]) for unit in units) * most / len(samples)
+        for place in rng.permutation(len(units)):
+            if wanted <= 0:
+                break
+            drawn.add(units[place])
+            wanted -= len(images[units[place]])
+    return [sample for sample in samples if unit_of(sample) in drawn]
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A fitted baseline: P(positive) = sigmoid(intercept + figures @ weights).
+
+    Args:
+        weights: (F,) float64, in the figures' own units.
+    """
+
+    weights: np.ndarray
+    intercept: float
+
+    @classmethod
+    def fit(cls, values: np.ndarray, labels: np.ndarray) -> Shortcut:
+        """Fit (N, F) figures to (N,) labels of both classes."""
+        scaler, regression = fit_pipeline(values, labels)
+        weights = regression.coef_[0] / scaler.scale_
+        return cls(weights, float(regression.intercept_[0] - scaler.mean_ @ weights))
+
+    def logits(self, values: np.ndarray) -> np.ndarray:
+        """(N, F) -> (N,) float64."""
+        return values.astype(np.float64) @ self.weights + self.intercept
+
+    def probabilities(self, values: np.ndarray) -> np.ndarray:
+        """(N, F) -> (N,) P(positive)."""
+        return expit(self.logits(values))
+
+    def as_json(self) -> dict[str, Any]:
+        """Numbers alone, by group."""
+        return {
+            "intercept": self.intercept,
+            "weights": {name: self.weights[columns_of(name)].tolist() for name in GROUPS},
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Shortcut:
+        """What `as_json` gave.
+
+        Raises: ValueError, KeyError, TypeError: it is something else.
+        """
+        weights = np.concatenate([np.asarray(kept["weights"][name], float) for name in GROUPS])
+        if weights.shape != (columns_of(TOGETHER).stop,) or not np.isfinite([*weights, kept["intercept"]]).all():
+            raise ValueError(f"{weights.shape} weights, where {columns_of(TOGETHER).stop} finite ones are wanted")
+        return cls(weights, float(kept["intercept"]))
+
+
+def fit_pipeline(values: np.ndarray, labels: np.ndarray) -> Any:
+    """scikit-learn's StandardScaler and LogisticRegression, fitted.
+
+    On one BLAS thread: for so little more are slower, and the last bits would hang on how many there are.
+    """
+    from sklearn.linear_model import LogisticRegression  # here: a second to import, and workers never fit
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import ThreadpoolController  # which scikit-learn brings along
+
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=5000, random_state=0))
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+        return pipeline.fit(values.astype(np.float64), labels)
+
+
+class Area(NamedTuple):
+    """An AUC with DeLong's interval."""
+
+    auc: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """What each group of figures gives away, by images that the regression wasn't fitted on.
+
+    `areas` has a row for each of `GROUPS` and one for all; it is empty, with the reason, where there can be no folds.
+    """
+
+    areas: dict[str, Area]
+    reason: str
+    n: int
+    patients: int | None
+    drawn_from: int
+    left_out: int
+    seed: int
+
+    @property
+    def auc(self) -> float | None:
+        """With all figures."""
+        return self.areas[TOGETHER].auc if self.areas else None
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a person should look at what the classes differ by."""
+        return self.auc is not None and max(area.auc for area in self.areas.values()) > WARN_ABOVE
+
+    def describe(self) -> str:
+        """One line in words."""
+        of = f" drawn from {self.drawn_from}" if self.drawn_from > self.n + self.left_out else ""
+        images = f"{self.n} training images{of}" + (f", {self.left_out} left out" if self.left_out else "")
+        if not self.areas:
+            return f"shortcut baseline: undefined on {images}: {self.reason}"
+        low, high = self.areas[TOGETHER].interval.low, self.areas[TOGETHER].interval.high
+        interval = "no interval" if low is None else f"95 % CI {low:.3f} to {high:.3f}"
+        groups = ", ".join(f"{name} {self.areas[name].auc:.3f}" for name in GROUPS)
+        by = "image" if self.patients is None else f"patient ({self.patients})"
+        text = (
+            f"shortcut baseline ({', '.join(GROUPS)}; no network): cross-validated AUC {self.auc:.3f} ({interval}) on"
+            f" {images}, {FOLDS} folds by {by}; alone: {groups}"
+        )
+        if self.suspicious:
+            text += f". Above {WARN_ABOVE:.2f}, the camera or the tint can be learned in place of the disease"
+        return text
+
+
+def training_samples(dataset: DataSet) -> Sequence[Sample]:
+    """The images to fit on: the training split, all but the test split where there is none."""
+    return dataset.split("train") or [sample for sample in dataset.samples if sample.split is None]
+
+
+def cross_validate(dataset: DataSet, seed: int = 0) -> CrossValidated:
+    """The baseline of the training images, cross-validated: see `cross_validate_figures`."""
+    samples = training_samples(dataset)
+    return cross_validate_figures(measure(draw(samples, seed), drawn_from=len(samples)), dataset.classes, seed)
+
+
+def cross_validate_figures(figures: Figures, classes: tuple[str, str], seed: int = 0) -> CrossValidated:
+    """The AUC of each group of figures and of all: FOLDS stratified folds, a patient never on both sides.
+
+    Every image is scored by the regression of the folds without it; the scores are pooled, and the interval is
+    DeLong's (by patient where patients are known).
+    """
+    labels, patients = figures.labels, figures.patients
+    units = np.array([unit_of(sample) for sample in figures.samples], dtype=object)
+    reason, areas = _no_folds(labels, units, classes, patients is not None), {}
+    folds = [] if reason else list(_folds(labels, units, seed))
+    if any(len(set(labels[fit_on])) < 2 for fit_on, _ in folds):
+        reason, folds = "the patients of a class can't be spread over the folds", []
+    for name in (*GROUPS, TOGETHER) if folds else ():
+        values, logits = figures.values[:, columns_of(name)], np.empty(len(labels))
+        for fit_on, score_on in folds:
+            logits[score_on] = Shortcut.fit(values[fit_on], labels[fit_on]).logits(values[score_on])
+        area = float(delong(labels, logits, patients)[0][0])
+        areas[name] = Area(area, delong_interval(labels, logits, patients))
+    return CrossValidated(
+        areas,
+        reason,
+        len(labels),
+        None if patients is None else len(set(units)),
+        figures.drawn_from,
+        len(figures.left_out),
+        seed,
+    )
+
+
+def _no_folds(labels: np.ndarray, units: Iterable[str], classes: tuple[str, str], by_patient: bool) -> str:
+    """Why there can be no folds; empty where there can."""
+    pairs = set(zip(labels.tolist(), units, strict=True))
+    for label, name in enumerate(classes):
+        if (count := sum(of == label for of, _ in pairs)) < FOLDS:
+            kind = "patients" if by_patient else "images"
+            return f"{name!r} has {count} training {kind}, and {FOLDS} folds need {FOLDS}"
+    return ""
+
+
+def _folds(labels: np.ndarray, units: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(indices to fit on, indices to score), FOLDS times."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(units, labels, units)

@@ -1,0 +1,209 @@
+"""One look at every image of a data set: what the file is, and what its pixels show."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from pmtrain.data.audit.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, texture, thumbnail
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.system import console
+
+# Pillow's modes, in words; a mode that isn't here goes by its own name.
+COLOURS = {
+    "1": "grey",
+    "L": "grey",
+    "I": "grey",
+    "I;16": "grey",
+    "I;16B": "grey",
+    "F": "grey",
+    "LA": "grey with transparency",
+    "P": "palette",
+    "RGB": "colour",
+    "YCbCr": "colour",
+    "RGBA": "colour with transparency",
+    "CMYK": "CMYK",
+}
+BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # of Pillow's modes that haven't 8
+
+ONE_COLOUR = 1.0  # deviation of each channel, in grey levels, below which an image is one colour: noise has more
+GREY = 1.0  # mean difference of two channels, in grey levels, below which colours are grey
+
+
+class Header(NamedTuple):
+    """What the file says of itself; empty and 0 where Pillow can't tell."""
+
+    format: str = ""  # JPEG, PNG, ...
+    colour: str = ""  # a value of COLOURS
+    bits: int = 0  # a channel
+    orientation: int = 1  # EXIF's, 1 to 8
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One image: why it can't be decoded, or what was found."""
+
+    error: str = ""
+    content: bytes = b""  # SHA-256 of the file
+    pixels: bytes = b""  # SHA-256 of the decoded pixels and their shape
+    size: tuple[int, int] = (0, 0)  # width and height, turned as EXIF says
+    header: Header = Header()
+    one_colour: str = ""  # black, white or grey level, where nothing else is in the image
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A data set with a look at each of its samples, in their order.
+
+    `textures` (N, THUMBNAIL, THUMBNAIL) int8 and `hashes` (N, 32) uint8 are 0 where there is an error; they are what
+    takes memory, 4 KiB an image.
+    """
+
+    data: DataSet
+    looks: tuple[Look, ...]
+    textures: np.ndarray
+    hashes: np.ndarray
+
+    def seen(self) -> Iterator[tuple[int, Sample, Look]]:
+        """Index, sample and look of every image that was decoded."""
+        for index, (sample, look) in enumerate(zip(self.data.samples, self.looks, strict=True)):
+            if not look.error:
+                yield index, sample, look
+
+
+class Keeper:
+    """Keeps the training-size bytes of what is looked at, so that a training needn't decode it again."""
+
+    def __init__(self, cache: Cache, preprocess: Preprocess) -> None:
+        self.cache, self.preprocess = cache, preprocess
+
+    def keep(self, file: ImageFile, decoded: np.ndarray, content: bytes) -> None:
+        """Store one image unless it is there already; `content` is the SHA-256 of the bytes that were decoded."""
+        kind = self.preprocess.pixels_key
+        there = self.cache.look(file.path, kind)
+        if there and there.place is None and there.digest == content:
+            self.cache.store(kind, [(there, self.preprocess.read_file(file, decoded))])
+
+
+def survey(data: DataSet, threads: int, keeper: Keeper | None = None) -> Survey:
+    """Look at every image once, `threads` at a time, with progress."""
+    count = len(data.samples)
+    looks = []
+    textures = np.zeros((count, THUMBNAIL, THUMBNAIL), np.int8)
+    hashes = np.zeros((count, HASH_SIDE * HASH_SIDE // 8), np.uint8)
+    with _any_size(), console.progress(count, "image", "looking at images") as bar:
+        for index, (seen, fine, bits) in enumerate(
+            _in_order([sample.path for sample in data.samples], threads, keeper)
+        ):
+            looks.append(seen)
+            textures[index], hashes[index] = fine, bits
+            bar.update()
+    return Survey(data, tuple(looks), textures, hashes)
+
+
+Looked = tuple[Look, "np.ndarray | int", "np.ndarray | int"]
+
+
+def _in_order(paths: list[Path], threads: int, keeper: Keeper | None) -> Iterator[Looked]:
+    """`look` at each path; no more than twice as many as there are threads are under way."""
+    waiting = iter(paths)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="look")
+    try:
+        under_way: deque[Future[Looked]] = deque(
+            pool.submit(look, path, keeper) for path in itertools.islice(waiting, 2 * threads)
+        )
+        while under_way:
+            yield under_way.popleft().result()
+            under_way.extend(pool.submit(look, path, keeper) for path in itertools.islice(waiting, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def look(path: Path, keeper: Keeper | None = None) -> Looked:
+    """One image's look, texture and perceptual hash; zeros for the last two where it can't be decoded."""
+    try:
+        file = ImageFile(path)
+        image = file.decode()
+    except BadImage as bad:
+        return Look(bad.reason), 0, 0
+    small = thumbnail(image)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    pixels = hashlib.sha256(repr(image.shape).encode())
+    pixels.update(np.ascontiguousarray(image).data)
+    content = hashlib.sha256(file.data).digest()
+    if keeper:
+        keeper.keep(file, image, content)
+    found = Look(
+        content=content,
+        pixels=pixels.digest(),
+        size=(image.shape[1], image.shape[0]),
+        header=_header(file.data, small),
+        one_colour=_one_colour(image) if grey.std() < 4 * ONE_COLOUR else "",
+    )
+    return found, texture(grey), perceptual_hash(grey)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Pillow refuses headers of very large images, for fear of decoding them, which isn't done with it here."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _header(content: bytes, small: np.ndarray) -> Header:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            colour = COLOURS.get(opened.mode, opened.mode)
+            if colour == "colour" and _is_grey(small):
+                colour = "grey stored as colour"
+            # Asked for its EXIF data, Pillow decodes a PNG whole; hardly one has any.
+            has_exif = opened.format != "PNG" or b"eXIf" in content
+            orientation = opened.getexif().get(0x0112, 1) if has_exif else 1
+            bits = _bits(opened, content)
+            return Header(opened.format or "", colour, bits, orientation if orientation in range(1, 9) else 1)
+    except Exception:  # it was decoded: that another library can't read its header is no fault of the image
+        return Header()
+
+
+def _bits(opened, content: bytes) -> int:
+    """Bits a channel; Pillow's mode doesn't tell those of every colour image."""
+    if opened.mode == "P":
+        return 8
+    if opened.format == "PNG":
+        return content[24]  # of the header chunk, always the first
+    if opened.format == "TIFF":
+        return max(opened.tag_v2.get(258, (1,)))
+    return BITS.get(opened.mode, 8)
+
+
+def _is_grey(small: np.ndarray) -> bool:
+    channels = small.astype(np.int16)
+    return bool((np.abs(channels - channels[..., 1:2]).mean(axis=(0, 1)) < GREY).all())
+
+
+def _one_colour(image: np.ndarray) -> str:
+    mean, deviation = cv2.meanStdDev(image)
+    if (deviation >= ONE_COLOUR).any():
+        return ""
+    return "black" if mean.max() < 8 else "white" if mean.min() > 247 else "one colour"

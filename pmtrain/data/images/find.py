@@ -1,0 +1,71 @@
+"""What a person names on the command line -> image files: files, folders and glob patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pmtrain.data.images.read import SUFFIXES
+from pmtrain.system.errors import UsageError
+
+
+def find_images(arguments: Iterable[str]) -> list[Path]:
+    """The image files that `arguments` name, in the order given, each file once, at its first place.
+
+    A file is taken whatever its name. A folder gives the files in it and below it whose suffix is one of SUFFIXES,
+    sorted, hidden ones left out. What is neither is a pattern (`*`, `?`, `[...]`, `**` for folders below), since not
+    every shell expands them; a file of that very name goes before the pattern.
+
+    Raises:
+        UsageError: an argument names nothing, or nothing that is an image.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        images = list(_named(argument))
+        if not images:
+            kind = "this folder and those below it hold" if os.path.isdir(argument) else "what it matches is"
+            raise UsageError(f"{argument}: {kind} no image", f"image files end in {', '.join(sorted(SUFFIXES))}")
+        for path in images:
+            found.setdefault(os.path.normcase(os.path.abspath(path)), path)
+    return list(found.values())
+
+
+def _named(argument: str) -> Iterator[Path]:
+    if os.path.isdir(argument):
+        yield from _within(argument, set())
+    elif os.path.exists(argument):
+        yield Path(argument)
+    elif matches := sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []:
+        seen: set[str] = set()
+        for match in matches:
+            if os.path.isdir(match):
+                yield from _within(match, seen)
+            elif _is_image(match):
+                yield Path(match)
+    else:
+        what = "nothing matches this pattern" if glob.has_magic(argument) else "there is no such file or folder"
+        raise UsageError(f"{argument}: {what}", "give images, folders of images or patterns such as 'photos/*.jpg'")
+
+
+def _within(folder: str, seen: set[str]) -> Iterator[Path]:
+    """The images in a folder, then those in its folders; links are followed, but into no folder twice."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be listed: {error.strerror}") from None
+    visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    yield from (Path(entry.path) for entry in visible if _is_image(entry.name) and not entry.is_dir())
+    for entry in visible:
+        if entry.is_dir():
+            yield from _within(entry.path, seen)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES

@@ -1,0 +1,113 @@
+"""Files to pixels. What can't be decoded whole is an error that names the file and the reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from pmtrain.data.images.containers import HEADERS, JPEG_SIGNATURE, TIFF_SIGNATURES, Header, Unreadable
+from pmtrain.data.images.decoders import decode_deep, decode_jpeg, decode_other, decode_plain
+from pmtrain.data.images.dicom import count_frames, decode_dicom, is_dicom
+from pmtrain.system.errors import PmtrainError
+
+# Files taken for photographs, by lower-case suffix. What a file is, its content decides.
+SUFFIXES = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+OF_MANY_PICTURES = frozenset({".dcm", ".tif", ".tiff"})  # suffixes of files that may hold several
+
+
+class BadImage(PmtrainError):
+    """An image file that can't be decoded whole."""
+
+    def __init__(self, name: str | Path, reason: str, hint: str = "") -> None:
+        super().__init__(f"{name}: {reason}", hint)
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self):
+        return type(self), (self.name, self.reason, self.hint)
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Decode an image file: uint8 (H, W, 3), BGR as OpenCV orders it, turned as its EXIF data say.
+
+    Grey images get three equal channels; what is transparent lies over black; CMYK becomes RGB by the plain
+    formula, and colour profiles are not applied; of several pages the first is taken. More than 8 bits a value are
+    scaled to 8 by their real range: see `decoders.to_bytes`.
+
+    Raises:
+        BadImage: the file is missing, empty, no image, or cut short.
+    """
+    return ImageFile(path).decode()
+
+
+class ImageFile:
+    """A file's bytes, and what its header says; read whole and checked when it is made.
+
+    Raises:
+        BadImage: as `read_image`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.data = self.path.read_bytes()  # not cv2.imread, which can't open every name on Windows
+        except OSError as error:
+            raise BadImage(self.path, error.strerror or type(error).__name__) from None
+        if not self.data:
+            raise BadImage(self.path, "the file is empty")
+        self._is_jpeg = self.data.startswith(JPEG_SIGNATURE)
+        self.header: Header | None = None
+        for signature, read_header in HEADERS.items():
+            if self.data.startswith(signature):
+                try:
+                    self.header = read_header(self.data)
+                except Unreadable as reason:
+                    raise BadImage(self.path, str(reason)) from None
+
+    @property
+    def scalable_sides(self) -> tuple[int, int] | None:
+        """The sides as stored, where the decoder can divide them by 2, 4 and 8, as that of JPEG can; else None."""
+        return self.header.sides if self.header and self.header.plain and self._is_jpeg else None
+
+    def decode(self, by: int = 1) -> np.ndarray:
+        """uint8 (H, W, 3), BGR; where there are `scalable_sides`, both divided by 1, 2, 4 or 8 and rounded up.
+
+        Raises:
+            BadImage: it can't be decoded.
+        """
+        header, data = self.header, self.data
+        try:
+            if header and header.plain:
+                return decode_jpeg(data, header, by) if self._is_jpeg else decode_plain(data)
+            if header and header.depth > 8 and not self._is_jpeg:
+                return decode_deep(data, header)
+            return decode_dicom(data) if is_dicom(data) else decode_other(data)
+        except Unreadable as reason:
+            raise BadImage(self.path, str(reason)) from None
+
+
+def count_pictures(path: Path) -> int:
+    """How many pictures a TIFF or a DICOM file holds, of which the first is read; 1 for others, told by the suffix.
+
+    A file that can't be read counts as one: reading it will say why.
+    """
+    if path.suffix.lower() not in OF_MANY_PICTURES:
+        return 1
+    from PIL import Image
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+            if is_dicom(start):
+                return count_frames(path.read_bytes())
+            if not start.startswith(TIFF_SIGNATURES):
+                return 1
+            file.seek(0)
+            with Image.open(file, formats=("TIFF",)) as image:
+                return getattr(image, "n_frames", 1)
+    except MemoryError:
+        raise
+    except Exception:
+        return 1

@@ -1,0 +1,198 @@
+"""The layouts that photographs lie in on disk: one row of READERS each."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pmtrain.config import ListingOptions, flag_of
+from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
+from pmtrain.data.layouts import folder, joined, palm, table
+from pmtrain.data.layouts.classes import name_classes
+from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, look_into
+from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
+from pmtrain.system.errors import PmtrainError, UsageError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A layout: how it is read, what it looks like, in a line for people, and how it is recognised.
+
+    `recognise`: whether a folder is in it, None where no folder is; `files`: the suffixes of files that are in it.
+    `certain`: where it is recognised, no other layout is meant. `columns`: TableOptions say how it is read.
+    """
+
+    read: Callable[[Path, TableOptions], Found]
+    looks: str
+    recognise: Callable[[Path, TableOptions], bool] | None = None
+    files: tuple[str, ...] = ()
+    certain: bool = False
+    columns: bool = False
+
+
+def read_dataset(
+    data: Path,
+    *,
+    val_data: Path | None = None,
+    data_format: str = "auto",
+    positive: str | None = None,
+    columns: TableOptions = BY_NAME,
+) -> DataSet:
+    """Read the listing of a data set; no image is opened.
+
+    Args:
+        data: the folder, the table of the `csv` layout, or the YAML file of the `joined` one.
+        val_data: photographs to validate on; they take the place of the validation split that `data` may have.
+        data_format: a row of READERS, or `auto` to recognise it.
+        positive: the positive class, or a list of labels, `2,3,4`, that make it; None: the one that isn't called
+            normal, healthy, no_..., 0 and the like.
+        columns: which columns a table has, and where its paths begin.
+    Raises:
+        PmtrainError: the layout is unknown or ambiguous, or the labels don't make two classes.
+        UsageError: `data_format`, `positive` or `columns` names nothing that there is.
+    """
+    layout, found = _read(data, val_data, data_format, columns)
+    classes = name_classes(found.rows, found.positive if positive is None else positive, data)
+    samples = tuple(
+        Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in found.rows
+    )
+    root = found.root or (data if data.is_dir() else data.parent)
+    synthetic = _is_synthetic(root, {sample.path.parent for sample in samples})
+    return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes)
+
+
+def find_dataset(folder: Path) -> Path | None:
+    """A data set of a known layout in `folder` or one level down, None if there is none.
+
+    Of several the first by name is taken, a synthetic one last.
+    """
+    if not folder.is_dir():
+        return None
+    children = look_into(folder).folders
+    # Parts of one data set would look like data sets of their own.
+    if any(_is_part(child.name) for child in children) and _recognised(folder, BY_NAME):
+        return folder
+    for child in sorted(children, key=lambda child: ((child / SYNTHETIC_NOTE).exists(), child.name)):
+        if _recognised(child, BY_NAME):
+            return child
+    return folder if _recognised(folder, BY_NAME) else None
+
+
+def _is_part(name: str) -> bool:
+    return name.lower() in SPLIT_NAMES or palm.PART.fullmatch(name) is not None
+
+
+def _is_synthetic(root: Path, folders: set[Path]) -> bool:
+    """Whether the images, or some of them, were drawn by a program: a note lies in a folder that they are in."""
+    above = {folder for start in folders for folder in (start, *list(start.parents)[:2])}
+    return any((folder / SYNTHETIC_NOTE).exists() for folder in {root, root.resolve().parent} | above)
+
+
+def _read(data: Path, val_data: Path | None, data_format: str, columns: TableOptions) -> tuple[str, Found]:
+    """The layout's name and what was found in `data`, with `val_data` for its validation split."""
+    layout, found = _read_one(data, data_format, columns)
+    layouts = [layout]
+    if val_data is not None:
+        held_layout, held_out = _read_one(val_data, data_format, columns)
+        layouts.append(held_layout)
+        if "joined" in layouts:
+            raise UsageError(
+                f"--val-data {val_data}: is no option beside a list of data sets", "list it, with split: val"
+            )
+        held_rows = [row for row in held_out.rows if row.split == "val"] or held_out.rows
+        rows = [row._replace(split=row.split or "train") for row in found.rows if row.split != "val"]
+        rows += [row._replace(split="val") for row in held_rows]
+        paths = Counter(os.path.abspath(row.path) for row in rows)
+        if shared := [path for path, count in paths.items() if count > 1]:
+            raise PmtrainError(f"{data} and {val_data} share files: {first_few(shared)}", "keep the two apart")
+        found = replace(found, rows=rows, notes=tuple(dict.fromkeys(found.notes + held_out.notes)))
+    if (given := columns.given()) and not any(READERS[name].columns for name in layouts):
+        raise UsageError(
+            f"{flag_of(given[0])}: {data} is read in the {layout} layout, which has no use for it",
+            f"leave it out, or say --data-format {next(name for name in READERS if READERS[name].columns)}",
+        )
+    return layout, found
+
+
+def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str, Found]:
+    """The layout's name and what was found in one folder or file."""
+    if not data.exists():
+        raise PmtrainError(f"{data}: no such file or folder")
+    if data_format == "auto":
+        data_format = _recognise(data, columns)
+    elif data_format not in READERS:
+        near = difflib.get_close_matches(data_format, READERS, 1)
+        raise UsageError(
+            f"no data format {data_format!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"one of: auto, {', '.join(READERS)}",
+        )
+    reader = READERS[data_format]
+    if data.is_dir() and reader.recognise is None:
+        raise PmtrainError(f"{data}: the {data_format} layout is a file, not a folder", LAYOUTS_HINT)
+    if not data.is_dir() and not reader.files:
+        raise PmtrainError(f"{data}: the {data_format} layout is a folder, not a file", LAYOUTS_HINT)
+    found = reader.read(data, columns)
+    if not found.rows:
+        raise PmtrainError(f"{data}: no images found in the {data_format} layout", LAYOUTS_HINT)
+    return data_format, found
+
+
+def _recognised(data: Path, columns: TableOptions) -> list[str]:
+    """The layouts that `data` may be in; one alone where that one is certain, or is the one that has columns."""
+    if not data.is_dir():
+        return [name for name, reader in READERS.items() if data.suffix.lower() in reader.files]
+    names = [name for name, reader in READERS.items() if reader.recognise and reader.recognise(data, columns)]
+    if columns.given() and (tables := [name for name in names if READERS[name].columns]):
+        return tables
+    return next(([name] for name in names if READERS[name].certain), names)
+
+
+def _recognise(data: Path, columns: TableOptions) -> str:
+    names = _recognised(data, columns)
+    if not names:
+        raise PmtrainError(f"{data}: holds no known layout", LAYOUTS_HINT)
+    if len(names) > 1:
+        raise PmtrainError(
+            f"{data}: may be read in more than one layout: {', '.join(names)}",
+            f"choose one: --data-format {' or '.join(names)}\n{LAYOUTS_HINT}",
+        )
+    return names[0]
+
+
+def _read_joined(data: Path, columns: TableOptions) -> Found:
+    def read_set(part: Path, how: ListingOptions) -> tuple[str, Found]:
+        return _read(part, how.val_data, how.data_format, TableOptions.of(how))
+
+    return joined.read(data, columns, read_set)
+
+
+# A layout is one row: how it is read, what it looks like, how it is recognised.
+READERS: dict[str, Reader] = {
+    "palm": Reader(
+        palm.read,
+        "PALM-Training400/P0001.jpg, H0001.jpg, N0001.jpg and PALM-Validation400/V0001.jpg with its labels",
+        palm.recognise,
+        certain=True,
+    ),
+    "folder": Reader(
+        folder.read, "CLASS/image.jpg, or train/CLASS/image.jpg and val/CLASS/image.jpg", folder.recognise
+    ),
+    "csv": Reader(
+        table.read,
+        "a .csv or .xlsx file: path,label and, if you like, split,patient; paths relative to it, or to --root",
+        table.recognise,
+        TEXT_SUFFIXES + SHEET_SUFFIXES,
+        columns=True,
+    ),
+    "joined": Reader(
+        _read_joined,
+        "a .yaml file of data sets, a name each: `clinic: {data: clinic/labels.csv}`",
+        files=joined.SUFFIXES,
+    ),
+}
+
+LAYOUTS_HINT = "the layouts are\n" + "\n".join(f"  {name:<7} {reader.looks}" for name, reader in READERS.items())

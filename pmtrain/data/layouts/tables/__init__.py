@@ -1,0 +1,1 @@
+"""Tables as people save them: text and Excel."""

@@ -1,0 +1,127 @@
+"""Tables of text as spreadsheets and people save them: delimiters, quotes, encodings, line ends."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pmtrain.data.layouts.listing import SHEET_SUFFIXES, suffix_of
+from pmtrain.data.layouts.tables.excel import sheet_lines
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import cannot, read_bytes
+
+DELIMITERS = ",;\t"
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+HEAD = 1 << 16  # bytes: enough for a header
+
+Lines = Iterator[tuple[int, list[str]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's column names, and its lines below them: number (from 1) and cells, blank lines left out."""
+
+    path: Path
+    header: list[str]
+    lines: Lines
+    notes: tuple[str, ...] = ()
+
+    def rows(self, columns: dict[str, int]) -> Iterator[tuple[int, dict[str, str], tuple[tuple[str, str], ...]]]:
+        """Line number, the cells of `columns` (key -> place) by key, and (name, cell) of every other named column.
+
+        Raises:
+            PmtrainError: a line has more cells than the header, or too few for `columns`.
+        """
+        width = len(self.header)
+        others = [(name, place) for place, name in enumerate(self.header) if name and place not in columns.values()]
+        for line, cells in self.lines:
+            if len(cells) != width and (len(cells) <= max(columns.values()) or any(cells[width:])):
+                raise PmtrainError(
+                    f"{self.path}, line {line}: {len(cells)} cells, but the header has {width}",
+                    "a cell with the delimiter in it must be in double quotes",
+                )
+            rest = tuple((name, cells[place] if place < len(cells) else "") for name, place in others)
+            yield line, {key: cells[place] for key, place in columns.items()}, rest
+
+
+def open_table(path: Path) -> Table:
+    """Open a table of text, or an Excel file by its suffix.
+
+    Text is UTF-8 or, as Excel saves it, UTF-16 with a byte order mark or GB18030 (of which GBK and GB 2312 are parts);
+    cells are parted by commas, semicolons or tabs, whichever parts the header into most.
+
+    Raises:
+        PmtrainError: it can't be read or decoded.
+    """
+    if suffix_of(path.name) in SHEET_SUFFIXES:
+        lines, notes = sheet_lines(path)
+    else:
+        text, notes = _decode(path, read_bytes(path))
+        lines = _text_lines(path, text)
+    _, header = next(lines, (0, []))
+    return Table(path, header, lines, notes)
+
+
+def header_of(path: Path, strict: bool = False) -> list[str]:
+    """The column names of a table; none where the file is no table, unless `strict`, which raises as `open_table`."""
+    try:
+        if suffix_of(path.name) in SHEET_SUFFIXES:
+            return open_table(path).header
+        with open(path, "rb") as file:
+            text, _ = _decode(path, file.read(HEAD), whole=False)
+        return next(_text_lines(path, text), (0, []))[1]
+    except OSError as error:
+        if strict:
+            raise cannot("read", path, error) from None
+    except PmtrainError:
+        if strict:
+            raise
+    return []
+
+
+def plain(name: str) -> str:
+    """A column's name without case, spaces, `_` and `-`."""
+    return re.sub(r"[\s_-]+", "", name.lower())
+
+
+def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str, ...]]:
+    """The text, and what to tell of its encoding; without `whole` a character may be cut off at the end."""
+    marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None)
+    for encoding in [marked] if marked else ["utf-8", "gb18030"]:
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text:
+            break
+        told = f"{path.name} isn't UTF-8: it was read as GB18030, as Excel saves CSV in China"
+        return text, (told,) if encoding == "gb18030" else ()
+    raise PmtrainError(
+        f"{path}: is no table of text in UTF-8, UTF-16 or GB18030",
+        "save it as CSV UTF-8 (in Excel: Save as, CSV UTF-8)",
+    )
+
+
+def _text_lines(path: Path, text: str) -> Lines:
+    if said := re.match(r'"?sep=([,;\t])"?\r?\n', text):  # a first line for Excel alone
+        delimiter, skipped = said[1], 1
+        text = text[said.end() :]
+    else:
+        delimiter, skipped = max(DELIMITERS, key=lambda mark: len(next(_records(path, text, mark), (0, []))[1])), 0
+    for line, cells in _records(path, text, delimiter):
+        yield line + skipped, cells
+
+
+def _records(path: Path, text: str, delimiter: str) -> Lines:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise PmtrainError(f"{path}, line {reader.line_num}: {error}") from None

@@ -1,0 +1,299 @@
+"""Samples to batches: seeded order, decoding beside the main thread, every image decoded once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmtrain.data.dataset import Sample
+from pmtrain.data.images.read import BadImage
+from pmtrain.data.loading.balance import SAMPLERS
+from pmtrain.data.loading.cache import Cache, Look, Place
+from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
+from pmtrain.data.preprocessing.augment import Augment
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.hardware import available_memory
+
+ON_BAD_IMAGE = ("stop", "skip")
+
+MEMORY_BESIDE = 512 * 2**20  # bytes: for images that the cache on disk doesn't take
+NEW = 16  # images that the disk gets at once
+# When workers pay: after so many images, where one takes longer than its way through a pipe, and all that are left
+# longer than it takes two processes to start and share them (seconds).
+PROBES, WORTH_A_PIPE, WORTH_A_START = 8, 0.003, 3.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """What one training step sees."""
+
+    index: int  # its place in the epoch, from 0
+    images: np.ndarray  # (N, 3, S, S) float32
+    labels: np.ndarray  # (N, 1) float32, 0 or 1
+    samples: list[Sample]
+
+
+class Loader:
+    """Batches of samples, in an order that depends on nothing but the seed and the epoch's number.
+
+    So any epoch can be had from any batch on, with any number of workers. Decoded images are kept at training
+    size, as bytes: in the cache on disk, or what that doesn't take in memory, up to its limit. Workers are started for
+    the first image that isn't kept and let go when all are.
+
+    Args:
+        batch_size: images a batch; the last one of an epoch may be shorter.
+        workers: processes that decode; 0: a thread of this process does.
+        shuffle: a new order every epoch; otherwise the samples' own.
+        sampler: a row of SAMPLERS: which images a shuffled epoch has.
+        augment: changes each image at random.
+        on_bad_image: a row of ON_BAD_IMAGE: raise, or leave the image out of its batch and note it in `bad_images`.
+        name_of: how a sample is named in errors; its path if not given.
+        cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
+        cache: where decoded images are kept on disk for later runs too; beside it, memory takes at most MEMORY_BESIDE.
+        patient: a thread decodes, and workers are started only where images prove slow enough to pay for it.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        batch_size: int,
+        *,
+        workers: int = 0,
+        seed: int = 0,
+        shuffle: bool = False,
+        sampler: str = "shuffle",
+        augment: Augment | None = None,
+        on_bad_image: str = "stop",
+        name_of: Callable[[Sample], str] | None = None,
+        cache_limit_bytes: int | None = None,
+        cache: Cache | None = None,
+        patient: bool = False,
+    ) -> None:
+        if on_bad_image not in ON_BAD_IMAGE:
+            raise ValueError(f"on_bad_image must be one of {ON_BAD_IMAGE}, not {on_bad_image!r}")
+        self.samples = tuple(samples)
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.shuffle = shuffle
+        self.sampler = sampler
+        self.augment = augment
+        self.on_bad_image = on_bad_image
+        # Enough under way that a training step's time is never idle for the workers, and no more.
+        self._ahead = max(2 * batch_size, 4 * workers)
+        self._name_of = name_of or (lambda sample: str(sample.path))
+        limit = available_memory() // 4 if cache_limit_bytes is None else cache_limit_bytes
+        limit = min(limit, MEMORY_BESIDE) if cache else limit
+        shape = (preprocess.size, preprocess.size, 3)
+        room = min(len(self.samples), limit // int(np.prod(shape)))
+        self._cache = np.empty((room, *shape), np.uint8)  # memory is taken as it fills
+        self._cached: dict[int, int] = {}  # index of a sample -> its place in the cache
+        self._bad: dict[int, str] = {}  # index of a sample -> why it can't be read
+        self._decoding: dict[int, Future[Decoded]] = {}
+        self._pool: DecodingProcesses | DecodingThread | None = None
+        self._disk = cache
+        self._kind = preprocess.pixels_key
+        self._places: dict[int, Place] = {}  # index of a sample -> its place on disk
+        self._looks: dict[int, Future[Look | None]] = {}  # files being read to find their images by content
+        self._looker: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()  # over the start of the workers
+        self._new: dict[int, tuple[Look, np.ndarray]] = {}  # decoded images that the disk hasn't got yet
+        self._patient = patient
+        self._first: DecodingThread | None = None  # what the workers have taken over from
+
+    def __len__(self) -> int:
+        """Batches in an epoch, those counted that bad images may leave empty."""
+        return -(-len(self.samples) // self.batch_size)
+
+    @property
+    def bad_images(self) -> list[tuple[Sample, str]]:
+        """The images left out so far, each with the reason, in the order of the samples."""
+        return [(self.samples[index], self._bad[index]) for index in sorted(self._bad)]
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from `first_batch` on.
+
+        Raises:
+            PmtrainError: an image is bad and `on_bad_image` is `stop`; all of them are bad; a worker died.
+        """
+        order = self._order(epoch)
+        shown = Counter(order[: first_batch * self.batch_size])
+        for index in range(first_batch, len(self)):
+            start, end = index * self.batch_size, (index + 1) * self.batch_size
+            self._request(order[start : end + self._ahead])
+            # A balanced batch may hold an image twice.
+            taken = {place: self._take(place) for place in dict.fromkeys(order[start:end])}
+            read = [(place, image) for place in order[start:end] if (image := taken[place]) is not None]
+            self._release_workers()
+            if read:
+                yield self._batch(index, self._augmented(read, epoch, shown))
+        if len(self._bad) == len(self.samples) > 0:
+            sample, reason = self.bad_images[0]
+            raise PmtrainError(
+                f"none of the {len(self.samples)} images can be read; the first is {self._name_of(sample)}: {reason}"
+            )
+
+    def pixels(self) -> Iterator[np.ndarray]:
+        """Every image once, uint8 (S, S, 3), in the order of the samples; the epochs find them decoded.
+
+        Raises:
+            PmtrainError: an image is bad and `on_bad_image` is `stop`; a worker died.
+        """
+        for index in range(len(self.samples)):
+            self._request(list(range(index, min(index + self._ahead, len(self.samples)))))
+            if (image := self._take(index)) is not None:
+                yield image
+        self._release_workers()
+
+    def close(self) -> None:
+        """Stop the workers; those not closed end with the program."""
+        self._store()
+        if self._looker:
+            self._looker.shutdown(cancel_futures=True)
+        self._looker = None
+        self._looks.clear()
+        for pool in (self._first, self._pool):
+            if pool:
+                pool.close()
+        self._first = self._pool = None
+        self._decoding.clear()
+        if self._disk:
+            self._disk.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _order(self, epoch: int) -> list[int]:
+        """The samples' indices in the order of one epoch."""
+        if not self.shuffle:
+            return list(range(len(self.samples)))
+        labels = np.array([sample.label for sample in self.samples], np.int64)
+        return SAMPLERS[self.sampler](labels, self.seed, epoch).tolist()
+
+    def _request(self, indices: list[int]) -> None:
+        """Have decoded what of these isn't at hand or under way."""
+        for index in indices:
+            at_hand = index in self._places or index in self._cached or index in self._new or index in self._bad
+            if at_hand or index in self._looks or index in self._decoding:
+                continue
+            if self._disk is None:
+                self._decode(index)
+            elif place := self._disk.find(self.samples[index].path, self._kind):
+                self._places[index] = place
+            else:
+                self._looker = self._looker or ThreadPoolExecutor(1, thread_name_prefix="look")
+                self._looks[index] = self._looker.submit(self._look, index, self._disk)
+
+    def _look(self, index: int, disk: Cache) -> Look | None:
+        """The thread beside: look for the image by the content of its file, and have it decoded if it isn't there."""
+        look = disk.look(self.samples[index].path, self._kind)
+        if look is None or look.place is None:
+            self._decode(index)
+        return look
+
+    def _decode(self, index: int) -> None:
+        with self._starting:
+            if self._pool is None:
+                self._pool = DecodingThread(self.preprocess) if self._patient or not self.workers else self._start()
+            elif isinstance(self._pool, DecodingThread) and self._workers_pay(self._pool):
+                self._first, self._pool = self._pool, self._start()
+            self._decoding[index] = self._pool.submit(self.samples[index].path)
+
+    def _start(self) -> DecodingProcesses:
+        return DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess)
+
+    def _workers_pay(self, thread: DecodingThread) -> bool:
+        """Whether what is left to decode takes the thread longer than workers take to start and do it."""
+        if not self.workers or thread.decoded < PROBES:
+            return False
+        each = thread.seconds / thread.decoded
+        left = len(self.samples) - len(self._places) - len(self._cached) - len(self._bad)
+        return each > WORTH_A_PIPE and each * left > WORTH_A_START
+
+    def _take(self, index: int) -> np.ndarray | None:
+        """One image, uint8 (S, S, 3); None where it is bad and left out."""
+        if index in self._cached:
+            return self._cache[self._cached[index]]
+        if index in self._new:
+            return self._new[index][1]
+        if index in self._bad:
+            return None
+        look = self._looks.pop(index).result() if index in self._looks else None
+        if look and look.place:
+            self._places[index] = look.place
+        if self._disk and index in self._places:
+            if (pixels := self._disk.read(self._places[index])) is not None:
+                return pixels.reshape(self._cache.shape[1:])
+            del self._places[index]  # damaged, or another run took its room
+            look = self._disk.look(self.samples[index].path, self._kind)
+            self._decode(index)
+        decoded = self._decoding.pop(index).result()
+        if isinstance(decoded, str):
+            if self.on_bad_image == "stop":
+                raise BadImage(
+                    self._name_of(self.samples[index]),
+                    decoded,
+                    "put a whole copy in its place, or leave such images out: --on-bad-image skip",
+                )
+            self._bad[index] = decoded
+            return None
+        if look:
+            self._new[index] = look, decoded
+            if len(self._new) >= NEW:
+                self._store()
+        else:
+            self._keep(index, decoded)
+        return decoded
+
+    def _keep(self, index: int, image: np.ndarray) -> None:
+        """Keep an image in memory while there is room."""
+        if len(self._cached) < len(self._cache):
+            self._cached[index] = len(self._cached)
+            self._cache[self._cached[index]] = image
+
+    def _store(self) -> None:
+        """Have the disk keep what was decoded, or memory what the disk doesn't."""
+        if self._disk and self._new:
+            for index, place in zip(self._new, self._disk.store(self._kind, list(self._new.values())), strict=True):
+                if place:
+                    self._places[index] = place
+                else:
+                    self._keep(index, self._new[index][1])
+            self._new.clear()
+
+    def _release_workers(self) -> None:
+        self._store()
+        if len(self._places) + len(self._cached) + len(self._bad) == len(self.samples):
+            self.close()
+
+    def _augmented(
+        self, read: list[tuple[int, np.ndarray]], epoch: int, shown: Counter[int]
+    ) -> list[tuple[int, np.ndarray]]:
+        """The images as this epoch changes them; `shown` counts how often it has had each so far."""
+        if self.augment is None:
+            return read
+        changed = []
+        for place, image in read:
+            changed.append((place, self.augment(image, epoch, place, shown[place])))
+            shown[place] += 1
+        return changed
+
+    def _batch(self, index: int, read: list[tuple[int, np.ndarray]]) -> Batch:
+        samples = [self.samples[place] for place, _ in read]
+        return Batch(
+            index,
+            self.preprocess.normalise(np.stack([image for _, image in read])),
+            np.array([[sample.label] for sample in samples], np.float32),
+            samples,
+        )

@@ -1,0 +1,1 @@
+"""Decoded pixels to what the network sees."""

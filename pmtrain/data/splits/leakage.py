@@ -1,0 +1,168 @@
+"""The quick check before a training: photographs and patients that are on both sides of a split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pmtrain.data.dataset import DataSet, Sample, first_few
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError
+
+CHUNK = 1 << 20  # bytes read at a time
+GLANCE = 1 << 16  # bytes from a large file's middle that are compared before all of it is read
+
+
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What is on both sides of a split: files that are equal byte for byte, and patients with their images."""
+
+    copies: tuple[tuple[Sample, ...], ...]
+    patients: dict[str, tuple[Sample, ...]]
+
+    def in_training(self) -> list[Sample]:
+        """The training images that are validation or test images as well, or of a patient who has such images."""
+        groups = (*self.copies, *self.patients.values())
+        found = (s for group in groups for s in group if s.split == "train" and any(o.split != "train" for o in group))
+        return list(dict.fromkeys(found))
+
+
+def find_leaks(data: DataSet) -> Leaks:
+    """The files and patients that more than one split of `data` holds.
+
+    Equal files have equal sizes, and equal bytes in their middle: only files that share both with one of another split
+    are read whole. A file that can't be read is equal to none.
+    """
+    groups = [tuple(sample for sample in data.samples if sample.split)]
+    for key in (_size, _glance, content_digest):
+        groups = [part for group in groups for part in _parts(group, partial(_of_file, key))]
+    of_patients = _parts([sample for sample in data.samples if sample.split], lambda sample: sample.patient or None)
+    return Leaks(tuple(groups), {part[0].patient: part for part in of_patients})
+
+
+def _parts(samples: Iterable[Sample], key: Callable[[Sample], Hashable]) -> list[tuple[Sample, ...]]:
+    """The samples by equal key, those parts alone that more than one split holds; a key of None equals none."""
+    parts = defaultdict(list)
+    for sample in samples:
+        if (value := key(sample)) is not None:
+            parts[value].append(sample)
+    return [tuple(part) for part in parts.values() if len({sample.split for sample in part}) > 1]
+
+
+def _of_file(key: Callable[[Path], Hashable], sample: Sample) -> Hashable:
+    try:
+        return key(sample.path)
+    except OSError:
+        return None
+
+
+def _size(path: Path) -> int:
+    return os.stat(path).st_size
+
+
+def _glance(path: Path) -> bytes:
+    """A digest of the file's middle; empty where all of it is read as soon."""
+    size = _size(path)
+    if size <= 2 * GLANCE:
+        return b""
+    with open(path, "rb") as file:
+        file.seek(size // 2)
+        return hashlib.sha256(file.read(GLANCE)).digest()
+
+
+@dataclass(frozen=True)
+class Enforced:
+    """The data to train on, and what run.json tells of its leaks."""
+
+    data: DataSet
+    record: dict[str, Any]
+
+
+def enforce(data: DataSet, policy: str) -> Enforced:
+    """Look for leaks and do what `--leakage` says: warn of them, stop, or drop the training images concerned.
+
+    Raises:
+        PmtrainError: there are some and the policy is `stop`; the message counts and names them.
+    """
+    leaks = find_leaks(data)
+    lines = _in_words(leaks, data)
+    dropped = [data.name_of(sample) for sample in leaks.in_training()] if policy == "drop" else []
+    if lines and policy == "stop":
+        raise PmtrainError(
+            f"{data.root}: " + "\n".join(lines),
+            "leave those training images out: --leakage drop; or train on them all the same: --leakage warn",
+        )
+    for line in lines:
+        console.warn(line)
+    if dropped:
+        console.notice(f"left out of training (--leakage drop): {len(dropped)}: {first_few(dropped)}")
+    elif lines:
+        console.notice("hint: --leakage drop leaves such training images out; `pmtrain data check` looks further")
+    return Enforced(
+        without(data, dropped),
+        {
+            "policy": policy,
+            "exact_duplicates": len(leaks.copies),
+            "patients": len(leaks.patients),
+            "dropped": len(dropped),
+            "files": [[data.name_of(sample) for sample in group] for group in leaks.copies],
+            "patient_names": sorted(leaks.patients),
+            "dropped_files": dropped,
+        },
+    )
+
+
+def without(data: DataSet, names: Collection[str]) -> DataSet:
+    """The data but for the training images of these names."""
+    gone = set(names)
+    return replace(data, samples=tuple(s for s in data.samples if not (s.split == "train" and data.name_of(s) in gone)))
+
+
+def _in_words(leaks: Leaks, data: DataSet) -> list[str]:
+    """A line on the files and a line on the patients, where there are some."""
+    lines = []
+    if leaks.copies:
+        pairs = [" = ".join(f"{data.name_of(s)} ({s.split})" for s in group) for group in leaks.copies]
+        many = "photograph is" if len(pairs) == 1 else "photographs are"
+        lines.append(f"{len(pairs)} {many} in more than one split, byte for byte: {first_few(pairs)}")
+    if leaks.patients:
+        many = "patient has" if len(leaks.patients) == 1 else "patients have"
+        names = first_few(sorted(leaks.patients))
+        lines.append(f"{len(leaks.patients)} {many} images in more than one split: {names}")
+    return lines
+
+
+def also_trained_on(data: DataSet, samples: Iterable[Sample], record: dict[str, Any]) -> tuple[int, int]:
+    """How many of a run's own images it was trained on under another name, and how many others show its patients.
+
+    Args:
+        data: the run's data, split as the run split it, with the images that it dropped.
+        record: what `enforce` recorded of it; an empty one tells of no leaks.
+    """
+    trained = without(data, record.get("dropped_files", ())).split("train")
+    trained_names = {data.name_of(sample) for sample in trained}
+    copied = {name for group in record.get("files", ()) if trained_names.intersection(group) for name in group}
+    patients = {sample.patient for sample in trained if sample.patient}
+    others = [sample for sample in samples if sample.split != "train"]
+    copies = [sample for sample in others if data.name_of(sample) in copied]
+    related = [sample for sample in others if sample.patient in patients and data.name_of(sample) not in copied]
+    return len(copies), len(related)

@@ -1,0 +1,125 @@
+"""A run's record of its images: a table of the name, size, content and split of every one."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import write_atomic
+from pmtrain.system.hardware import available_cpus
+
+HEADER = ("file", "patient", "label", "split", "bytes", "sha256")
+AT_A_TIME = 1000  # files given to the threads
+
+
+class Content(NamedTuple):
+    """A file's size and the SHA-256 of its bytes, empty where it can't be read."""
+
+    bytes: int
+    sha256: str
+
+
+def contents(samples: Sequence[Sample]) -> dict[Path, Content]:
+    """The content of every image's file, by path; it takes as long as reading them all."""
+    found: dict[Path, Content] = {}
+    with (
+        ThreadPoolExecutor(available_cpus()) as pool,  # hashing lets other threads run
+        console.progress(len(samples), "image", "fingerprints") as bar,
+    ):
+        for start in range(0, len(samples), AT_A_TIME):
+            paths = [sample.path for sample in samples[start : start + AT_A_TIME]]
+            found.update(zip(paths, pool.map(_content, paths), strict=True))
+            bar.update(len(paths))
+    return found
+
+
+def _content(path: Path) -> Content:
+    try:
+        data = path.read_bytes()
+    except OSError:  # decoding will say so, and stop or leave it out
+        return Content(-1, "")
+    return Content(len(data), hashlib.sha256(data).hexdigest())
+
+
+def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | None = None) -> None:
+    """Write the record of a run on `dataset`; `known` holds the contents where they are known already."""
+    known = contents(dataset.samples) if known is None else known
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(HEADER)
+    for sample in dataset.samples:
+        content = known[sample.path]
+        rows.writerow((dataset.name_of(sample), sample.patient, sample.label, sample.split or "", *content))
+    write_atomic(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `write_record` wrote: by an image's name its split, by its content the names that have it."""
+
+    splits: dict[str, str | None]
+    contents: dict[Content, list[str]]
+
+    def applied(self, listed: DataSet, fingerprint: str) -> DataSet | None:
+        """The data as the run split it; None where its images aren't all there as they were.
+
+        Images that the run didn't have keep the split that they are listed with.
+
+        Args:
+            fingerprint: of the run's data.
+        """
+        samples, own = [], []
+        for sample in listed.samples:
+            name = listed.name_of(sample)
+            samples.append(replace(sample, split=self.splits.get(name, sample.split)))
+            if name in self.splits:
+                own.append(samples[-1])
+        if len(own) != len(self.splits) or replace(listed, samples=tuple(own)).fingerprint() != fingerprint:
+            return None
+        return listed if tuple(samples) == listed.samples else replace(listed, samples=tuple(samples))
+
+    def used(self, samples: Iterable[Sample], dropped: Collection[str] = ()) -> Counter[str | None]:
+        """How many of these images are, byte for byte, in each of the run's splits, but for those that it dropped."""
+        sizes = {content.bytes for content in self.contents}
+        maybe = [sample for sample in samples if _size(sample.path) in sizes]
+        found = contents(maybe)
+        return Counter(split for sample in maybe for split in self._splits(found[sample.path], dropped))
+
+    def _splits(self, content: Content, dropped: Collection[str]) -> set[str | None]:
+        return {self.splits[name] for name in self.contents.get(content, ()) if name not in dropped}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -2
+
+
+def read_record(path: Path) -> Record:
+    """Read what `write_record` wrote.
+
+    Raises:
+        PmtrainError: the file is damaged.
+    """
+    splits: dict[str, str | None] = {}
+    by_content: dict[Content, list[str]] = {}
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            for row in csv.DictReader(file):
+                splits[row["file"]] = row["split"] or None
+                if row["sha256"]:
+                    by_content.setdefault(Content(int(row["bytes"]), row["sha256"]), []).append(row["file"])
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise PmtrainError(f"{path}: can't be read: {error}", "bring back the file as the run wrote it") from None
+    return Record(splits, by_content)

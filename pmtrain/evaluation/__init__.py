@@ -1,0 +1,1 @@
+"""A trained network on images: scores, measures, predictions, explanations, the report."""

@@ -1,0 +1,228 @@
+"""The shortcut baseline beside a network: fitted and kept when a run begins, scored on the images of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmtrain.config import ScoringOptions
+from pmtrain.data.audit.shortcut import (
+    GROUPS,
+    METHOD,
+    WARN_ABOVE,
+    CrossValidated,
+    Shortcut,
+    cross_validate_figures,
+    draw,
+    measure,
+    training_samples,
+)
+from pmtrain.data.dataset import DataSet
+from pmtrain.evaluation.scores.score import Scores
+from pmtrain.metrics import Assessed, Assessment, Comparison, Interval, PairedTest, assess, compare_scores
+from pmtrain.metrics.text import ends, percent
+from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.stop import Stopped
+
+THRESHOLD = 0.5  # of the baseline, and of the network beside it: neither then owes anything to a chosen one
+NAME = f"shortcut baseline ({', '.join(GROUPS)}; no network)"
+SHOWN = ("auc", "accuracy")
+N_BOOT = 500  # resamples for the validation figures of a run
+
+
+def keep_baseline(folder: RunFolder, data: DataSet, seed: int, check: Callable[[], None] = lambda: None) -> None:
+    """Fit the baseline on the training images, score the validation images, and keep it in the run's folder.
+
+    A run that has one keeps it. Whatever goes wrong is a warning: the training goes on.
+
+    Args:
+        check: called after every image; raises Stopped where a stop is wanted, and the rest is left for a resumed run.
+    """
+    if folder.shortcut.exists():
+        return
+    try:
+        report = make_baseline(data, seed, check)
+        folder.write_shortcut(report)
+    except Stopped:
+        return  # the training stops after its first batch, from where it can go on; the baseline is made then
+    except Exception as error:
+        console.warn(f"the shortcut baseline is left out: {type(error).__name__}: {error}")
+
+
+def make_baseline(data: DataSet, seed: int, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Say what the baseline reaches; return what shortcut.json holds: its figures and all that scores other images."""
+    samples, validation = training_samples(data), data.split("val")
+    fit_on = measure(draw(samples, seed), check, len(samples))
+    score_on = measure(draw(validation, seed), check, len(validation))
+    found = cross_validate_figures(fit_on, data.classes, seed)
+    (console.warn if found.suspicious else console.notice)(found.describe())
+    report = {
+        "method": METHOD,
+        "features": list(GROUPS),
+        "synthetic": data.synthetic,
+        "seed": seed,
+        "training": _counts(fit_on.labels, fit_on.drawn_from),
+        "cross_validated": _areas(found),
+        "cross_validated_reason": found.reason,
+        "suspicious": found.suspicious,
+        "warn_above": WARN_ABOVE,
+        "validation": None,
+        "reason": "",
+        "model": None,
+        "left_out": {data.name_of(sample): reason for sample, reason in (fit_on.left_out | score_on.left_out).items()},
+    }
+    if len(set(fit_on.labels)) < 2:
+        return report | {"reason": "a class has no training image that can be decoded"}
+    model = Shortcut.fit(fit_on.values, fit_on.labels)
+    report["model"] = model.as_json()
+    if len(score_on.samples):
+        scores = model.probabilities(score_on.values)
+        reached = assess(score_on.labels, scores, THRESHOLD, score_on.patients, n_boot=N_BOOT, seed=seed)
+        report["validation"] = _counts(score_on.labels, score_on.drawn_from) | _figures(reached)
+        console.notice(f"shortcut baseline on {len(scores)} validation images: {_figures_text(reached)}")
+    return report
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The baseline on the images of an evaluation, and the network's figures minus its; or why there is none."""
+
+    reason: str
+    cross_validated: dict[str, Any]
+    baseline: Assessment | None = None
+    minus: Comparison | None = None
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+        if self.baseline is None or self.minus is None:
+            return ["", f"{NAME}: undefined: {self.reason}"]
+        parts = []
+        for name, test in self._tests().items():
+            found = self.minus.differences[name]
+            value = "undefined" if found.difference is None else f"{found.difference:.4f}"
+            parts.append(f"{_title(name)} {value} ({_interval_text(found.interval)}; {_test_text(test)})")
+        return [
+            "",
+            f"{NAME}: {_figures_text(self.baseline)}",
+            f"network minus baseline: {', '.join(parts)}",
+            f"  on the same {self.baseline.n} images, both accuracies at {THRESHOLD};"
+            f" {self.minus.differences['auc'].interval.method}",
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """The same for metrics.json."""
+        report: dict[str, Any] = {"features": list(GROUPS), "method": METHOD, "reason": self.reason}
+        if self.baseline is not None and self.minus is not None:
+            report |= {"images": self.baseline.n, "threshold": THRESHOLD, **_figures(self.baseline)}
+            report["difference"] = {}
+            for name, test in self._tests().items():
+                found = self.minus.differences[name]
+                report["difference"][name] = {
+                    "value": found.difference,
+                    "network": found.a.value,
+                    **_interval(found.interval),
+                    "p": test.p,
+                    "test": test.method,
+                    "test_note": test.note,
+                }
+        return report | {"cross_validated": self.cross_validated}
+
+    def _tests(self) -> dict[str, PairedTest]:
+        return {"auc": self.minus.delong, "accuracy": self.minus.mcnemar} if self.minus else {}
+
+
+def set_beside(
+    checkpoint: Checkpoint, scores: Scores, groups: list[str] | None, options: ScoringOptions
+) -> Beside | None:
+    """Score the baseline of the checkpoint's own run on the very images of `scores`; None where the run has none.
+
+    Args:
+        groups: (N,) the patient of each image; None where none is known.
+    """
+    folder = RunFolder.around(checkpoint.path)
+    if folder is None or not folder.shortcut.exists():
+        return None
+    try:
+        kept = folder.read_shortcut()
+        crossed = dict(kept["cross_validated"])
+        if kept["model"] is None:
+            return Beside(str(kept["reason"]), crossed)
+        model = Shortcut.from_json(kept["model"])
+    except PmtrainError as error:
+        return Beside(error.message, {})
+    except (ValueError, KeyError, TypeError) as error:
+        return Beside(f"{folder.shortcut}: isn't what a run keeps ({type(error).__name__}: {error})", {})
+    figures = measure(scores.samples)
+    if figures.left_out:
+        sample, reason = next(iter(figures.left_out.items()))
+        return Beside(
+            f"{len(figures.left_out)} images can't be read again, the first: {sample.path}: {reason}", crossed
+        )
+    baseline = model.probabilities(figures.values)
+    how = (groups, options.ci, options.n_boot, options.seed)
+    return Beside(
+        "",
+        crossed,
+        assess(scores.labels, baseline, THRESHOLD, *how),
+        compare_scores(scores.labels, scores.probabilities, baseline, THRESHOLD, THRESHOLD, *how),
+    )
+
+
+def _best_interval(measured: Assessed) -> Interval:
+    """DeLong's of an AUC and Wilson's of a proportion, where there is one; else the bootstrap's."""
+    return measured.second if measured.second is not None and measured.second.low is not None else measured.interval
+
+
+def _figures_text(found: Assessment) -> str:
+    parts = []
+    for name in SHOWN:
+        measured = found.measures[name]
+        if measured.value.value is None:
+            parts.append(f"{_title(name)} undefined: {measured.value.reason}")
+        else:
+            parts.append(f"{_title(name)} {measured.value.value:.4f} ({_interval_text(_best_interval(measured))})")
+    return ", ".join(parts)
+
+
+def _title(name: str) -> str:
+    return "AUC" if name == "auc" else name
+
+
+def _interval_text(interval: Interval) -> str:
+    return f"no interval: {interval.note}" if interval.low is None else f"{percent(interval.level)} CI {ends(interval)}"
+
+
+def _test_text(test: PairedTest) -> str:
+    if test.p is None:
+        return f"{test.method}: can't be tested: {test.note}"
+    p = "p < 0.0001" if test.p < 0.0001 else f"p = {test.p:.4f}"
+    return f"{test.method}: {p}" + (f"; {test.note}" if test.note else "")
+
+
+def _figures(found: Assessment) -> dict[str, Any]:
+    return {
+        name: {
+            "value": found.measures[name].value.value,
+            "reason": found.measures[name].value.reason,
+            **_interval(_best_interval(found.measures[name])),
+        }
+        for name in SHOWN
+    }
+
+
+def _areas(found: CrossValidated) -> dict[str, Any]:
+    return {name: {"auc": area.auc, **_interval(area.interval)} for name, area in found.areas.items()}
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {"low": interval.low, "high": interval.high, "method": interval.method, "note": interval.note}
+
+
+def _counts(labels: np.ndarray, drawn_from: int) -> dict[str, int]:
+    return {"images": len(labels), "positives": int(labels.sum()), "drawn_from": drawn_from}

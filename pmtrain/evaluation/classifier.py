@@ -1,0 +1,142 @@
+"""A trained classifier, ready for images: what `predict`, `explain` and a person's own Python stand on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit
+
+from pmtrain.config import ComputeOptions, load_config
+from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.models import build_model
+from pmtrain.models.backends.choose import choose_backend
+from pmtrain.models.backends.device import select_device
+from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.runs.model_state import apply_state
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.framework import paddle
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier says of one image, or why it says nothing: then `error` alone is set beside the path."""
+
+    path: Path | None  # as given; None for an image given as an array
+    probability: float | None = None  # P(positive), in [0, 1]
+    label: int | None = None  # 1, positive, where the probability reaches the threshold; else 0
+    class_name: str | None = None  # the label's
+    error: str | None = None
+
+
+def load_classifier(path: AnyPath, device: str = "auto", backend: str = "auto", precision: str = "fp32") -> Classifier:
+    """The classifier of a checkpoint: a `.pdparams`, a `.safetensors` or a run's folder.
+
+    Args:
+        device: auto, cpu, gpu or gpu:N.
+        backend: auto, onednn or paddle.
+        precision: fp32, bf16 or fp16, where the device has it; auto: bf16, or else fp32.
+    Raises:
+        PmtrainError: the checkpoint can't be read, or the machine hasn't got what is asked for.
+    """
+    asked = {"device": device, "backend": backend, "precision": precision}
+    return Classifier(load_checkpoint(Path(path)), load_config(ComputeOptions, asked))
+
+
+class Classifier:
+    """A network with its weights, its preprocessing and its threshold.
+
+    Attributes:
+        classes: the names of the negative and of the positive class.
+        threshold: P(positive) from which an image is called positive, as stored in the checkpoint.
+        info: all that the checkpoint says of itself.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, options: ComputeOptions) -> None:
+        device = select_device(options.device)
+        self.path = checkpoint.path
+        self.info = checkpoint.info
+        self.classes = checkpoint.info.class_names
+        self.threshold = checkpoint.info.threshold
+        self.preprocess = Preprocess.of(checkpoint.info)
+        self.model = build_model(checkpoint.info.layers)
+        apply_state(self.model, checkpoint.state, checkpoint.path)
+        self.model.eval()
+        self.backend = choose_backend(self.model, device, options.backend, options.precision)
+
+    def predict(
+        self, images: AnyPath | np.ndarray | Sequence[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
+    ) -> list[Prediction]:
+        """One prediction an image, in the order given; an image that can't be read has its `error` set.
+
+        Args:
+            images: an image or several: paths of files, or uint8 (H, W, 3) arrays in BGR order, as OpenCV reads them.
+            workers: processes that decode files; 0: a thread. A script that wants processes needs the usual
+                `if __name__ == "__main__":` around what it does.
+        Raises:
+            PmtrainError: an array of another shape or type.
+        """
+        one = isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3)
+        return list(self.stream([images] if one else images, batch_size, workers))  # type: ignore[list-item, arg-type]
+
+    def stream(
+        self, images: Iterable[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
+    ) -> Generator[Prediction, None, None]:
+        """`predict`, yielding each batch's predictions as they come; holds a few batches of any number of images.
+
+        The network's weights must not change before the last one.
+        """
+        pool = DecodingProcesses(workers, self.preprocess) if workers else DecodingThread(self.preprocess)
+        # Enough under way that nobody waits while the network computes, and no more.
+        most = batch_size + max(2 * batch_size, 4 * workers)
+        under_way: deque[tuple[Path | None, Future[Decoded]]] = deque()
+        with contextlib.closing(pool), self.backend.fixed_weights():
+            for image in images:
+                if isinstance(image, np.ndarray):
+                    under_way.append((None, self._resized(image)))
+                else:
+                    path = Path(image)
+                    under_way.append((path, pool.submit(path)))
+                if len(under_way) == most:
+                    yield from self._predict_batch([under_way.popleft() for _ in range(batch_size)])
+            while under_way:
+                yield from self._predict_batch([under_way.popleft() for _ in range(min(batch_size, len(under_way)))])
+
+    def _resized(self, image: np.ndarray) -> Future[Decoded]:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise PmtrainError(
+                f"an array of type {image.dtype} and shape {image.shape} is no image",
+                "give uint8 arrays (height, width, 3) in BGR order, as cv2.imread returns them",
+            )
+        done: Future[Decoded] = Future()
+        done.set_result(self.preprocess.resize(image))
+        return done
+
+    def _predict_batch(self, batch: list[tuple[Path | None, Future[Decoded]]]) -> list[Prediction]:
+        read = [(path, future.result()) for path, future in batch]
+        pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
+        probabilities = iter(expit(self.logits(np.stack(pixels))) if pixels else ())
+        return [
+            Prediction(path, error=decoded) if isinstance(decoded, str) else self.judge(path, next(probabilities))
+            for path, decoded in read
+        ]
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, S, S, 3), resized by `preprocess` -> the network's logits, (N,) float64."""
+        with paddle.no_grad(), self.backend.autocast():
+            output = self.model(paddle.to_tensor(self.preprocess.normalise(pixels)))  # (N, 1)
+        return output.astype("float32").numpy().reshape(-1).astype(np.float64)
+
+    def judge(self, path: Path | None, probability: float) -> Prediction:
+        """The prediction that P(positive) amounts to by the threshold."""
+        label = int(probability >= self.threshold)
+        return Prediction(path, float(probability), label, self.classes[label])

@@ -1,0 +1,181 @@
+"""Comparison: two checkpoints on the same images, every measure's difference with its paired interval, two tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pmtrain.config import CompareConfig
+from pmtrain.evaluation.scores.scoring import (
+    Cut,
+    Images,
+    Scored,
+    choose_images,
+    compare_classes,
+    cut,
+    patients,
+    score_checkpoint,
+    seen_before,
+)
+from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
+from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
+from pmtrain.models.backends.device import select_device
+from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: `reasons` are why the figures flatter it."""
+
+    checkpoint: Checkpoint
+    scored: Scored
+    threshold: Cut
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found; A is the first checkpoint, B the second, and every difference is A's value minus B's."""
+
+    config: CompareConfig
+    images: Images
+    sides: dict[str, Side]
+    n_patients: int | None
+    comparison: Comparison
+
+
+def compare(path_a: Path, path_b: Path, config: CompareConfig) -> None:
+    """Print how the checkpoints at the two paths differ on the same images.
+
+    Raises:
+        PmtrainError: a checkpoint or the data can't be read, or they don't go together.
+    """
+    console.result(FORMATS[config.format](examine(path_a, path_b, config)))
+
+
+def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
+    """Score both and compare them; without --data on the images of the first one's run."""
+    device = select_device(config.device)
+    checkpoints = {"A": load_checkpoint(path_a), "B": load_checkpoint(path_b)}
+    images = choose_images(checkpoints["A"], config)
+    compare_classes(checkpoints["B"], images.listed)
+    sides = {}
+    for name, checkpoint in checkpoints.items():
+        scored = score_checkpoint(checkpoint, images, config, device)
+        threshold = cut(config.threshold, checkpoint, scored.scores)
+        seen = seen_before(checkpoint, images)
+        reasons = ["its threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+        sides[name] = Side(checkpoint, scored, threshold, reasons)
+    a, b = sides["A"], sides["B"]
+    if a.scored.scores.samples != b.scored.scores.samples:
+        raise PmtrainError(
+            f"{images.data.root}: images could be decoded for one of the checkpoints and not for the other",
+            "see that nothing changes them meanwhile, and compare again",
+        )
+    groups = patients(a.scored.scores.samples, images.data.name_of)
+    comparison = compare_scores(
+        a.scored.scores.labels,
+        a.scored.scores.probabilities,
+        b.scored.scores.probabilities,
+        a.threshold.value,
+        b.threshold.value,
+        groups,
+        config.ci,
+        config.n_boot,
+        config.seed,
+    )
+    return Compared(config, images, sides, None if groups is None else len(set(groups)), comparison)
+
+
+def as_text(compared: Compared) -> str:
+    """A line a measure, for people."""
+    config, data, comparison = compared.config, compared.images.data, compared.comparison
+    labels, notes = compared.sides["A"].scored.scores.labels, Notes()
+    lines = [SYNTHETIC] if data.synthetic else []
+    for name, side in compared.sides.items():
+        lines.append(f"{name}: {side.checkpoint.path}, threshold {side.threshold.value:.6g} ({side.threshold.text})")
+    lines.append(f"images: {tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)}")
+    lines += ["scores: logits averaged over each image and its mirror image (--tta)"] * config.tta
+    for name, side in compared.sides.items():
+        lines += [f"EXPLORATORY: {name}: {reason}, so the figures flatter it" for reason in side.reasons]
+    lines += ["", f"{'':<{TITLE_WIDTH}}  {'A':>7}  {'B':>7}  {'A - B':>7}"]
+    for name, difference in comparison.differences.items():
+        lines.append(f"{MEASURES[name].title:<{TITLE_WIDTH}}  {_difference_text(difference, notes)}")
+    lines += ["", f"AUC: {_test_text(comparison.delong)}", f"Accuracy: {_test_text(comparison.mcnemar)}", ""]
+    method = comparison.differences["accuracy"].interval.method
+    lines += notes.lines()
+    lines.append(
+        f"intervals: {method}, seed {config.seed}; thresholds are held fixed;"
+        f" nothing is adjusted for comparing {len(MEASURES)} measures"
+    )
+    return "\n".join(lines)
+
+
+def _difference_text(found: Difference, notes: Notes) -> str:
+    a, b = ("undef." if side.value is None else f"{side.value:.4f}" for side in (found.a, found.b))
+    text = f"{a:>7}  {b:>7}  "
+    if found.difference is None:
+        return f"{text}undefined: {found.a.reason or found.b.reason}"
+    text += f"{found.difference:7.4f} "
+    if found.interval.low is None:
+        return f"{text}(no interval: {found.interval.note})"
+    return f"{text}({percent(found.interval.level)} CI {ends(found.interval)})" + notes.mark(found.interval.note)
+
+
+def _test_text(test: PairedTest) -> str:
+    if test.p is None:
+        return f"{test.method}: can't be tested: {test.note}"
+    p = "p < 0.0001" if test.p < 0.0001 else f"p = {test.p:.4f}"
+    parts = [] if test.statistic is None else [f"z = {test.statistic:.3f}"]
+    parts.append(p)
+    if test.counts:
+        parts.append(f"right on {test.counts[0]} images A alone, on {test.counts[1]} B alone")
+    return f"{test.method}: {', '.join(parts)}" + (f" ({test.note})" if test.note else "")
+
+
+def as_json(compared: Compared) -> str:
+    """The same for programs."""
+    config, images, comparison = compared.config, compared.images, compared.comparison
+    labels = compared.sides["A"].scored.scores.labels
+    report: dict[str, Any] = {
+        name.lower(): {
+            "checkpoint": str(side.checkpoint.path),
+            "weights_sha256": side.checkpoint.info.weights_sha256,
+            "threshold": {
+                "value": side.threshold.value,
+                "rule": side.threshold.rule,
+                "stored_rule": side.checkpoint.info.threshold_rule,
+                "tuned_on_these_images": side.threshold.tuned,
+            },
+            "exploratory": bool(side.reasons),
+            "exploratory_because": side.reasons,
+            **side.scored.computed,
+        }
+        for name, side in compared.sides.items()
+    }
+    report |= {
+        "data": str(images.data.root),
+        "split": images.split,
+        "data_fingerprint": images.data.fingerprint(),
+        "synthetic": images.data.synthetic,
+        "classes": list(images.data.classes),
+        "left_out": compared.sides["A"].scored.left_out,
+        "images": len(labels),
+        "positives": int(labels.sum()),
+        "patients": compared.n_patients,
+        "ci": config.ci,
+        "n_boot": config.n_boot,
+        "seed": config.seed,
+        "differences": {name: asdict(found) for name, found in comparison.differences.items()},
+        "delong": asdict(comparison.delong),
+        "mcnemar": asdict(comparison.mcnemar),
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+FORMATS: dict[str, Callable[[Compared], str]] = {"text": as_text, "json": as_json}

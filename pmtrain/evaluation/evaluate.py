@@ -1,0 +1,251 @@
+"""Evaluation: a checkpoint's score for every image of a split -> measures with intervals, printed and written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmtrain.config import EvalConfig
+from pmtrain.evaluation import charts
+from pmtrain.evaluation.baseline import Beside, set_beside
+from pmtrain.evaluation.scores.score_table import score_table
+from pmtrain.evaluation.scores.scoring import (
+    Cut,
+    Images,
+    Scored,
+    also_trained_on,
+    by_column,
+    choose_images,
+    cut,
+    patients,
+    score_checkpoint,
+    seen_before,
+)
+from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.models.backends.device import select_device
+from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.system import console
+from pmtrain.system.errors import UsageError
+from pmtrain.system.files import write_atomic
+
+RESULTS = ("predictions.csv", "metrics.json")
+FILES = (*RESULTS, *charts.FILES)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found.
+
+    `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
+    of a column, `also_trained_on` how many images the run trained on as other files, and how many more of its patients,
+    `beside` the shortcut baseline on the same images.
+    """
+
+    config: EvalConfig
+    checkpoint: Checkpoint
+    images: Images
+    scored: Scored
+    threshold: Cut
+    reasons: list[str]
+    also_trained_on: tuple[int, int]
+    groups: list[str] | None
+    found: Assessment
+    subgroups: dict[str, Assessment]
+    beside: Beside | None
+
+
+def evaluate(path: Path, config: EvalConfig) -> None:
+    """Print the notes' line and the measures of the checkpoint at `path`, and write them where `config.output` says.
+
+    Raises:
+        PmtrainError: the checkpoint or the data can't be read, or `config.output` already holds results.
+    """
+    for name in FILES if config.output else ():
+        if (config.output / name).exists():  # type: ignore[operator]
+            raise UsageError(
+                f"--output {config.output}: holds {name} already, and results are never overwritten",
+                "give another folder",
+            )
+    evaluation = examine(path, config)
+    try:
+        if config.output:
+            write(config.output, evaluation)
+    finally:  # a full disk doesn't take the figures away, and neither does a reader that leaves early the files
+        scores = evaluation.scored.scores
+        console.result(console.validation_line(scores.accuracy, scores.loss))
+        for line in as_lines(evaluation):
+            console.result(line)
+
+
+def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Evaluation:
+    """Score the checkpoint at `path` and measure it, for all images and for each subgroup.
+
+    Args:
+        scored: its scores of these very images by these very options, where they are known already.
+    """
+    device = select_device(config.device)
+    checkpoint = load_checkpoint(path)
+    images = choose_images(checkpoint, config)
+    kinds = by_column(images, config.group_by) if config.group_by else {}
+    scored = scored or score_checkpoint(checkpoint, images, config, device)
+    scores = scored.scores
+    threshold = cut(config.threshold, checkpoint, scores)
+    groups = patients(scores.samples, images.data.name_of)
+    seen = seen_before(checkpoint, images)
+    reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+    copies, related = also_trained_on(checkpoint, images)
+    of_these = f"of these {len(images.samples)} images"
+    reasons += [f"{copies} {of_these} are also among the training images, byte for byte"] * bool(copies)
+    reasons += [f"{related} {of_these} are of patients who are also among the training images"] * bool(related)
+
+    def measured(rows: np.ndarray) -> Assessment:
+        return assess(
+            scores.labels[rows],
+            scores.probabilities[rows],
+            threshold.value,
+            None if groups is None else [groups[row] for row in rows],
+            config.ci,
+            config.n_boot,
+            config.seed,
+        )
+
+    kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
+    subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
+    found = measured(np.arange(len(scores.labels)))
+    beside = set_beside(checkpoint, scores, groups, config)
+    return Evaluation(
+        config,
+        checkpoint,
+        images,
+        scored,
+        threshold,
+        reasons,
+        (copies, related),
+        groups,
+        found,
+        subgroups,
+        beside,
+    )
+
+
+def in_order(kinds: set[str]) -> list[str]:
+    """Values of a column: numbers by size, others by the alphabet; an empty cell comes first."""
+    try:
+        return sorted(kinds, key=lambda kind: float(kind or "-inf"))
+    except ValueError:
+        return sorted(kinds)
+
+
+def as_lines(evaluation: Evaluation) -> list[str]:
+    """The lines after the notes' one."""
+    data, found, threshold = evaluation.images.data, evaluation.found, evaluation.threshold
+    notes = Notes()
+    lines = [SYNTHETIC] if data.synthetic else []
+    lines += [
+        f"images: {counts_text(found, data.classes)}",
+        *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
+        f"threshold: {threshold.value:.6g} ({threshold.text})"
+        + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
+        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
+        "",
+        *measure_lines(found, notes),
+        "",
+        *confusion_lines(found, data.classes),
+        "",
+    ]
+    for kind, part in evaluation.subgroups.items():
+        lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
+        lines += [*measure_lines(part, notes), ""]
+    lines += notes.lines() + method_lines(found, evaluation.config.seed)
+    return lines + (evaluation.beside.lines() if evaluation.beside else [])
+
+
+def as_report(evaluation: Evaluation) -> dict[str, Any]:
+    """metrics.json: a measure that is undefined is null, with the reason."""
+    data, config, threshold = evaluation.images.data, evaluation.config, evaluation.threshold
+    info, scores = evaluation.checkpoint.info, evaluation.scored.scores
+    report = {
+        "checkpoint": str(evaluation.checkpoint.path),
+        "weights_sha256": info.weights_sha256,
+        "data": str(data.root),
+        "split": evaluation.images.split,
+        "data_fingerprint": data.fingerprint(),
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "left_out": evaluation.scored.left_out,
+        **evaluation.scored.computed,
+        "loss": scores.loss,
+        "accuracy_at_half": scores.accuracy,
+        "threshold": {
+            "value": threshold.value,
+            "rule": threshold.rule,
+            "stored_rule": info.threshold_rule,
+            "tuned_on_these_images": threshold.tuned,
+        },
+        "exploratory": bool(evaluation.reasons),
+        "exploratory_because": evaluation.reasons,
+        "also_trained_on": dict(zip(("byte_for_byte", "same_patient"), evaluation.also_trained_on, strict=True)),
+        "ci": config.ci,
+        "n_boot": config.n_boot,
+        "seed": config.seed,
+        **figures(evaluation.found),
+        "shortcut": evaluation.beside.report() if evaluation.beside else None,
+    }
+    if config.group_by:
+        report["group_by"] = config.group_by
+        report["subgroups"] = {kind: figures(part) for kind, part in evaluation.subgroups.items()}
+    return report
+
+
+def chart_data(evaluation: Evaluation) -> charts.ChartData:
+    """What the charts are drawn from."""
+    config, data = evaluation.config, evaluation.images.data
+    return charts.ChartData(
+        evaluation.scored.scores.labels,
+        evaluation.scored.scores.probabilities,
+        evaluation.groups,
+        data.classes,
+        evaluation.found,
+        config.ci,
+        config.n_boot,
+        config.seed,
+        ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(evaluation.reasons),
+    )
+
+
+def figures(found: Assessment) -> dict[str, Any]:
+    """An assessment, ready for JSON."""
+    return {
+        "images": found.n,
+        "positives": found.positives,
+        "negatives": found.n - found.positives,
+        "prevalence": found.prevalence,
+        "patients": found.patients,
+        "resampled": "image" if found.patients is None else "patient",
+        "measures": {
+            name: {
+                **asdict(measured.value),
+                "interval": asdict(measured.interval),
+                "second_interval": None if measured.second is None else asdict(measured.second),
+            }
+            for name, measured in found.measures.items()
+        },
+        "confusion": found.confusion._asdict(),
+    }
+
+
+def write(folder: Path, evaluation: Evaluation) -> None:
+    """predictions.csv, a row an image in the order of the data, metrics.json and the charts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores, threshold = evaluation.scored.scores, evaluation.threshold.value
+    write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
+    content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
+    charts.write_charts(folder, chart_data(evaluation))
+    drawn = f"{len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
+    console.notice(f"wrote to {folder}: {', '.join(RESULTS)} and {drawn}")

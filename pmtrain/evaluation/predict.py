@@ -1,0 +1,130 @@
+"""`pmtrain predict`: a probability for every image, in the order given, written as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pmtrain.config import PredictConfig
+from pmtrain.data.images.find import find_images
+from pmtrain.data.select import warn_of_pages
+from pmtrain.evaluation.classifier import Classifier, Prediction
+from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.system import console
+from pmtrain.system.console import csv_row
+from pmtrain.system.errors import UsageError
+from pmtrain.system.files import new_file
+
+
+def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> int:
+    """Write a row for each of the images; return the exit code, 1 where any of them couldn't be read.
+
+    Raises:
+        PmtrainError: the checkpoint can't be read, an argument names no image, or `config.output` exists.
+    """
+    paths = find_images(images)
+    if config.format == "palm":
+        _check_names(paths)
+    classifier = Classifier(load_checkpoint(checkpoint), config)
+    if classifier.info.synthetic:
+        console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
+    warn_of_pages(paths)
+    bad = 0
+
+    def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        nonlocal bad
+        for prediction in predictions:
+            if prediction.error:
+                bad += 1
+                console.warn(f"{prediction.path}: {prediction.error}")
+            yield prediction
+            bar.update()
+
+    with (
+        _sink(config.output) as write,
+        console.progress(len(paths), "image", "prediction") as bar,
+        contextlib.closing(classifier.stream(paths, config.batch_size, config.workers)) as predictions,
+    ):
+        for line in FORMATS[config.format](classifier, watched(predictions)):
+            write(line)
+    if config.output:
+        console.notice(f"wrote {config.output}")
+    if bad:
+        console.notice(f"{bad} of {len(paths)} images couldn't be read")
+    return 1 if bad else 0
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """The challenge's format names files without their folders, so that no two may be called the same."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.name in seen:
+            raise UsageError(
+                f"--format palm: {seen[path.name]} and {path} would both be called {path.name}",
+                "predict them one folder at a time, or take --format csv",
+            )
+        seen[path.name] = path
+
+
+@contextlib.contextmanager
+def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
+    """Where lines go: stdout, or a new file that is there when all of them are."""
+    if output is None:
+        yield console.result
+        return
+    with new_file(output) as file:
+        yield lambda line: file.write((line + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
+    yield csv_row("file", "probability", "prediction", "error")
+    for each in predictions:
+        yield csv_row(each.path, each.probability, each.class_name, each.error)
+
+
+def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
+    about = {
+        "checkpoint": str(classifier.path),
+        "weights_sha256": classifier.info.weights_sha256,
+        "classes": classifier.classes,
+        "threshold": classifier.threshold,
+        "synthetic": classifier.info.synthetic,
+    }
+    yield _json(about)[:-1] + ', "predictions": ['
+    held = ""
+    for each in predictions:
+        if held:
+            yield held + ","
+        held = _json(
+            {
+                "file": str(each.path),
+                "probability": each.probability,
+                "prediction": each.class_name,
+                "error": each.error,
+            }
+        )
+    if held:
+        yield held
+    yield "]}"
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    # A file name that isn't UTF-8 is escaped, since JSON has no other way to hold it.
+    return text if text.isprintable() else json.dumps(value)
+
+
+def _as_palm(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
+    """The iChallenge-PM submission; it has no column for errors, so that an unread image's risk is left empty."""
+    yield csv_row("FileName", "PM Risk")
+    for each in predictions:
+        yield csv_row(each.path and each.path.name, each.probability)
+
+
+FORMATS: dict[str, Callable[[Classifier, Iterable[Prediction]], Iterator[str]]] = {
+    "csv": _as_csv,
+    "json": _as_json,
+    "palm": _as_palm,
+}

@@ -1,0 +1,282 @@
+"""What stands in the page: a run's files and its evaluation, in the words and the order of the template."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
+from pmtrain.data.dataset import SPLITS, first_few
+from pmtrain.evaluation.evaluate import Evaluation, as_report, chart_data
+from pmtrain.evaluation.report import drawing
+from pmtrain.evaluation.report.checklists import Facts, checklists
+from pmtrain.evaluation.report.drawing import Chart
+from pmtrain.evaluation.report.mistakes import mistakes
+from pmtrain.metrics import MEASURES, Assessment
+from pmtrain.metrics.text import Notes, ends, method_lines, percent
+from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system.console import quoted
+from pmtrain.system.version import __version__
+
+TEMPLATE = "template.html.j2"
+HEADLINE = ("auc", "sensitivity", "specificity", "accuracy")
+
+
+def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
+    """The report as HTML.
+
+    Raises:
+        PmtrainError: a file of the run is damaged, or an image can't be read any more.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(contents(run, evaluation, config))
+
+
+def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> dict[str, Any]:
+    """Everything that the template shows, by name."""
+    info, trained, written = run.info(), run.config(), as_report(evaluation)
+    data, found, checkpoint = evaluation.images.data, evaluation.found, evaluation.checkpoint
+    notes = Notes()
+    table = [measure_row(name, found, notes) for name in MEASURES]
+    drawn = chart_data(evaluation)
+    history = read_history(run)
+    wrong = found.confusion.fp + found.confusion.fn
+    shown = mistakes(evaluation, config.errors)
+    shortcut = written.get("shortcut")
+    leakage = info.get("leakage") or info["data"].get("leakage")
+    network = f"ResNet-{checkpoint.info.layers}"
+    threshold = f"{evaluation.threshold.value:.4g} ({evaluation.threshold.text})"
+    counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
+    splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
+    facts = Facts(
+        network=network,
+        image_size=checkpoint.info.image_size,
+        preprocessing=checkpoint.info.preprocessing,
+        epochs=len(history),
+        counts=splits,
+        threshold=f"Threshold {threshold}",
+        intervals=f"{percent(config.ci)} intervals, bootstrap by {written['resampled']}",
+        left_out=len(written["left_out"]),
+        group_by=config.group_by or "",
+        patients=found.patients is not None,
+        errors=len(shown),
+        leakage=leakage is not None,
+        held_out=not evaluation.reasons,
+        external=config.data is not None and not evaluation.reasons,
+        seed=trained.seed,
+    )
+    return {
+        "version": __version__,
+        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "trained_between": times(run),
+        "folder": run.path.resolve().name,
+        "typed": quoted(run.path),
+        "run": info,
+        "config": trained,
+        "config_yaml": run.config_file.read_text(encoding="utf-8"),
+        "written": written,
+        "reasons": evaluation.reasons,
+        "synthetic": bool(written["synthetic"] or info["data"]["synthetic"]),
+        "classes": data.classes,
+        "found": found,
+        "checkpoint": checkpoint.info,
+        "network": network,
+        "counts": counts,
+        "split_words": SPLIT_WORDS,
+        "splits": splits,
+        "threshold": threshold,
+        "level": percent(config.ci),
+        "cards": [row for name in HEADLINE for row in table if row.name == name],
+        "measures": table,
+        "notes": notes,
+        "methods": method_lines(found, config.seed),
+        "history": history,
+        "epoch_charts": epoch_charts(history, checkpoint.info.epoch, drawn.marks) if history else [],
+        "curves": [drawing.roc(drawn), drawing.precision_recall(drawn)],
+        "probability_charts": [drawing.calibration(drawn), drawing.scores(drawn)],
+        "marks": drawn.marks,
+        "wrong": wrong,
+        "errors": shown,
+        "errors_wanted": config.errors,
+        "group_by": config.group_by,
+        "subgroups": subgroups(evaluation),
+        "columns": sorted({name for sample in evaluation.images.samples for name, _ in sample.columns}),
+        "leakage": leakage_rows(leakage),
+        "shortcut": shortcut_rows(shortcut),
+        "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
+        "again": command_again(run, config),
+        "checklists": checklists(facts),
+        "headings": HEADINGS,
+    }
+
+
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "chosen"}
+HEADINGS = {
+    "summary": "In short",
+    "data": "What was trained on what",
+    "training": "Training by epoch",
+    "measures": "Every measure",
+    "curves": "ROC and precision-recall",
+    "probabilities": "Calibration and scores by class",
+    "confusion": "Confusion at the threshold",
+    "errors": "The most confident errors",
+    "subgroups": "Subgroups",
+    "checks": "Checks of the data",
+    "again": "How to do it again",
+    "checklists": "STARD-AI and CLAIM",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measure as a table's row and a card show it; `reason` says what is missing, `card` is a card's interval."""
+
+    name: str
+    title: str
+    value: str
+    reason: str = ""
+    interval: str = ""
+    second: str = ""
+    note: str = ""
+    counts: str = ""
+    card: str = ""
+
+
+def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
+    """One measure of `found`; what has to be remarked goes to `notes`."""
+    measured = found.measures[name]
+    value, interval, second = measured.value, measured.interval, measured.second
+    if value.value is None:
+        return Row(name, MEASURES[name].title, "undefined", value.reason)
+    row = Row(name, MEASURES[name].title, f"{value.value:.4f}")
+    if value.k is not None:
+        row = replace(row, counts=f"{value.k}/{value.n}")
+    if interval.low is None:
+        row = replace(row, reason=f"no interval: {interval.note}")
+    else:
+        row = replace(row, interval=ends(interval), card=ends(interval), note=notes.mark(interval.note))
+    if second is not None and second.low is not None:
+        name_of_it = second.method.split(",")[0]
+        row = replace(row, second=f"{name_of_it} {ends(second)}", note=row.note + notes.mark(second.note))
+        if interval.low == interval.high:  # where no image is wrong, no resample is
+            row = replace(row, card=f"{ends(second)} ({name_of_it})")
+    return row
+
+
+def read_history(run: RunFolder) -> list[dict[str, str]]:
+    """The rows of metrics.csv, one an epoch; none where there is no such file."""
+    if not run.metrics.is_file():
+        return []
+    with open(run.metrics, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def epoch_charts(history: Sequence[dict[str, str]], best: int | None, marks: Sequence[str]) -> list[Chart]:
+    """Loss, and accuracy with AUC; the figures of training itself are not exploratory, so that mark isn't theirs."""
+    marks = [mark for mark in marks if mark != "EXPLORATORY"]
+    loss = {"train_loss": "training", "val_loss": "validation"}
+    quality = {"val_accuracy": "accuracy at 0.5", "val_auc": "AUC"}
+    return [
+        drawing.by_epoch("loss", "Loss by epoch", history, loss, best, marks),
+        drawing.by_epoch("quality", "Accuracy and AUC on validation images", history, quality, best, marks),
+    ]
+
+
+def subgroups(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """A row a value of the column: its images, and every measure as `measure_row` gives it."""
+    notes = Notes()
+    return [
+        {
+            "name": kind or "(empty)",
+            "n": part.n,
+            "positives": part.positives,
+            "measures": {name: measure_row(name, part, notes) for name in MEASURES},
+        }
+        for kind, part in evaluation.subgroups.items()
+    ]
+
+
+def leakage_rows(leakage: Mapping[str, Any] | None) -> list[tuple[str, str]] | None:
+    """What the run's record says of images and patients on both sides of the split; None where nothing was checked."""
+    if leakage is None:
+        return None
+
+    def counted(number: str, names: str) -> str:
+        named = [text_of(each) for each in leakage.get(names) or ()]
+        return f"{leakage.get(number) or 'none'}" + (f": {first_few(named)}" if named else "")
+
+    return [
+        ("The same file on both sides", counted("exact_duplicates", "files")),
+        ("Patients on both sides", counted("patients", "patient_names")),
+        ("What was to be done about it", f"--leakage {leakage.get('policy')}"),
+        ("Training images left out", counted("dropped", "dropped_files")),
+    ]
+
+
+def shortcut_rows(shortcut: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The baseline that sees no detail: its AUC and accuracy, and by how much the network is better."""
+    if shortcut is None:
+        return None
+    rows = []
+    for name in ("auc", "accuracy"):
+        of_it, more = shortcut.get(name) or {}, (shortcut.get("difference") or {}).get(name) or {}
+        if of_it.get("value") is not None:
+            p = "" if more.get("p") is None else "< 0.0001" if more["p"] < 0.0001 else f"{more['p']:.4f}"
+            difference = _with_ends(more, "value", "+.4f")
+            rows.append({"title": MEASURES[name].title, "value": _with_ends(of_it), "difference": difference, "p": p})
+    return {
+        "features": text_of(shortcut.get("features")),
+        "method": shortcut.get("method") or "",
+        "reason": shortcut.get("reason") or "",
+        "rows": rows,
+        "alone": [(each, _with_ends(of_it, "auc")) for each, of_it in (shortcut.get("cross_validated") or {}).items()],
+    }
+
+
+def _with_ends(of_it: Mapping[str, Any], key: str = "value", form: str = ".4f") -> str:
+    """`0.7000 (0.600 to 0.800)`; empty where there is no value."""
+    if of_it.get(key) is None:
+        return ""
+    text = format(of_it[key], form)
+    known = of_it.get("low") is not None and of_it.get("high") is not None
+    return f"{text} ({of_it['low']:.3f} to {of_it['high']:.3f})" if known else text
+
+
+def text_of(value: Any) -> str:
+    """A value of a record in words: lists joined, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {text_of(each)}" for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(text_of, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def times(run: RunFolder) -> str:
+    """From the log's first line to its last, to the minute; empty where it tells none."""
+    if not run.log.is_file():
+        return ""
+    stamps = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d):\d\d", run.log.read_text("utf-8", "replace"), re.MULTILINE)
+    return f"{stamps[0]} to {stamps[-1]}" if stamps else ""
+
+
+def command_again(run: RunFolder, config: ReportConfig) -> str:
+    """The command that makes this page: options that aren't the run's own or the defaults."""
+    kept, words = run.config(), []
+    for name, value in config.model_dump(mode="json").items():
+        usual = getattr(kept, name) if name in AS_TRAINED else ReportConfig.model_fields[name].default
+        if value != usual:
+            words += [flag_of(name)] if value is True else [flag_of(name), str(value)]
+    return quoted(Path("pmtrain"), "report", run.path, *words)

@@ -1,0 +1,1 @@
+"""A network's score for each image."""

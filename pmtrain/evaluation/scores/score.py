@@ -1,0 +1,81 @@
+"""The scoring pass: a network's logit for every image, and what follows from logits alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from pmtrain import metrics
+from pmtrain.data.dataset import Sample
+from pmtrain.data.loading.loader import Batch
+from pmtrain.models.backends.choose import Backend
+from pmtrain.system.framework import paddle
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row an image, in the order of the data: everything measured of a model is measured on these."""
+
+    samples: list[Sample]
+    labels: np.ndarray  # (N,) int, 1 is the positive class
+    logits: np.ndarray  # (N,) float64
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N,) float64, P(positive)."""
+        return expit(self.logits)
+
+    @property
+    def loss(self) -> float:
+        """The notes' validation loss: BCE, every image weighing the same."""
+        return metrics.bce(self.labels, self.logits)
+
+    @property
+    def accuracy(self) -> float:
+        """The notes' accuracy: an image is called positive where its logit is not negative."""
+        return float(np.mean((self.logits >= 0) == (self.labels == 1)))
+
+
+def as_it_is(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), unchanged."""
+    return images
+
+
+def mirrored(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), left and right exchanged: a right eye for a left one."""
+    return np.ascontiguousarray(images[..., ::-1])
+
+
+Views = Sequence[Callable[[np.ndarray], np.ndarray]]
+FLIPS: Views = (as_it_is, mirrored)  # of --tta
+
+
+def score(
+    model,
+    batches: Iterable[Batch],
+    backend: Backend,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+    views: Views = (as_it_is,),
+) -> Scores:
+    """The model's logit for every image, the mean over its views.
+
+    `on_batch` is called after each batch and may raise to stop.
+    """
+    model.eval()
+    samples: list[Sample] = []
+    logits: list[np.ndarray] = []
+    with paddle.no_grad(), backend.fixed_weights():
+        for batch in batches:
+            total = np.zeros(len(batch.samples))
+            for view in views:
+                with backend.autocast():
+                    output = model(paddle.to_tensor(view(batch.images)))  # (N, 1)
+                total += output.astype("float32").numpy().reshape(-1)
+            logits.append(total / len(views))
+            samples += batch.samples
+            on_batch(batch)
+    labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    return Scores(samples, labels, np.concatenate([*logits, np.empty(0)]))

@@ -1,0 +1,48 @@
+"""Scores as a table, a row an image in the order of the data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pmtrain.data.dataset import Sample
+from pmtrain.evaluation.scores.score import Scores
+from pmtrain.system.errors import PmtrainError
+
+
+def score_table(
+    scores: Scores,
+    name_of: Callable[[Sample], str],
+    threshold: float = 0.5,
+    fold_of: Mapping[Path, int] | None = None,
+) -> bytes:
+    """CSV of file, patient, label, logit, probability and prediction, and the fold where `fold_of` tells it by path.
+
+    A logit comes back to the bit by `read_logits`.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    fold = () if fold_of is None else ("fold",)
+    rows.writerow(("file", "patient", *fold, "label", "logit", "probability", "prediction"))
+    for sample, label, logit, probability in zip(
+        scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
+    ):
+        number = () if fold_of is None else (fold_of[sample.path],)
+        called = int(probability >= threshold)
+        rows.writerow((name_of(sample), sample.patient, *number, int(label), float(logit), float(probability), called))
+    return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def read_logits(path: Path) -> dict[str, float]:
+    """The logit of each image in a table of `score_table`, by its name.
+
+    Raises:
+        PmtrainError: the file is missing or damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {row["file"]: float(row["logit"]) for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise PmtrainError(f"{path}: can't be read: {error}", "bring back the file as the run wrote it") from None

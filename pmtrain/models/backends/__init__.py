@@ -1,0 +1,1 @@
+"""What computes a network: Paddle's kernels or the oneDNN engine."""

@@ -1,0 +1,104 @@
+"""What does a model's arithmetic: Paddle's own kernels or the oneDNN engine, in which number format."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+from pmtrain.models.backends.onednn import Engine, attach, unavailable_reason
+from pmtrain.system import console
+from pmtrain.system.errors import UsageError
+from pmtrain.system.framework import paddle
+
+AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
+BackendName = Literal["auto", "onednn", "paddle"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The choice for one model: `device` is `cpu` or `gpu:N`; `engine` is None on Paddle's own kernels."""
+
+    device: str
+    precision: str
+    engine: Engine | None
+
+    @property
+    def name(self) -> str:
+        return "paddle" if self.engine is None else "onednn"
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled so that small gradients don't vanish in half precision."""
+        return self.precision == "fp16"
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass: Paddle's mixed precision on a GPU; the engine needs none."""
+        if self.engine is not None or self.precision == "fp32":
+            return nullcontext()
+        return paddle.amp.auto_cast(dtype=AMP_TYPES[self.precision])
+
+    def fixed_weights(self) -> AbstractContextManager:
+        """The context of many forward passes in a row between which no weight changes."""
+        return nullcontext() if self.engine is None else self.engine.fixed_weights()
+
+
+def choose_backend(model, device: str, backend: BackendName = "auto", precision: Precision = "fp32") -> Backend:
+    """Attach to the model what is asked for; `auto` takes the oneDNN engine on a CPU wherever it fits.
+
+    Args:
+        model: one of `pmtrain.models`.
+        device: `cpu` or `gpu:N`, as `select_device` returns it.
+        backend: auto, onednn or paddle.
+        precision: auto, fp32, bf16 or fp16.
+
+    Raises:
+        UsageError: the device has no such precision, or `--backend onednn` can't be had; the message says why.
+    """
+    return _on_cpu(model, backend, precision) if device == "cpu" else _on_gpu(device, backend, precision)
+
+
+def _on_gpu(device: str, backend: BackendName, precision: Precision) -> Backend:
+    if backend == "onednn":
+        raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
+    supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
+    if precision == "auto":
+        precision = _say_precision(None if supported["bf16"](device) else f"{device} has no bf16 arithmetic")
+    if precision != "fp32" and not supported[precision](device):
+        raise UsageError(f"--precision {precision}: {device} has no {precision} arithmetic", "give --precision fp32")
+    return Backend(device, precision, None)
+
+
+def _on_cpu(model, backend: BackendName, precision: Precision) -> Backend:
+    paddles = backend == "paddle"
+    if precision == "auto":
+        paddles_reason = "Paddle's own kernels have no bf16 on a CPU"
+        precision = _say_precision(paddles_reason if paddles else unavailable_reason(model, "bf16"))
+    if precision == "fp16":
+        raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
+    if paddles and precision == "bf16":
+        raise UsageError(
+            "--precision bf16: Paddle's own kernels have none on a CPU, the oneDNN engine has (--backend onednn)",
+            "give --precision fp32",
+        )
+    if paddles:
+        return Backend("cpu", precision, None)
+    reason = unavailable_reason(model, precision)
+    if reason is None:
+        return Backend("cpu", precision, attach(model, precision))
+    if precision == "bf16":
+        raise UsageError(f"--precision bf16: {reason}", "give --precision fp32")
+    if backend == "onednn":
+        raise UsageError(f"--backend onednn: {reason}", "give --backend auto")
+    console.notice(f"computing with Paddle's own kernels, since {reason}")
+    return Backend("cpu", precision, None)
+
+
+def _say_precision(not_bf16: str | None) -> Literal["bf16", "fp32"]:
+    """What `--precision auto` comes to, said with the reason why it isn't bf16, where there is one."""
+    if not_bf16 is None:
+        console.notice("computing in bf16")
+        return "bf16"
+    console.notice(f"computing in fp32, since {not_bf16}")
+    return "fp32"

@@ -1,0 +1,271 @@
+"""The engine: a model's `forward` rebound to oneDNN, from outside and until it is detached.
+
+The model stays Paddle's: its parameters, `state_dict()`, names, optimizer and checkpoints know nothing of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Literal, TypeVar
+
+from pmtrain.models.backends.onednn import primitives as ops
+from pmtrain.models.backends.onednn.folding import FoldedWeights
+from pmtrain.models.backends.onednn.library import LibraryUnavailable, OneDnnError, open_library
+from pmtrain.models.backends.onednn.memory import Arena, DataType, Layout, bf16, describe, f32
+from pmtrain.models.backends.onednn.plans import PLANS, InferencePlan, Shape, TrainingPlan
+from pmtrain.models.backends.onednn.primitives import Window
+from pmtrain.models.backends.onednn.threads import prepare_threads
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.framework import paddle
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: dict[Precision, DataType] = {"fp32": f32, "bf16": bf16}
+SHAPES_KEPT = 8  # whose plans are remembered, for each of training and inference
+Plan = TypeVar("Plan")
+
+
+def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") -> str | None:
+    """Why the engine can't take this model on this machine; None where it can.
+
+    A small convolution is compiled to find out whether the library works.
+    """
+    if type(model) not in PLANS:
+        return f"there is no plan for the model {type(model).__name__}"
+    if not all(parameter.place.is_cpu_place() for parameter in model.parameters()):
+        return "the model is on a GPU"
+    if not all(parameter.dtype == paddle.float32 for parameter in model.parameters()):
+        return "the model's parameters are not all float32"
+    try:
+        library = open_library()
+        if not library.has_avx512:
+            return "the processor has no AVX-512"
+        if precision == "bf16" and not library.has_bf16:
+            return "the processor has no bf16 instructions (AVX512-BF16 or AMX)"
+        x, weights = (describe(dims, PRECISIONS[precision], Layout.any) for dims in ((1, 64, 8, 8), (64, 64, 3, 3)))
+        ops.convolution(x, weights, x, Window(3, padding=1))
+    except LibraryUnavailable as error:
+        return error.reason
+    except OneDnnError as error:
+        return error.message
+    return None
+
+
+def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
+    """Run the model's forward and backward passes through oneDNN until the engine is detached.
+
+    `model.train()` and `model.eval()` choose between training and folded inference, as they do without it. A layer or
+    a parameter may change its values at any time; where it is replaced by another object, attach again. The process's
+    C library is asked to keep freed memory (`_keep_freed_memory`), which stays so.
+
+    Args:
+        precision: `bf16` computes activations and convolutions in bf16; parameters, their gradients and the
+            statistics of batch norms stay f32.
+    Raises:
+        PmtrainError: the engine can't take the model; the message holds `unavailable_reason`.
+    """
+    if precision not in PRECISIONS:
+        raise PmtrainError(f"the oneDNN engine has no {precision}", f"it has {', '.join(PRECISIONS)}")
+    reason = unavailable_reason(model, precision)
+    if reason is not None:
+        raise PmtrainError(f"the oneDNN engine can't be used: {reason}", "use Paddle's own kernels: --backend paddle")
+    if "forward" in model.__dict__:
+        raise PmtrainError("the model's forward is rebound already", "detach the engine that is attached first")
+    return Engine(model, PRECISIONS[precision])
+
+
+class _Latest(Generic[Plan]):
+    """The plans of the latest shapes, over one arena."""
+
+    def __init__(self) -> None:
+        self._arena = Arena()
+        self._plans: OrderedDict[Shape, Plan] = OrderedDict()
+
+    def of(self, shape: Shape, make: Callable[[Arena], Plan]) -> Plan:
+        """The plan of a shape, made where it isn't there."""
+        if shape not in self._plans:
+            self._plans[shape] = make(self._arena)
+            if len(self._plans) > SHAPES_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(shape)
+        return self._plans[shape]
+
+
+class Engine:
+    """What `attach` returns: detach it to give the model its own forward back, or use it in a `with` block."""
+
+    def __init__(self, model: paddle.nn.Layer, dtype: DataType) -> None:
+        self.dtype = dtype
+        # The model holds the engine through its `forward`; held back weakly, both go when the model does.
+        self._model = weakref.ref(model)
+        self._plans = PLANS[type(model)]
+        self._head = self._plans.head(model)
+        self._bypassed = [layer for layer in model.sublayers() if layer is not self._head]
+        self._parameters = [p for layer in self._bypassed for p in layer.parameters(include_sublayers=False)]
+        self._lock = threading.Lock()  # over all below
+        self._training, self._inference = _Latest[TrainingPlan](), _Latest[InferencePlan]()
+        self._folded = FoldedWeights(model)
+        self._promises = 0  # that no weight changes, under way
+        self._forwards = 0  # counts what spoils activations; a backward pass needs them as its forward pass left them
+        _keep_freed_memory()
+        model.__dict__["forward"] = self._forward
+
+    @property
+    def model(self) -> paddle.nn.Layer:
+        """The model that the engine works for."""
+        model = self._model()
+        if model is None:
+            raise PmtrainError("the model of this oneDNN engine is gone", "keep it as long as its engine is used")
+        return model
+
+    def detach(self) -> None:
+        """Give the model its own forward back and free the engine's memory, but for compiled code."""
+        if self.model.__dict__.get("forward") == self._forward:
+            del self.model.__dict__["forward"]
+        with self._lock:
+            self._forwards += 1
+            self._training, self._inference = _Latest[TrainingPlan](), _Latest[InferencePlan]()
+            self._folded = FoldedWeights(self.model)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def __deepcopy__(self, memo: dict) -> Engine:
+        raise PmtrainError("a model can't be copied while the oneDNN engine is attached", "detach it, copy, attach")
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Promise that no weight changes inside the block, so that inference needn't look for changes (a few ms)."""
+        with self._lock:
+            prepare_threads()
+            self._folded.refresh(unchanged=self._promises > 0)
+            self._promises += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._promises -= 1
+
+    def _forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """The model's forward, (N, C, H, W) -> logits; Paddle's own where the engine can't stand in for it."""
+        if not self._fits(x):
+            return type(self.model).forward(self.model, x)
+        x = x.contiguous()
+        if self.model.training:
+            plan = self._training_plan(tuple(x.shape))
+            features = _Training.apply(self, plan, x, *plan.parameters)
+        else:
+            # Whoever asks for gradients asks through a parameter that has one.
+            witness = next((p for p in self._parameters if not p.stop_gradient), self._parameters[0])
+            features = _Inference.apply(self, x, witness)
+        return self._head(features)
+
+    def _fits(self, x: paddle.Tensor) -> bool:
+        """Whether nobody asks for more than logits and gradients of parameters.
+
+        Somebody does who listens at layers inside (hooks, a `forward` rebound), wants the gradient of the input, has
+        batch norms frozen, has moved or cast the model or the work, or gives something else than one f32 image batch.
+        """
+        mode = self.model.training
+        return (
+            len(x.shape) == 4
+            and self._plans.fits(tuple(x.shape), mode)
+            and x.dtype == paddle.float32
+            and x.stop_gradient
+            and x.place.is_cpu_place()
+            and paddle.get_device() == "cpu"
+            and self._parameters[0].place.is_cpu_place()
+            and all(parameter.dtype == paddle.float32 for parameter in self._parameters)
+            and all(_is_plain(layer, mode) for layer in self._bypassed)
+        )
+
+    def _training_plan(self, shape: Shape) -> TrainingPlan:
+        with self._lock:
+            prepare_threads()
+            return self._training.of(shape, lambda arena: self._plans.training(self.model, shape, self.dtype, arena))
+
+    def _infer(self, x: paddle.Tensor) -> paddle.Tensor:
+        shape = tuple(x.shape)
+        with self._lock:
+            prepare_threads()
+            plan = self._inference.of(
+                shape, lambda arena: self._plans.inference(self.model, shape, self.dtype, self._folded, arena)
+            )
+            self._folded.refresh(unchanged=self._promises > 0)
+            return plan.forward(x)
+
+
+def _is_plain(layer: paddle.nn.Layer, training: bool) -> bool:
+    """Whether a layer inside the model does what its class does, in the model's own mode, and nobody listens to it."""
+    return (
+        layer.training == training
+        and not layer._forward_pre_hooks
+        and not layer._forward_post_hooks
+        and "forward" not in layer.__dict__
+        and getattr(layer, "_use_global_stats", None) is None
+    )
+
+
+class _Training(paddle.autograd.PyLayer):
+    """The training plan as one differentiable function of the parameters."""
+
+    @staticmethod
+    def forward(ctx, engine: Engine, plan: TrainingPlan, x: paddle.Tensor, *parameters: paddle.Tensor):
+        with engine._lock:
+            prepare_threads()
+            engine._forwards += 1
+            ctx.engine, ctx.plan, ctx.number = engine, plan, engine._forwards
+            return plan.forward(x)
+
+    @staticmethod
+    def backward(ctx, gradient: paddle.Tensor):
+        with ctx.engine._lock:
+            if ctx.number != ctx.engine._forwards:
+                raise RuntimeError(
+                    "the activations of this forward pass are gone: a backward pass has used them up, another forward"
+                    " pass in training mode has overwritten them (call backward before it), or the engine was detached"
+                )
+            prepare_threads()
+            ctx.engine._forwards += 1  # gradients take the place of activations: there is no second time
+            gradients = ctx.plan.backward(gradient.contiguous())
+        frozen = [parameter.stop_gradient for parameter in ctx.plan.parameters]
+        return (None, *(None if skip else value for skip, value in zip(frozen, gradients, strict=True)))
+
+
+class _Inference(paddle.autograd.PyLayer):
+    """The inference plan; what asks it for gradients is told that it has none."""
+
+    @staticmethod
+    def forward(ctx, engine: Engine, x: paddle.Tensor, witness: paddle.Tensor):
+        return engine._infer(x)
+
+    @staticmethod
+    def backward(ctx, gradient: paddle.Tensor):
+        raise RuntimeError(
+            "the oneDNN engine keeps nothing for a backward pass in eval mode: call model.train(), or detach it"
+        )
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def _keep_freed_memory() -> None:
+    """Ask the C library to keep what Paddle frees at every step.
+
+    Gradients are fresh memory at every step; returned to the system and faulted in again page by page, 100 MB of
+    them cost 25 ms. glibc alone has the call.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,225 @@
+"""The C library: found inside the installed Paddle, opened by ctypes, its version known, every status an error.
+
+oneDNN's C API and the values of its enumerations are fixed within a major version; those below are version 3's.
+https://oneapi-src.github.io/oneDNN/ names the functions, structures and constants used here, but for
+`dnnl_memory_desc_create_with_string_tag`, which the library exports and no public header declares.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.framework import paddle
+
+# Where Paddle's wheels keep oneDNN and the OpenMP runtime that it runs on.
+FILES = {"linux": ("libdnnl.so.3", "libiomp5.so"), "win32": ("dnnl.dll", "libiomp5md.dll")}
+OLDEST, TOO_NEW = (3, 2), (4, 0)
+RUNTIME_OMP = 2  # dnnl_runtime_omp
+ISA_AVX512 = 0x20  # the bit that dnnl_cpu_isa_avx512_core adds
+ISA_BF16 = 0x80  # the bit that dnnl_cpu_isa_avx512_core_bf16 adds
+ISA_AMX_BF16 = 0x800  # one of the bits that dnnl_cpu_isa_avx512_core_amx adds
+STATUS = {
+    1: "out of memory",
+    2: "invalid arguments",
+    3: "not implemented for this processor or these shapes",
+    4: "past the last implementation",
+    5: "runtime error",
+    6: "not required",
+}
+
+
+class LibraryUnavailable(PmtrainError):
+    """oneDNN can't be had from the installed Paddle; the message says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"oneDNN is not available: {reason}", "use Paddle's own kernels: --backend paddle")
+        self.reason = reason
+
+
+class OneDnnError(PmtrainError):
+    """A oneDNN call failed: the message names the primitive, its shapes and the status."""
+
+    def __init__(self, status: int, what: str) -> None:
+        reason = STATUS.get(status, f"status {status}")
+        super().__init__(f"oneDNN: {what}: {reason}", "use Paddle's own kernels: --backend paddle")
+
+
+class ExecArg(ctypes.Structure):
+    """dnnl_exec_arg_t: which argument of a primitive, and the memory for it."""
+
+    _fields_: ClassVar = [("arg", c_int), ("memory", c_void_p)]
+
+
+class Version(ctypes.Structure):
+    """dnnl_version_t."""
+
+    _fields_: ClassVar = [
+        ("major", c_int),
+        ("minor", c_int),
+        ("patch", c_int),
+        ("hash", c_char_p),
+        ("cpu_runtime", c_uint),
+        ("gpu_runtime", c_uint),
+    ]
+
+
+_HANDLE_OUT = POINTER(c_void_p)
+_DIMS = POINTER(c_int64)
+_DESCRIPTORS3 = [c_void_p] * 3
+_CONV_GEOMETRY = [_DIMS] * 4  # strides, dilates, padding left, padding right
+# Argument types by function; the result is a status unless _RESULTS says otherwise.
+_ARGUMENTS: dict[str, list] = {
+    "dnnl_engine_create": [_HANDLE_OUT, c_int, c_size_t],
+    "dnnl_stream_create": [_HANDLE_OUT, c_void_p, c_int],
+    "dnnl_memory_desc_create_with_tag": [_HANDLE_OUT, c_int, _DIMS, c_int, c_int],
+    "dnnl_memory_desc_create_with_string_tag": [_HANDLE_OUT, c_int, _DIMS, c_int, c_char_p],
+    "dnnl_memory_desc_create_with_strides": [_HANDLE_OUT, c_int, _DIMS, c_int, _DIMS],
+    "dnnl_memory_desc_destroy": [c_void_p],
+    "dnnl_memory_desc_get_size": [c_void_p],
+    "dnnl_memory_desc_equal": [c_void_p, c_void_p],
+    "dnnl_memory_create": [_HANDLE_OUT, c_void_p, c_void_p, c_void_p],
+    "dnnl_memory_set_data_handle": [c_void_p, c_void_p],
+    "dnnl_memory_destroy": [c_void_p],
+    "dnnl_primitive_attr_create": [_HANDLE_OUT],
+    "dnnl_primitive_attr_destroy": [c_void_p],
+    "dnnl_primitive_attr_set_scratchpad_mode": [c_void_p, c_int],
+    "dnnl_primitive_attr_set_post_ops": [c_void_p, c_void_p],
+    "dnnl_post_ops_create": [_HANDLE_OUT],
+    "dnnl_post_ops_destroy": [c_void_p],
+    "dnnl_post_ops_append_sum": [c_void_p, c_float, c_int, c_int],
+    "dnnl_post_ops_append_eltwise": [c_void_p, c_int, c_float, c_float],
+    "dnnl_primitive_desc_query_md": [c_void_p, c_int, c_int],
+    "dnnl_primitive_desc_destroy": [c_void_p],
+    "dnnl_primitive_create": [_HANDLE_OUT, c_void_p],
+    "dnnl_primitive_destroy": [c_void_p],
+    "dnnl_primitive_execute": [c_void_p, c_void_p, c_int, c_void_p],
+    "dnnl_convolution_forward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, c_int, *_DESCRIPTORS3, c_void_p, *_CONV_GEOMETRY, c_void_p,
+    ],
+    "dnnl_convolution_backward_data_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, *_CONV_GEOMETRY, c_void_p, c_void_p,
+    ],
+    "dnnl_convolution_backward_weights_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, c_void_p, *_CONV_GEOMETRY, c_void_p, c_void_p,
+    ],
+    "dnnl_batch_normalization_forward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, c_void_p, c_void_p, c_float, c_uint, c_void_p,
+    ],
+    "dnnl_batch_normalization_backward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, c_float, c_uint, c_void_p, c_void_p,
+    ],
+    "dnnl_pooling_forward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, c_int, c_void_p, c_void_p, *[_DIMS] * 5, c_void_p,
+    ],
+    "dnnl_pooling_backward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, c_void_p, c_void_p, *[_DIMS] * 5, c_void_p, c_void_p,
+    ],
+    "dnnl_eltwise_forward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, c_int, c_void_p, c_void_p, c_float, c_float, c_void_p,
+    ],
+    "dnnl_eltwise_backward_primitive_desc_create": [
+        _HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, c_float, c_float, c_void_p, c_void_p,
+    ],
+    "dnnl_binary_primitive_desc_create": [_HANDLE_OUT, c_void_p, c_int, *_DESCRIPTORS3, c_void_p],
+    "dnnl_matmul_primitive_desc_create": [_HANDLE_OUT, c_void_p, *_DESCRIPTORS3, c_void_p, c_void_p],
+    "dnnl_reorder_primitive_desc_create": [_HANDLE_OUT, *[c_void_p] * 5],
+    "dnnl_get_effective_cpu_isa": [],
+    "dnnl_version": [],
+}  # fmt: skip
+_RESULTS = {
+    "dnnl_memory_desc_get_size": c_size_t,
+    "dnnl_primitive_desc_query_md": c_void_p,
+    "dnnl_version": POINTER(Version),
+}
+
+
+@dataclass(frozen=True)
+class Library:
+    """The opened library with its one CPU engine and stream.
+
+    Attributes:
+        api: the functions, with argument types set.
+        openmp: the OpenMP runtime underneath, None where Paddle ships none of a known name.
+        version: (major, minor, patch).
+    """
+
+    api: ctypes.CDLL
+    openmp: ctypes.CDLL | None
+    version: tuple[int, int, int]
+    engine: c_void_p
+    stream: c_void_p
+
+    @property
+    def has_avx512(self) -> bool:
+        """Whether oneDNN runs AVX-512 code here; the gain over Paddle's kernels was measured with it."""
+        return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AVX512)
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the processor multiplies bf16 in hardware (AVX512-BF16 or AMX), as oneDNN itself sees it."""
+        return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_BF16)
+
+    @property
+    def has_amx(self) -> bool:
+        """Whether the processor multiplies bf16 by tiles (AMX), as oneDNN itself sees it."""
+        return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AMX_BF16)
+
+
+def check(status: int, what: str) -> None:
+    """Raise OneDnnError where a call's status isn't success."""
+    if status:
+        raise OneDnnError(status, what)
+
+
+def _folder() -> Path:
+    return Path(paddle.__file__).resolve().parent / "libs"
+
+
+# Two threads' first calls would make an engine each, and what one compiles doesn't run with the other's memory.
+_opening = threading.Lock()
+
+
+def open_library() -> Library:
+    """The library of the installed Paddle, opened once.
+
+    Raises:
+        LibraryUnavailable: the file, a function, the version or the OpenMP runtime doesn't fit; the reason is in it.
+    """
+    with _opening:
+        return _open_library()
+
+
+@functools.cache
+def _open_library() -> Library:
+    if sys.platform not in FILES:
+        raise LibraryUnavailable(f"Paddle brings no library of a known name on {sys.platform}")
+    file, openmp_file = (_folder() / name for name in FILES[sys.platform])
+    if not file.exists():
+        raise LibraryUnavailable(f"Paddle {paddle.__version__} brings no {file.name} in {file.parent}")
+    try:
+        # Paddle has loaded both already; this finds them in memory, bound to its OpenMP runtime.
+        api = ctypes.CDLL(str(file))
+        openmp = ctypes.CDLL(str(openmp_file)) if openmp_file.exists() else None
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(api, name)
+            function.argtypes, function.restype = arguments, _RESULTS.get(name, c_int)
+    except (OSError, AttributeError) as error:
+        raise LibraryUnavailable(f"{file} can't be used: {error}") from error
+    found = api.dnnl_version().contents
+    version = (found.major, found.minor, found.patch)
+    if not OLDEST <= version < TOO_NEW:
+        raise LibraryUnavailable(f"{file} is version {'.'.join(map(str, version))}; 3.2 up to 4.0 are known to fit")
+    if found.cpu_runtime != RUNTIME_OMP:
+        raise LibraryUnavailable(f"{file} was built for the threading runtime {found.cpu_runtime}, not for OpenMP")
+    engine, stream = c_void_p(), c_void_p()
+    check(api.dnnl_engine_create(engine, 1, 0), "engine on the CPU")
+    check(api.dnnl_stream_create(stream, engine, 1), "stream on the CPU")
+    return Library(api, openmp, version, engine, stream)

@@ -1,0 +1,81 @@
+"""The inference plan of the project's ResNet: 53 convolutions with their batch norms folded in, and two poolings."""
+
+from __future__ import annotations
+
+from pmtrain.models.backends.onednn import primitives as ops
+from pmtrain.models.backends.onednn.folding import FoldedWeights
+from pmtrain.models.backends.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32, pixel_layout
+from pmtrain.models.backends.onednn.primitives import After, Arg
+from pmtrain.models.backends.onednn.program import Program
+from pmtrain.models.backends.onednn.resnet.training import STEM_POOL, window_of
+from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
+from pmtrain.system.framework import paddle
+
+
+class ResNetInference:
+    """Forward for one input shape, nothing kept.
+
+    Args:
+        model: the network, of whose layers the shapes are read, and no weights.
+        shape: (N, 3, H, W).
+        dtype: of weights and activations.
+        weights: shared with the other plans of the engine; its owner refreshes it.
+        arena: shared likewise, overwritten by every forward pass.
+    """
+
+    def __init__(
+        self,
+        model: ResNet,
+        shape: tuple[int, int, int, int],
+        dtype: DataType,
+        weights: FoldedWeights,
+        arena: Arena,
+    ) -> None:
+        self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
+        self._input, self._features = Place(), Place()
+        x = self.program.tensor(shape, dtype, pixel_layout(dtype))
+        self.program.reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
+        x = self._max_pool(self._convolution(model.conv, x))
+        for block in (block for stage in model.stages for block in stage):
+            x = self._block(block, x)
+        pooled = self.program.tensor((*x.dims[:2], 1, 1), dtype)
+        mean = ops.global_mean(x.descriptor, pooled.descriptor, inference=True)
+        self.program.add(mean, {Arg.SRC: x, Arg.DST: pooled})
+        self.program.reorder(pooled, self._features.view(describe(pooled.dims, f32, Layout.plain)))
+        self.feature_dims = x.dims[:2]
+        self.program.plan()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(N, 3, H, W) f32, contiguous -> (N, C) f32 features."""
+        features = paddle.empty(self.feature_dims, "float32")
+        self.program.place(self.arena)
+        self._input.move(x.data_ptr())
+        self._features.move(features.data_ptr())
+        self.program.run()
+        return features
+
+    def _block(self, block: BottleneckBlock, x: Tensor) -> Tensor:
+        inner = self._convolution(block.conv1, self._convolution(block.conv0, x))
+        shortcut = x if block.short is None else self._convolution(block.short, x)
+        return self._convolution(block.conv2, inner, added_to=shortcut)
+
+    def _convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
+        """The folded layer; the sum with `added_to`, then a ReLU, are taken in its place."""
+        window = window_of(layer)
+        channels, inputs = layer._conv.weight.shape[:2]
+        y = added_to or self.program.tensor(window.output(x.dims, channels), self.dtype)
+        free = describe((channels, inputs, window.kernel, window.kernel), self.dtype, Layout.any)
+        folded = self.weights.of(layer)
+        after = After(accumulate=added_to is not None, relu=layer.relu or added_to is not None)
+        primitive = ops.convolution(
+            x.descriptor, free, y.descriptor, window, folded.bias.descriptor, after, inference=True
+        )
+        weights = folded.weights(primitive.weights(free))
+        self.program.add(primitive, {Arg.SRC: x, Arg.WEIGHTS: weights, Arg.BIAS: folded.bias, Arg.DST: y})
+        return y
+
+    def _max_pool(self, x: Tensor) -> Tensor:
+        y = self.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), self.dtype)
+        pool = ops.max_pool(x.descriptor, y.descriptor, STEM_POOL, inference=True)
+        self.program.add(pool, {Arg.SRC: x, Arg.DST: y})
+        return y

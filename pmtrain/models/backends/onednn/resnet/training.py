@@ -1,0 +1,245 @@
+"""The training plan of the project's ResNet: forward with everything kept that the backward pass needs.
+
+Activations are f32 or bf16, in `image_layout`; weights, batch-norm statistics and all gradients of parameters
+are f32, in Paddle's own tensors, whose addresses are looked up at every step.
+"""
+
+from __future__ import annotations
+
+from pmtrain.models.backends.onednn import primitives as ops
+from pmtrain.models.backends.onednn.convolution import Convolution
+from pmtrain.models.backends.onednn.memory import (
+    Arena,
+    DataType,
+    Layout,
+    Place,
+    Tensor,
+    array_at,
+    describe,
+    f32,
+    lines_of,
+    pixel_layout,
+)
+from pmtrain.models.backends.onednn.primitives import Arg, Window
+from pmtrain.models.backends.onednn.program import Program
+from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
+from pmtrain.system.framework import paddle
+
+STEM_POOL = Window(3, stride=2, padding=1)
+
+
+def window_of(layer: ConvBNLayer) -> Window:
+    """The convolution's kernel, stride and padding."""
+    convolution = layer._conv
+    return Window(convolution.weight.shape[2], convolution._stride[0], convolution._padding)
+
+
+class ResNetTraining:
+    """Forward and backward for one input shape.
+
+    Args:
+        model: the network; its parameters are read and its running statistics updated in place.
+        shape: (N, 3, H, W).
+        dtype: of activations and of their gradients.
+        arena: shared with the other plans of the engine; a forward pass of any of them overwrites it.
+    Attributes:
+        parameters: the order of the gradients that `backward` returns: all but the last layer's.
+    """
+
+    def __init__(self, model: ResNet, shape: tuple[int, int, int, int], dtype: DataType, arena: Arena) -> None:
+        self.program, self.dtype, self.arena = Program(), dtype, arena
+        self.parameters: list[paddle.Tensor] = []
+        self._values: list[Place] = []
+        self._gradients: list[Place] = []
+        self.norms: list[_ConvBatchNorm] = []
+        self._input, self._features, self._features_gradient = Place(), Place(), Place()
+
+        pixels = self._input.view(describe(shape, f32, Layout.plain))
+        x = self.program.tensor(shape, dtype, pixel_layout(dtype))
+        self.program.reorder(pixels, x)
+        stem = _ConvBatchNorm(self, model.conv, x)
+        pool = _StemPool(self, stem.z)
+        blocks: list[_Block] = []
+        x = pool.y
+        for block in (block for stage in model.stages for block in stage):
+            blocks.append(_Block(self, block, x))
+            x = blocks[-1].out
+        mean = _GlobalMean(self, x, self._features, self._features_gradient)
+        self._forward_steps = len(self.program.steps)
+
+        gradient = mean.backward()
+        for planned in reversed(blocks):
+            gradient = planned.backward(gradient)
+        stem.parameter_gradients(pool.backward(gradient), overwrite=True)
+        self.program.plan()
+        self.feature_dims = x.dims[:2]
+
+    def bind(self, parameter: paddle.Tensor) -> tuple[Place, Place]:
+        """Places for a parameter's value and its gradient, given their addresses at every step."""
+        value, gradient = Place(), Place()
+        self.parameters.append(parameter)
+        self._values.append(value)
+        self._gradients.append(gradient)
+        return value, gradient
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """(N, 3, H, W) f32, contiguous -> (N, C) f32 features; running statistics move on by one batch."""
+        features = paddle.empty(self.feature_dims, "float32")
+        self.program.place(self.arena)
+        self._bind_parameters()
+        self._input.move(x.data_ptr())
+        self._features.move(features.data_ptr())
+        self.program.run(0, self._forward_steps)
+        for norm in self.norms:
+            norm.update_running_statistics()
+        return features
+
+    def backward(self, gradient: paddle.Tensor) -> list[paddle.Tensor]:
+        """(N, C) f32, contiguous: the loss by the features -> the gradient of every one of `parameters`, in fresh
+        tensors, because Paddle takes them over as `.grad` without a copy.
+        """
+        gradients = [paddle.empty(parameter.shape, "float32") for parameter in self.parameters]
+        self._bind_parameters()
+        for place, tensor in zip(self._gradients, gradients, strict=True):
+            place.move(tensor.data_ptr())
+        self._features_gradient.move(gradient.data_ptr())
+        self.program.run(self._forward_steps)
+        return gradients
+
+    def _bind_parameters(self) -> None:
+        for place, parameter in zip(self._values, self.parameters, strict=True):
+            place.move(parameter.data_ptr())
+
+
+class _ConvBatchNorm:
+    """Convolution, batch norm and, where the layer has one, ReLU."""
+
+    def __init__(self, plan: ResNetTraining, layer: ConvBNLayer, x: Tensor) -> None:
+        convolution, self.norm = layer._conv, layer._batch_norm
+        self.program, self.relu = plan.program, layer.relu
+        channels = self.norm.weight.shape[0]
+        weights, self._weights_gradient = plan.bind(convolution.weight)
+        scale, self._scale_gradient = plan.bind(self.norm.weight)
+        shift, self._shift_gradient = plan.bind(self.norm.bias)
+
+        self.convolution = Convolution(plan.program, x, weights, channels, window_of(layer))
+        y = self.y = self.convolution.y
+        self.z = plan.program.buffer(y.descriptor)
+        self.per_channel = describe((channels,), f32, Layout.vector)
+        self.scale = scale.view(self.per_channel)
+        self.mean = plan.program.buffer(self.per_channel)
+        self.variance = plan.program.buffer(self.per_channel)
+        lines = self.lines = lines_of(y.descriptor)
+        self.primitive = ops.batch_norm(lines, lines, self.norm._epsilon, self.relu)
+        arguments = {
+            Arg.SRC: y.seen_as(lines),
+            Arg.SCALE: self.scale,
+            Arg.SHIFT: shift.view(self.per_channel),
+            Arg.DST: self.z.seen_as(lines),
+            Arg.MEAN: self.mean,
+            Arg.VARIANCE: self.variance,
+        }
+        self.signs: dict[Arg, Tensor] = {}  # where the ReLU let values through
+        if self.primitive.workspace is not None:
+            self.signs[Arg.WORKSPACE] = plan.program.buffer(self.primitive.workspace)
+        plan.program.add(self.primitive, arguments | self.signs)
+        plan.norms.append(self)
+
+    def backward(self, gradient: Tensor, overwrite: bool, added_to: Tensor | None = None) -> Tensor:
+        """From the gradient of `z`, that of the layer's input: in a new tensor, or added to what `added_to` holds."""
+        return self.convolution.data_gradient(self.parameter_gradients(gradient, overwrite), added_to)
+
+    def parameter_gradients(self, gradient: Tensor, overwrite: bool) -> Tensor:
+        """From the gradient of `z`, write those of the three parameters, and return that of the convolution's output,
+        which takes the place of the former where `overwrite` says so.
+        """
+        through = gradient if overwrite else self.program.buffer(gradient.descriptor)
+        lines = self.lines
+        primitive = ops.batch_norm_gradient(lines, lines, lines, self.norm._epsilon, self.relu, self.primitive)
+        arguments = {
+            Arg.SRC: self.y.seen_as(lines),
+            Arg.MEAN: self.mean,
+            Arg.VARIANCE: self.variance,
+            Arg.SCALE: self.scale,
+            Arg.DIFF_DST: gradient.seen_as(lines),
+            Arg.DIFF_SRC: through.seen_as(lines),
+            Arg.DIFF_SCALE: self._scale_gradient.view(self.per_channel),
+            Arg.DIFF_SHIFT: self._shift_gradient.view(self.per_channel),
+        }
+        self.program.add(primitive, arguments | self.signs)
+        self.convolution.weight_gradient(through, self._weights_gradient)
+        return through
+
+    def update_running_statistics(self) -> None:
+        """running = momentum * running + (1 - momentum) * batch, the variance biased, as Paddle does."""
+        momentum = self.norm._momentum
+        for running, batch in ((self.norm._mean, self.mean), (self.norm._variance, self.variance)):
+            values = array_at(running.data_ptr(), running.shape)
+            values *= momentum
+            values += (1 - momentum) * array_at(batch.address, batch.dims)
+
+
+class _Block:
+    """A bottleneck block: relu(conv2(conv1(conv0(x))) + shortcut(x))."""
+
+    def __init__(self, plan: ResNetTraining, block: BottleneckBlock, x: Tensor) -> None:
+        self.program = plan.program
+        self.conv0 = _ConvBatchNorm(plan, block.conv0, x)
+        self.conv1 = _ConvBatchNorm(plan, block.conv1, self.conv0.z)
+        self.conv2 = _ConvBatchNorm(plan, block.conv2, self.conv1.z)
+        self.short = _ConvBatchNorm(plan, block.short, x) if block.short is not None else None
+        shortcut = self.short.z if self.short is not None else x
+        self.out = self.conv2.z  # the sum is taken in place
+        primitive = ops.add(self.out.descriptor, shortcut.descriptor, self.out.descriptor, relu=True)
+        plan.program.add(primitive, {Arg.SRC: self.out, Arg.SRC_1: shortcut, Arg.DST: self.out})
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """From the gradient of `out`, which is overwritten, that of the block's input."""
+        same = gradient.descriptor
+        primitive = ops.relu_gradient(same, same, self.out.descriptor)
+        self.program.add(primitive, {Arg.DST: self.out, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: gradient})
+        inner = self.conv2.backward(gradient, overwrite=False)
+        inner = self.conv1.backward(inner, overwrite=True)
+        shortcut = gradient if self.short is None else self.short.backward(gradient, overwrite=True)
+        return self.conv0.backward(inner, overwrite=True, added_to=shortcut)
+
+
+class _StemPool:
+    """The 3x3 max pooling after the stem."""
+
+    def __init__(self, plan: ResNetTraining, x: Tensor) -> None:
+        self.program, self.x = plan.program, x
+        self.y = plan.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), x.descriptor.dtype)
+        self.primitive = ops.max_pool(x.descriptor, self.y.descriptor, STEM_POOL)
+        assert self.primitive.workspace is not None
+        self.argmax = plan.program.buffer(self.primitive.workspace)
+        plan.program.add(self.primitive, {Arg.SRC: x, Arg.DST: self.y, Arg.WORKSPACE: self.argmax})
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        result = self.program.buffer(self.x.descriptor)
+        primitive = ops.max_pool_gradient(result.descriptor, gradient.descriptor, STEM_POOL, self.primitive)
+        arguments = {Arg.DIFF_DST: gradient, Arg.DIFF_SRC: result, Arg.WORKSPACE: self.argmax}
+        self.program.add(primitive, arguments)
+        return result
+
+
+class _GlobalMean:
+    """The average over height and width, written as f32 where Paddle's last layer reads it."""
+
+    def __init__(self, plan: ResNetTraining, x: Tensor, features: Place, gradient: Place) -> None:
+        self.plan, self.x = plan, x
+        dims = (*x.dims[:2], 1, 1)
+        pooled = plan.program.tensor(dims, plan.dtype)
+        self.primitive = ops.global_mean(x.descriptor, pooled.descriptor)
+        plan.program.add(self.primitive, {Arg.SRC: x, Arg.DST: pooled})
+        plan.program.reorder(pooled, features.view(describe(dims, f32, Layout.plain)))
+        self.gradient = gradient.view(describe(dims, f32, Layout.plain))
+
+    def backward(self) -> Tensor:
+        program = self.plan.program
+        pooled = program.tensor(self.gradient.dims, self.plan.dtype)
+        self.plan.program.reorder(self.gradient, pooled)
+        result = program.buffer(self.x.descriptor)
+        primitive = ops.global_mean_gradient(result.descriptor, pooled.descriptor, self.primitive)
+        program.add(primitive, {Arg.DIFF_DST: pooled, Arg.DIFF_SRC: result})
+        return result

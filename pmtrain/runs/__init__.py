@@ -1,0 +1,1 @@
+"""What a run keeps on disk: its folder, its checkpoints, and the state in them."""

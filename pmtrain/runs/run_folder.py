@@ -1,0 +1,184 @@
+"""A run's folder: what was run on what with which options, how it went, and its checkpoints.
+
+config.yaml     every option, resolved
+run.json        versions, device, git revision, command, data set and its fingerprint
+images.csv      every image: its split, its size and the SHA-256 of its bytes
+metrics.csv     one line an epoch
+validation.csv  the last epoch's score for every validation image
+train.log       everything printed, with the time
+shortcut.json   the shortcut baseline: what tint, size and camera alone reach, and how to score other images
+report.html     a page about it all
+best.pdparams   the best weights by validation AUC, best.json beside them
+last/           the state to resume from
+
+A cross-validation's folder holds config.yaml, run.json and train.log of the whole, a run's folder for each fold
+(fold-1, fold-2, ...), and at the end out-of-fold.csv and folds.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pmtrain.config import TrainConfig, dump_yaml, load_config
+from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.files import write_atomic
+
+HOME = Path("runs")
+METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
+
+
+class RunFolder:
+    """The files of one run. Each is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.whole = path  # what to resume: of a fold, the cross-validation that it is part of
+        self.config_file = path / "config.yaml"
+        self.best = path / "best.pdparams"
+        self.last = path / "last"
+        self.log = path / "train.log"
+        self.metrics = path / "metrics.csv"
+        self.images = path / "images.csv"
+        self.validation = path / "validation.csv"
+        self.info_file = path / "run.json"
+        self.shortcut = path / "shortcut.json"
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> RunFolder:
+        """Make a new folder, `--output` or runs/DATE-resnetLAYERS.
+
+        Raises:
+            UsageError: `--output` exists and isn't empty.
+        """
+        if config.output is not None:
+            require_new(config.output)
+            config.output.mkdir(parents=True, exist_ok=True)
+            folder = cls(config.output)
+        else:
+            folder = cls(_new_folder(f"{datetime.now():%Y%m%d-%H%M%S}-resnet{config.layers}"))
+        write_atomic(folder.config_file, dump_yaml(config).encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            PmtrainError: the folder is no run's.
+        """
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise PmtrainError(
+                f"{path}: is no run folder: it holds no {folder.config_file.name}",
+                "give a folder that `pmtrain train` made, such as " + str(HOME / "DATE-resnet50"),
+            )
+        return folder
+
+    @classmethod
+    def around(cls, checkpoint: Path) -> RunFolder | None:
+        """The run that a checkpoint file lies in, None where it lies in none."""
+        starts = [checkpoint, *checkpoint.parents[:3]]
+        return next(
+            (cls(path) for path in starts if cls(path).config_file.is_file() and cls(path).info_file.is_file()), None
+        )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile; the lock goes with the process, however it ends.
+
+        Raises:
+            PmtrainError: another process is training there.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise PmtrainError(
+                f"{self.path}: another process is training in it", "wait for its end, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def config(self) -> TrainConfig:
+        """The options of the run."""
+        return load_config(TrainConfig, {}, self.config_file)
+
+    def info(self) -> dict[str, Any]:
+        """What `write_info` wrote.
+
+        Raises:
+            PmtrainError: the file is damaged or missing.
+        """
+        try:
+            return json.loads(self.info_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
+
+    def leakage(self) -> dict[str, Any]:
+        """What `--leakage` found and did; empty where it wasn't looked for."""
+        return self.info()["data"].get("leakage", {})
+
+    def dropped_files(self) -> list[str]:
+        """Names of the training images that `--leakage drop` left out."""
+        return self.leakage().get("dropped_files", [])
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        write_atomic(self.info_file, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_shortcut(self, report: dict[str, Any]) -> None:
+        content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomic(self.shortcut, content.encode("utf-8", errors="surrogateescape"))
+
+    def read_shortcut(self) -> dict[str, Any]:
+        """What `write_shortcut` wrote.
+
+        Raises:
+            PmtrainError: the file is damaged.
+        """
+        try:
+            return json.loads(self.shortcut.read_text(encoding="utf-8", errors="surrogateescape"))
+        except (OSError, ValueError) as error:
+            raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """The whole of metrics.csv, so that an epoch that is run again after a kill has one line."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_atomic(self.metrics, text.getvalue().encode())
+
+
+def require_new(output: Path) -> None:
+    """Refuse an `--output` where something is.
+
+    Raises:
+        UsageError: it exists and isn't an empty folder.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(
+            f"--output {output}: exists already, and a run is never overwritten",
+            f"give another folder, or go on with that run: pmtrain train --resume {output}",
+        )
+
+
+def _new_folder(name: str) -> Path:
+    for number in range(1, 1000):
+        path = HOME / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:  # another run started in the same second
+            continue
+        return path
+    raise PmtrainError(f"{HOME}: holds too many runs named {name}")

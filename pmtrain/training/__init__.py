@@ -1,0 +1,1 @@
+"""Training: the step, the run, cross-validation, trackers."""

@@ -1,0 +1,311 @@
+"""Cross-validation: a network a fold, each validated on images that it never saw, and what they reach together.
+
+Every fold is a run of its own, from the same seed, so from the same first weights. The figures that count are of the
+last epoch, whose number was fixed beforehand: nothing was chosen on the images that it is measured on. Those of each
+fold's best epoch were, and are marked.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmtrain.config import TrainConfig
+from pmtrain.data.dataset import DataSet
+from pmtrain.data.select import select
+from pmtrain.data.splits import leakage
+from pmtrain.data.splits.record import contents, read_record, write_record
+from pmtrain.data.splits.split import folds, given_folds
+from pmtrain.data.splits.split_command import warn_of_loners
+from pmtrain.evaluation.evaluate import figures
+from pmtrain.evaluation.scores.score import Scores
+from pmtrain.evaluation.scores.score_table import read_logits, score_table
+from pmtrain.evaluation.scores.scoring import patients
+from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.models.backends.device import gpu_names, select_device
+from pmtrain.runs.checkpoint import STATE, load_resume
+from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system import console, environment
+from pmtrain.system.console import quoted
+from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.files import write_atomic
+from pmtrain.system.framework import paddle
+from pmtrain.system.stop import StopSignal
+from pmtrain.training.run import Position, Run
+from pmtrain.training.tracking import require
+from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
+from pmtrain.training.train import dry_run as rehearse
+
+SCORES, FIGURES = "out-of-fold.csv", "folds.json"
+MEASURED = {"accuracy": "Accuracy", "auc": "AUC", "loss": "Loss"}
+THRESHOLD = 0.5  # any other would have been chosen on the images that it is measured on
+LEVEL, N_BOOT = 0.95, 2000
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: its number from 1, the data with the fold as validation split, and its run's folder."""
+
+    number: int
+    data: DataSet
+    folder: RunFolder
+
+
+def train(config: TrainConfig) -> int:
+    """Train `config.folds` networks and print what they reach; return the exit code as `train.train` does.
+
+    Raises:
+        PmtrainError: the data can't be folded so, or as `train.train`.
+    """
+    device = select_device(config.device)
+    require(config.track)
+    parts, method = divided(select(config), config)
+    checked = [trainable(part, config) for part in parts]
+    with paddle.utils.unique_name.guard():
+        whole = resolved(config, Run(config, checked[0].data, device))
+    folder = RunFolder.create(whole)
+    folder.write_info({})  # the whole is there once this is filled
+    about = {
+        "command": command_line(),
+        "device": device,
+        "backend": whole.backend,
+        "environment": environment.describe(gpu_names()),
+    }
+    known = contents(parts[0].samples)
+    made = [Fold(number, part, _fold_folder(folder, number)) for number, part in enumerate(parts, 1)]
+    for fold in made:
+        RunFolder.create(whole.model_copy(update={"folds": None, "output": fold.folder.path}))
+        of = {"number": fold.number, "of": len(parts)}
+        record = data_record(fold.data, checked[fold.number - 1])
+        fold.folder.write_info({**about, "data": record, "fold": of})
+        write_record(fold.folder.images, fold.data, known)
+    folder.write_info({**about, "data": data_record(_joined(parts[0])), "folds": {"of": len(parts), "method": method}})
+    return go(folder, whole, made, device)
+
+
+def resume(path: Path, flags: Mapping[str, Any]) -> int:
+    """Go on with the cross-validation in the folder `path`, inside its fold; return the exit code as `train` does.
+
+    Raises:
+        PmtrainError: as `train.resume`.
+    """
+    folder = RunFolder.open(path)
+    config = resumed_config(folder, flags)
+    device = select_device(config.device)
+    if not folder.info():
+        raise PmtrainError(f"{path} was stopped while it was set up: nothing was trained", "start a new run")
+    listed = select(config)
+    made = []
+    for number in range(1, (config.folds or 0) + 1):
+        own = _fold_folder(folder, number)
+        record = read_record(own.images)
+        data = record.applied(listed, own.info()["data"]["fingerprint"])
+        if data is None or len(data.samples) != len(record.splits):
+            raise other_data(listed)
+        made.append(Fold(number, data, own))
+    return go(folder, config, made, device)
+
+
+def dry_run(config: TrainConfig) -> int:
+    """Check everything and take one step of the first fold, and write nothing."""
+    return rehearse(config, lambda data, config: divided(data, config)[0][0])
+
+
+def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
+    """The folds, by the data's own column or drawn, and how they were had.
+
+    Raises:
+        PmtrainError: the data can't be folded so.
+    """
+    if config.val_data is not None:
+        raise UsageError(
+            f"--val-data {config.val_data} with --folds: every image is validated on in its turn",
+            "leave one of them out; or join the two in one table",
+        )
+    k = config.folds or 0
+    if data.split("val"):
+        console.notice("the data's own validation split is folded together with its training images")
+    if given := given_folds(data, k):
+        return given, "by the column fold of the data"
+    warn_of_loners(data, "patient")
+    by = "patient" if any(sample.patient for sample in data.samples) else "image"
+    return folds(data, k, config.seed), f"drawn by {by}, the classes' shares kept alike, seed {config.seed}"
+
+
+def _joined(data: DataSet) -> DataSet:
+    """The data with everything in the training split that isn't in the test split."""
+    samples = (replace(sample, split=sample.split if sample.split == "test" else "train") for sample in data.samples)
+    return replace(data, samples=tuple(samples))
+
+
+def _fold_folder(folder: RunFolder, number: int) -> RunFolder:
+    own = RunFolder(folder.path / f"fold-{number}")
+    own.whole = folder.path
+    return own
+
+
+def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) -> int:
+    """Train what isn't trained yet, then print and write what all folds reached; return the exit code."""
+    reached = []
+    with console.logged(folder.log), StopSignal() as stop:
+        for fold in made:
+            code, at = train_fold(fold, config, len(made), device, stop)
+            if code:
+                return code
+            if stop.signum:  # it came after the fold's last batch
+                console.notice(f"stopped; go on with: pmtrain train --resume {quoted(folder.path)}")
+                return 128 + stop.signum
+            reached.append(at)
+        conclude(folder, config, made, reached)
+    return 0
+
+
+def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, Position]:
+    """Train one network to its end, from its newest state where there is one; its exit code and where it stands."""
+    saved = load_resume(fold.folder.last) if (fold.folder.last / STATE).exists() else None
+    if saved and saved.state["epoch"] >= config.epochs:
+        fold.folder.write_metrics(saved.state["history"])  # a kill may have come just before
+        return 0, Position(**saved.state)
+    # Paddle counts its names up in a process: every fold's are those of a process of its own.
+    with paddle.utils.unique_name.guard():
+        run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device)
+        run.folder = fold.folder
+        if saved:
+            run.restore(saved)
+            console.notice(f"resuming fold {fold.number} of {k} at epoch {run.at.epoch}, batch {run.at.batch}")
+        else:
+            console.result(f"[fold] {fold.number}/{k}")
+        code, at = run.go(stop), run.at
+    del run, saved
+    gc.collect()  # the network's memory before the next one takes its own
+    return code, at
+
+
+def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: list[Position]) -> None:
+    """Print the figures over folds and of all folds' images together, and write them.
+
+    Raises:
+        PmtrainError: the folds weren't trained for the same number of epochs, or a table of scores is damaged.
+    """
+    if len(epochs := {at.epoch for at in reached}) > 1:
+        raise PmtrainError(
+            f"{folder.path}: its folds have {', '.join(str(at.epoch) for at in reached)} epochs",
+            f"bring them to one: pmtrain train --resume {quoted(folder.path)} --epochs {max(epochs)}",
+        )
+    data = made[0].data
+    fold_of = {sample.path: fold.number for fold in made for sample in fold.data.split("val")}
+    logits = {fold.number: read_logits(fold.folder.validation) for fold in made}
+    scored = [
+        (sample, logits[fold_of[sample.path]].get(data.name_of(sample)))
+        for sample in data.samples
+        if sample.path in fold_of
+    ]
+    left_out = [data.name_of(sample) for sample, logit in scored if logit is None]
+    samples = [sample for sample, logit in scored if logit is not None]
+    scores = Scores(
+        samples,
+        np.array([sample.label for sample in samples]),
+        np.array([logit for _, logit in scored if logit is not None]),
+    )
+    groups = patients(samples, data.name_of)
+    found = assess(scores.labels, scores.probabilities, THRESHOLD, groups, LEVEL, N_BOOT, config.seed)
+    last = [{key: at.history[-1][f"val_{key}"] for key in MEASURED} for at in reached]
+    best = [at.best or {} for at in reached]
+    method = folder.info()["folds"]["method"]
+    report = {
+        "epochs": epochs.pop(),
+        "method": method,
+        "seed": config.seed,
+        "data": str(data.root),
+        "data_fingerprint": folder.info()["data"]["fingerprint"],
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "left_out": left_out,
+        "folds": [
+            {
+                "fold": fold.number,
+                "images": len(logits[fold.number]),
+                "last": one,
+                "best": b,
+            }
+            for fold, one, b in zip(made, last, best, strict=True)
+        ],
+        "last_epoch": {key: spread([one[key] for one in last]) for key in MEASURED},
+        "best_epoch": {
+            **{key: spread([one[key] for one in best]) for key in MEASURED},
+            "exploratory": True,
+            "exploratory_because": ["each fold's epoch was chosen on the images that it is measured on"],
+        },
+        "pooled": {
+            "threshold": THRESHOLD,
+            "ci": LEVEL,
+            "n_boot": N_BOOT,
+            "seed": config.seed,
+            "loss": scores.loss,
+            **figures(found),
+        },
+    }
+    write_atomic(folder.path / SCORES, score_table(scores, data.name_of, THRESHOLD, fold_of))
+    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(folder.path / FIGURES, content.encode("utf-8", errors="surrogateescape"))
+    for line in as_lines(report, found, data):
+        console.result(line)
+    console.notice(f"where: {folder.path} (scores: {SCORES}, figures: {FIGURES}, networks: fold-1 to fold-{len(made)})")
+
+
+def spread(values: list[float | None]) -> dict[str, float | None]:
+    """Mean, standard deviation (ddof 1) and range over folds; None where a fold has no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return dict.fromkeys(("mean", "sd", "lowest", "highest"))
+    return {
+        "mean": statistics.fmean(known),
+        "sd": statistics.stdev(known),
+        "lowest": min(known),
+        "highest": max(known),
+    }
+
+
+def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[str]:
+    """What is printed after the last fold's lines."""
+    notes = Notes()
+    columns = ("mean", "sd", "lowest", "highest")
+
+    def rows(figures: Mapping[str, Any]) -> list[str]:
+        return [
+            f"{title:<9}" + "".join(f"{'-' if x is None else f'{x:.4f}':>9}" for x in figures[key].values())
+            for key, title in MEASURED.items()
+        ]
+
+    head = " " * 9 + "".join(f"{column:>9}" for column in columns)
+    k, epochs = len(report["folds"]), report["epochs"]
+    return [
+        "",
+        *[SYNTHETIC] * data.synthetic,
+        f"{k} folds, {report['method']}; last epoch, {epochs} of {epochs}, at {THRESHOLD}:",
+        head,
+        *rows(report["last_epoch"]),
+        f"EXPLORATORY: each fold's best epoch, chosen on the images that it is measured on, at {THRESHOLD}:",
+        head,
+        *rows(report["best_epoch"]),
+        "",
+        "all folds' images together, each scored by the network that never saw it, last epoch:",
+        f"images: {counts_text(found, data.classes)}",
+        *[f"left out, since they can't be decoded: {len(report['left_out'])}"] * bool(report["left_out"]),
+        f"threshold: {THRESHOLD}",
+        "",
+        *measure_lines(found, notes),
+        "",
+        *confusion_lines(found, data.classes),
+        "",
+        *notes.lines(),
+        *method_lines(found, report["seed"]),
+    ]

@@ -1,0 +1,374 @@
+"""One training run: its network, where it stands, its epochs, validation and saves."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmtrain import metrics
+from pmtrain.config import TrainConfig, dump_yaml
+from pmtrain.data.dataset import DataSet
+from pmtrain.data.loading.balance import class_weights
+from pmtrain.data.loading.cache import open_cache
+from pmtrain.data.loading.loader import Batch, Loader
+from pmtrain.data.preprocessing.augment import Augment
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.baseline import keep_baseline
+from pmtrain.evaluation.scores.score import Scores, score
+from pmtrain.evaluation.scores.score_table import score_table
+from pmtrain.evaluation.scores.scoring import Scored, as_scored
+from pmtrain.models import build_model
+from pmtrain.models.backends.choose import choose_backend
+from pmtrain.runs.checkpoint import CheckpointInfo, ResumeState, save_checkpoint, save_resume
+from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
+from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system import console
+from pmtrain.system.console import quoted
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import write_atomic
+from pmtrain.system.framework import paddle
+from pmtrain.system.stop import Stopped, StopSignal
+from pmtrain.training.step import NonFiniteLoss, TrainingStep
+from pmtrain.training.tracking import Tracking, annotated
+
+# Called with a run's folder and, where this process had them, the validation scores of its best weights.
+WhenDone = Callable[[Path, Scored | None], None]
+
+
+@dataclass
+class Position:
+    """Where a run stands: all that decides its next batch, its next line and its best checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0  # the next one; past the last one, the epoch's validation is due
+    loss_sum: float = 0.0  # over this epoch's images so far
+    images: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """One training run: its model, its position and its folder."""
+
+    folder: RunFolder
+    tracking: Tracking
+
+    def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
+        self.config = config
+        self.data = data
+        self.preprocess = Preprocess(config.preprocess, config.image_size)
+        self.class_weights = weights_of_classes(config, data)
+        self.cache = open_cache(config.cache_limit)
+        self.at = Position()
+        self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
+        paddle.seed(config.seed)
+        self.model = build_model(config.layers)
+        self.optimizer = paddle.optimizer.Momentum(
+            learning_rate=config.lr,
+            momentum=config.momentum,
+            parameters=self.model.parameters(),
+            weight_decay=config.weight_decay,
+        )
+        self.step = TrainingStep(
+            self.model,
+            self.optimizer,
+            choose_backend(self.model, device, config.backend, config.precision),
+            self.class_weights,
+        )
+
+    def loader(self, split: str) -> Loader:
+        """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
+        return Loader(
+            self.data.split(split),
+            self.preprocess,
+            self.config.batch_size,
+            workers=self.config.workers,
+            seed=self.config.seed,
+            shuffle=split == "train",
+            sampler=self.config.sampler,
+            augment=Augment(self.config.augment, self.config.seed) if split == "train" else None,
+            on_bad_image=self.config.on_bad_image,
+            name_of=self.data.name_of,
+            cache=self.cache,
+            patient=True,
+        )
+
+    def go(self, stop: StopSignal | None = None, when_done: WhenDone | None = None) -> int:
+        """Train from the current position to the last epoch; return the exit code.
+
+        `stop`: the signals' receiver where one is in charge already.
+        """
+        with (
+            # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
+            paddle.utils.unique_name.guard(),
+            self.folder.held(),
+            console.logged(self.folder.log),
+            StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
+            self.loader("train") as train_loader,
+            self.loader("val") as val_loader,
+            Tracking(
+                self.config.track,
+                self.folder.path,
+                dump_yaml(self.config),
+                self.at.epoch * len(train_loader) + self.at.batch,
+            ) as self.tracking,
+        ):
+            try:
+                if self.preprocess.lacks_statistics:
+                    self.measure(train_loader, stop)
+                    val_loader.preprocess = self.preprocess
+                if self.config.shortcut:
+                    keep_baseline(self.folder, self.data, self.config.seed, stop.check)
+                while self.at.epoch < self.config.epochs:
+                    self.train_epoch(train_loader, stop)
+                    self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
+            except Stopped:
+                self.save_last()
+                console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.whole)}")
+                return 128 + stop.signum
+            bad = {
+                self.data.name_of(sample): reason for sample, reason in train_loader.bad_images + val_loader.bad_images
+            }
+            if bad:
+                console.warn(f"{len(bad)} images that can't be decoded were left out:")
+                for name, reason in bad.items():
+                    console.notice(f"  {name}: {reason}")
+            self.say_what_was_reached()
+        if when_done and self.config.report and self.at.best:
+            when_done(self.folder.path, self.best)
+        return 0
+
+    def measure(self, loader: Loader, stop: StopSignal) -> None:
+        """The training images' mean and deviation, for every image from here on."""
+
+        def shown() -> Iterator[np.ndarray]:
+            with console.progress(len(loader.samples), "image", "mean and deviation") as bar:
+                for image in loader.pixels():
+                    yield image
+                    bar.update()
+                    stop.check()
+
+        self.preprocess = loader.preprocess = self.preprocess.measured(shown())
+        pixels = {"mean": self.preprocess.mean, "deviation": self.preprocess.deviation}
+        self.folder.write_info(self.folder.info() | {"pixels": pixels})
+
+    def train_epoch(self, loader: Loader, stop: StopSignal) -> None:
+        """The rest of the current epoch's training batches."""
+        at, config = self.at, self.config
+        now = time.perf_counter()
+        with console.progress(len(loader), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
+            for batch in loader.epoch(at.epoch, at.batch):
+                loss = self.train_batch(batch)
+                at.loss_sum += loss * len(batch.samples)
+                at.images += len(batch.samples)
+                at.batch = batch.index + 1
+                before, now = now, time.perf_counter()
+                at.seconds += now - before
+                if batch.index % config.log_every == 0:
+                    console.result(console.batch_line(at.epoch, batch.index, loss))
+                    figures = {"train/batch_loss": loss, "train/images_per_second": at.images / at.seconds}
+                    self.tracking.scalars(figures, at.epoch * len(loader) + at.batch)
+                bar.set_postfix({"loss": f"{loss:.4f}", "images/s": f"{at.images / at.seconds:.1f}"}, refresh=False)
+                bar.update(at.batch - bar.n)
+                stop.check()
+                if at.batch % config.save_every == 0:
+                    self.save_last()
+        at.batch = len(loader)
+
+    def train_batch(self, batch: Batch) -> float:
+        try:
+            return self.step(batch.images, batch.labels)
+        except NonFiniteLoss as error:
+            names = ", ".join(self.data.name_of(sample) for sample in batch.samples)
+            raise NonFiniteLoss(
+                f"epoch {self.at.epoch}, batch {batch.index}: {error.message}; its images are {names}",
+                "lower --lr or look at these images; the checkpoints saved before are whole, in "
+                + str(self.folder.path),
+            ) from None
+
+    def validate(self, loader: Loader, stop: StopSignal) -> Scored:
+        """The model's score for every validation image."""
+        with console.progress(len(loader), "batch", "validation") as bar:
+
+            def on_batch(batch: Batch) -> None:
+                bar.update(batch.index + 1 - bar.n)
+                stop.check()
+
+            scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
+        return as_scored(scores, loader, self.data, self.step.backend)
+
+    def end_epoch(self, scored: Scored, step: int) -> None:
+        """Print, track and record the epoch, keep the weights if they are the best yet, and save."""
+        at, scores = self.at, scored.scores
+        found = validation_figures(scores)
+        console.result(console.validation_line(found["accuracy"], found["loss"]))
+        if not at.images:
+            raise PmtrainError("no training image could be decoded", "look at the files, or give other --data")
+        at.history.append(
+            {
+                "epoch": at.epoch,
+                "train_loss": at.loss_sum / at.images,
+                "val_loss": found["loss"],
+                "val_accuracy": found["accuracy"],
+                "val_auc": found["auc"],
+                "lr": self.optimizer.get_lr(),
+                "images_per_second": round(at.images / at.seconds, 2),
+            }
+        )
+        self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
+        self.tracking.images(lambda: self.hardest(scores), step)
+        if at.best is None or rank(found) > rank(at.best):
+            threshold, rule = self.choose_threshold(scores, first=at.best is None)
+            at.best, self.best = {"epoch": at.epoch, **found}, scored
+            save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
+        write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
+        self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
+        self.save_last()
+        self.folder.write_metrics(at.history)
+
+    def hardest(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
+        """The validation images that the network is most wrong about, as it sees them, with label and probability."""
+        probabilities = scores.probabilities
+        places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
+        return {
+            f"hardest/{rank}": annotated(
+                self.preprocess.read(scores.samples[place].path)[..., ::-1],
+                int(scores.labels[place]),
+                float(probabilities[place]),
+            )
+            for rank, place in enumerate(places, 1)
+        }
+
+    def choose_threshold(self, scores: Scores, first: bool) -> tuple[float, str]:
+        """The threshold to store with these weights and how it was chosen; `first`: say what is wrong with it."""
+        rule, n = metrics.parse_threshold_rule(self.config.threshold_rule), len(scores.labels)
+        positives = int(scores.labels.sum())
+        if rule.kind != "fixed" and not 0 < positives < n:  # images of a class were all left out
+            if first:
+                console.warn(f"--threshold-rule {rule} needs validation images of both classes: 0.5 is stored instead")
+            return 0.5, f"0.5, since validation lacked a class for {rule}"
+        chosen = metrics.choose_threshold(scores.labels, scores.probabilities, rule)
+        if first and chosen.warning:
+            console.warn(chosen.warning)
+        return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
+
+    def save_last(self) -> None:
+        """Save all that an exact resume needs."""
+        self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
+        save_resume(
+            self.folder.last,
+            f"epoch{self.at.epoch}-batch{self.at.batch}",
+            *self.weights(),
+            self.info({}),
+            optimizer_arrays(self.optimizer),
+            asdict(self.at),
+        )
+
+    def weights(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The model's arrays and parameter names, as they are saved.
+
+        Raises:
+            PmtrainError: one isn't finite. A loss can still be: Paddle's ReLU turns NaN into 0.
+        """
+        state, names = to_arrays(self.model.state_dict())
+        for name, array in state.items():
+            if not np.isfinite(array).all():
+                raise PmtrainError(
+                    f"epoch {self.at.epoch}, batch {self.at.batch}: {name} isn't finite any more",
+                    f"lower --lr; the checkpoints saved before are whole, in {self.folder.path}",
+                )
+        return state, names
+
+    def restore(self, saved: ResumeState) -> None:
+        """Take up what `save_last` saved."""
+        where = saved.checkpoint.path
+        apply_state(self.model, saved.checkpoint.state, where)
+        apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)
+        self.preprocess = Preprocess.of(saved.checkpoint.info)
+        self.at = Position(**saved.state)
+        if self.at.scaler:
+            self.step.scaler.load_state_dict(self.at.scaler)
+
+    def info(self, scores: Mapping[str, Any], threshold: float = 0.5, rule: str = "0.5") -> CheckpointInfo:
+        """What a checkpoint's side file tells of it; weights that weren't validated have no threshold but 0.5."""
+        return CheckpointInfo(
+            layers=self.config.layers,
+            image_size=self.config.image_size,
+            preprocessing=self.preprocess.name,
+            pixel_mean=self.preprocess.mean,
+            pixel_deviation=self.preprocess.deviation,
+            class_names=self.data.classes,
+            threshold=threshold,
+            threshold_rule=rule,
+            epoch=self.at.epoch,
+            scores=dict(scores),
+            synthetic=self.data.synthetic,
+        )
+
+    def say_what_was_reached(self) -> None:
+        """Three lines: what, where, and what to do next."""
+        best = self.at.best
+        if best is None:
+            return
+        kind = "SYNTHETIC validation images" if self.data.synthetic else "validation images"
+        auc = "undefined" if best["auc"] is None else f"{best['auc']:.4f}"
+        console.notice(
+            f"best: AUC {auc}, accuracy {best['accuracy']:.4f}, loss {best['loss']:.4f}"
+            f" on {len(self.data.split('val'))} {kind}, epoch {best['epoch']}"
+        )
+        console.notice(
+            f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})"
+        )
+        console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
+
+
+# A line of metrics.csv as trackers name it.
+TRACKED = {
+    "epoch": "epoch",
+    "train_loss": "train/loss",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "val_auc": "val/auc",
+    "lr": "train/lr",
+    "images_per_second": "train/images_per_second",
+}
+
+
+def validation_figures(scores: Scores) -> dict[str, Any]:
+    """Loss, accuracy at 0.5 and AUC; every image weighs the same. AUC is None where one class is absent.
+
+    Raises:
+        PmtrainError: no image is left, or a logit isn't finite.
+    """
+    if not len(scores.labels):
+        raise PmtrainError("no validation image could be decoded", "look at the files, or give other --val-data")
+    if not np.isfinite(scores.logits).all():
+        raise PmtrainError("the network's output on validation images isn't finite", "lower --lr")
+    auc = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold=0.5)["auc"]
+    return {"loss": scores.loss, "accuracy": scores.accuracy, "auc": auc.value}
+
+
+def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:
+    """What the loss of a negative and of a positive image is multiplied by, as `--class-weight` has it."""
+    if config.class_weight is None:
+        return None
+    labels = np.array([sample.label for sample in data.split("train")])
+    weights = class_weights(config.class_weight, labels)
+    shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(data.classes, weights, strict=True))
+    console.notice(f"weights of the training loss: {shown}")
+    if config.sampler == "balanced":
+        console.warn("--class-weight and --sampler balanced both make up for unequal classes: that is done twice")
+    return weights
+
+
+def rank(found: Mapping[str, Any]) -> tuple[float, float]:
+    """Order of checkpoints: by AUC, ties by the lower loss."""
+    return (-1.0 if found["auc"] is None else found["auc"], -found["loss"])

@@ -1,0 +1,240 @@
+"""Experiment trackers: a run's losses, measures and a few images, shown while it trains. One row of TRACKERS each.
+
+A tracker may fail in any way and at any time, a server that hangs included. So all of them work in a thread of their
+own, the first failure of one is a warning and the end of it, and training never waits for any but a moment at its end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from pmtrain.system import console
+from pmtrain.system.errors import UsageError
+from pmtrain.system.files import write_atomic
+
+PATIENCE = 30.0  # seconds that the end of a run waits for what is still to be sent
+
+
+class Tracker(Protocol):
+    """What a row of TRACKERS opens. `step` counts training batches from the run's first."""
+
+    def config(self, text: str) -> None:
+        """The run's options, as YAML."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Figures by name, `val/auc` say."""
+
+    def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
+        """Pictures by name: uint8 (H, W, 3), RGB."""
+
+    def close(self) -> None:
+        """Write what is still held back."""
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard, by tensorboardX, which needs neither TensorFlow nor PyTorch."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # Points from this step on are of a process that was stopped after its last save: they come again.
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+    def config(self, text: str) -> None:
+        self.writer.add_text("config", f"```\n{text}```", 0)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
+        for name, image in images.items():
+            self.writer.add_image(name, image, step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class VisualDL:
+    """Record files in RUN/visualdl, Paddle's own viewer."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from visualdl import LogWriter
+
+        self.writer = LogWriter(logdir=str(folder / "visualdl"))
+
+    def config(self, text: str) -> None:
+        self.writer.add_text("config", text, 0)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
+        for name, image in images.items():
+            self.writer.add_image(name, image, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class MLflow:
+    """A run in the experiment `pmtrain`, or in MLFLOW_EXPERIMENT_NAME, where MLFLOW_TRACKING_URI says.
+
+    Its number is kept in RUN/mlflow-run.txt, so that a resumed run goes on in the same one.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient()
+        kept = folder / "mlflow-run.txt"
+        if kept.exists():
+            self.run = kept.read_text(encoding="utf-8").strip()
+            self.client.update_run(self.run, status="RUNNING")
+            return
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "pmtrain")
+        known = self.client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known else self.client.create_experiment(name)
+        self.run = self.client.create_run(experiment, run_name=folder.resolve().name).info.run_id
+        write_atomic(kept, f"{self.run}\n".encode())
+
+    def config(self, text: str) -> None:
+        self.client.log_text(self.run, text, "config.yaml")
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.client.log_metric(self.run, name, value, step=step)
+
+    def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
+        for name, image in images.items():
+            self.client.log_image(self.run, image, key=name.replace("/", "-"), step=step)
+
+    def close(self) -> None:
+        self.client.set_terminated(self.run)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A tracker: how it is opened on a run's folder at a step, and the package without which it can't be."""
+
+    open: Callable[[Path, int], Tracker]
+    package: str
+
+
+# Each name is an optional extra of pmtrain too, and a choice of --track.
+TRACKERS = {
+    "tensorboard": Kind(TensorBoard, "tensorboardX"),
+    "visualdl": Kind(VisualDL, "visualdl"),
+    "mlflow": Kind(MLflow, "mlflow"),
+}
+
+
+def require(names: Sequence[str]) -> None:
+    """Refuse trackers that aren't installed, before anything has begun.
+
+    Raises:
+        UsageError: the package of one is missing.
+    """
+    for name in names:
+        if importlib.util.find_spec(TRACKERS[name].package) is None:
+            raise UsageError(
+                f"--track {name}: the package {TRACKERS[name].package} is not installed",
+                f'run `pip install "pmtrain[{name}]"`, or leave --track {name} out',
+            )
+
+
+class Tracking:
+    """Several trackers as one, none of which can stop or slow the run.
+
+    Args:
+        names: rows of TRACKERS.
+        folder: the run's.
+        config: the run's options, as YAML.
+        step: batches done before this process began.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path, config: str, step: int) -> None:
+        self._trackers: dict[str, Tracker] = {}
+        self._jobs: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
+        # A daemon: a server that hangs doesn't keep the program from ending.
+        self._thread = threading.Thread(target=self._work, args=(list(names), folder, step), daemon=True)
+        if names:
+            self._thread.start()
+            self._jobs.put(("config", (config,)))
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.ident is None:
+            return
+        self._jobs.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            console.warn(f"{' and '.join(self._trackers)} took over {PATIENCE:g} s: the last figures may be lost there")
+
+    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
+        """Show figures; those that are None have no value and are left out."""
+        if self._thread.ident is not None:
+            self._jobs.put(("scalars", ({name: value for name, value in values.items() if value is not None}, step)))
+
+    def images(self, draw: Callable[[], Mapping[str, np.ndarray]], step: int) -> None:
+        """Show pictures, which are drawn in the trackers' thread."""
+        if self._thread.ident is not None:
+            self._jobs.put(("images", (draw, step)))
+
+    def _work(self, names: Sequence[str], folder: Path, step: int) -> None:
+        for name in names:
+            self._guard(name, self._open, name, folder, step)
+        while (job := self._jobs.get()) is not None:
+            method, arguments = job
+            if method == "images" and self._trackers:
+                draw, at = arguments
+                try:
+                    arguments = (draw(), at)
+                except Exception as error:
+                    console.warn(f"no images for {' and '.join(self._trackers)}: {error}")
+                    continue
+            for name, tracker in list(self._trackers.items()):
+                self._guard(name, getattr(tracker, method), *arguments)
+        for name, tracker in list(self._trackers.items()):
+            self._guard(name, tracker.close)
+
+    def _open(self, name: str, folder: Path, step: int) -> None:
+        self._trackers[name] = TRACKERS[name].open(folder, step)
+
+    def _guard(self, name: str, call: Callable[..., object], *arguments: object) -> None:
+        """Make a call; where it fails, warn and give that tracker up."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            detail = " ".join(str(error).split())[:300]
+            console.warn(f"{name} failed, and the run goes on without it: {type(error).__name__}: {detail}")
+            self._trackers.pop(name, None)
+
+
+def annotated(image: np.ndarray, label: int, probability: float) -> np.ndarray:
+    """A picture with its label and the probability of the positive class on a strip below it, red where at odds.
+
+    uint8 (H, W, 3), RGB -> uint8 (H + strip, W, 3).
+    """
+    height, width = image.shape[:2]
+    strip = np.zeros((max(14, height // 10), width, 3), np.uint8)
+    colour = (120, 255, 120) if (probability >= 0.5) == bool(label) else (255, 120, 120)
+    text = f"label {label}  p {probability:.3f}"
+    scale = min(cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, strip.shape[0] // 2), width / 300)
+    cv2.putText(strip, text, (2, strip.shape[0] * 3 // 4), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+    return np.concatenate([image, strip])

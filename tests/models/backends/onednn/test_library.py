@@ -1,0 +1,103 @@
+"""What the library is refused for, each with its reason, and what it is taken to say of the processor."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pmtrain.models import build_model
+from pmtrain.models.backends.onednn import engine, library, memory, unavailable_reason
+from pmtrain.models.backends.onednn.memory import Layout, bf16, f32
+from pmtrain.system.hardware import processor_features
+
+
+@pytest.fixture
+def opened_anew():
+    """`open_library` without what it remembers, and with its memory whole afterwards."""
+    known = library.open_library()
+    return SimpleNamespace(open=library._open_library.__wrapped__, known=known)
+
+
+def pretend(monkeypatch, known, **of_version) -> None:
+    """A library that says other things of itself."""
+    actual = known.api.dnnl_version().contents
+    fields = {name: getattr(actual, name) for name, _ in library.Version._fields_} | of_version
+    version = library.Version(**fields)
+
+    class Library:
+        def __getattr__(self, name):
+            return (lambda: ctypes.pointer(version)) if name == "dnnl_version" else getattr(known.api, name)
+
+    monkeypatch.setattr(library.ctypes, "CDLL", lambda path: Library())
+
+
+def test_the_library_is_there_and_says_its_version(opened_anew):
+    opened = opened_anew.open()
+    assert library.OLDEST <= opened.version < library.TOO_NEW
+    assert opened.openmp is not None
+
+
+@pytest.mark.parametrize(
+    ("of_version", "said"),
+    [
+        ({"major": 3, "minor": 1}, "is version 3.1"),
+        ({"major": 4, "minor": 0, "patch": 0}, "is version 4.0.0"),
+        ({"cpu_runtime": 1}, "threading runtime 1, not for OpenMP"),
+    ],
+)
+def test_another_version_or_runtime_is_refused(opened_anew, monkeypatch, of_version, said):
+    pretend(monkeypatch, opened_anew.known, **of_version)
+    with pytest.raises(library.LibraryUnavailable) as error:
+        opened_anew.open()
+    assert said in error.value.reason
+
+
+def test_a_system_a_file_and_a_function_that_are_not_there_are_refused(opened_anew, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(library.sys, "platform", "plan9")
+        with pytest.raises(library.LibraryUnavailable, match="plan9"):
+            opened_anew.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_folder", lambda: tmp_path)
+        with pytest.raises(library.LibraryUnavailable, match=f"brings no .*{tmp_path.name}"):
+            opened_anew.open()
+    with monkeypatch.context() as patch:
+        patch.setitem(library._ARGUMENTS, "dnnl_no_such_function", [])
+        with pytest.raises(library.LibraryUnavailable, match="dnnl_no_such_function"):
+            opened_anew.open()
+
+
+@pytest.mark.parametrize(
+    ("bits", "precision", "reason"),
+    [
+        (0, "fp32", "the processor has no AVX-512"),
+        (library.ISA_AVX512, "bf16", "the processor has no bf16 instructions (AVX512-BF16 or AMX)"),
+        (library.ISA_AVX512, "fp32", None),
+    ],
+)
+def test_a_processor_that_lacks_instructions_is_named(opened_anew, monkeypatch, bits, precision, reason):
+    api = SimpleNamespace(dnnl_get_effective_cpu_isa=lambda: bits)
+    lesser = dataclasses.replace(opened_anew.known, api=api)
+    monkeypatch.setattr(engine, "open_library", lambda: lesser)
+    assert unavailable_reason(build_model(50), precision) == reason
+
+
+@pytest.mark.parametrize(("bits", "layout"), [(0x1EF, Layout.blocked), (0xFEF, Layout.channels_last)])
+def test_the_order_of_activations_follows_amx(opened_anew, monkeypatch, bits, layout):
+    # dnnl_cpu_isa_avx512_core_fp16 and dnnl_cpu_isa_avx512_core_amx, as oneDNN's header gives them.
+    api = SimpleNamespace(dnnl_get_effective_cpu_isa=lambda: bits)
+    monkeypatch.setattr(memory, "open_library", lambda: dataclasses.replace(opened_anew.known, api=api))
+    assert memory.image_layout(bf16) is layout
+    assert memory.image_layout(f32) is Layout.blocked
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or "ONEDNN_MAX_CPU_ISA" in os.environ, reason="nothing else to ask"
+)
+def test_amx_is_seen_where_linux_sees_it(opened_anew):
+    assert opened_anew.known.has_amx == ("amx_bf16" in processor_features())

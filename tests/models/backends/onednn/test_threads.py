@@ -1,0 +1,58 @@
+"""How many threads, and on which cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pmtrain.models.backends.onednn.threads import thread_count
+from pmtrain.system.hardware import available_cpus
+from tests.conftest import environment
+
+
+def test_the_count_is_what_was_asked_for_or_the_cores(monkeypatch):
+    cores = available_cpus()
+    for asked, count in (("3", 3), ("4,2", 4), (" 5 ", 5), ("0", cores), ("many", cores), ("²", cores), ("", cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert thread_count() == count
+
+
+PROBE = """
+import os, sys
+from pathlib import Path
+import numpy as np
+before = os.sched_getaffinity(0)
+from pmtrain.system.framework import paddle
+from pmtrain.models import build_model
+from pmtrain.models.backends.onednn import attach
+model = build_model(50)
+attach(model)
+model.eval()
+with paddle.no_grad():
+    model(paddle.zeros([1, 3, 64, 64]))
+masks = []
+for task in Path("/proc/self/task").iterdir():
+    masks.append(os.sched_getaffinity(int(task.name)))
+pinned = sorted(next(iter(mask)) for mask in masks if len(mask) == 1)
+print(len(before), os.sched_getaffinity(0) == before, *pinned)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
+@pytest.mark.skipif(available_cpus() < 2, reason="it takes two cores")
+@pytest.mark.parametrize("threads", ["all", "fewer"])
+def test_workers_have_a_core_each_and_the_calling_thread_is_free(threads):
+    cores = len(os.sched_getaffinity(0))
+    count = cores if threads == "all" else cores - 1
+    if threads == "all" and available_cpus() < cores:
+        pytest.skip("a quota gives less than the cores")
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, env=environment({"OMP_NUM_THREADS": str(count)})
+    )
+    assert done.returncode == 0, done.stderr
+    before, free, *pinned = done.stdout.split()
+    assert (int(before), free) == (cores, "True")
+    assert len(pinned) == len(set(pinned)) == (cores - 1 if threads == "all" else 0)

@@ -1,0 +1,129 @@
+"""Files under failing disks, kills and Windows' locks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import new_file, read_bytes, write_atomic
+from tests.conftest import environment
+
+
+def in_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run code in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment({}))
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "眼底.txt"
+    write_atomic(path, "old")
+    (tmp_path / "眼底.txt.tmp").write_bytes(b"what a killed process left")
+    write_atomic(path, "né\n")
+    assert path.read_bytes() == "né\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_no_other(fails, tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    write_atomic(path, "old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(PmtrainError) as caught:
+        patch.setattr(os, fails, full)
+        write_atomic(path, "new")
+    assert "x.json" in caught.value.message and os.strerror(errno.ENOSPC) in caught.value.message
+    assert "free some space" in caught.value.hint
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit on a file's size is a POSIX one")
+def test_a_write_that_the_system_cuts_short_leaves_the_old_file(tmp_path):
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import write_atomic
+write_atomic(Path(sys.argv[1]), b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    write_atomic(Path(sys.argv[1]), bytes(1_000_000))
+except PmtrainError as error:
+    print(error)
+"""
+    path = tmp_path / "x.pdparams"
+    assert os.strerror(errno.EFBIG) in in_python(code, path).stdout
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(PmtrainError, match="no_such_folder"):
+        write_atomic(tmp_path / "no_such_folder" / "x.json", "new")
+
+
+def test_a_new_file_is_there_when_it_is_whole(tmp_path):
+    path = tmp_path / "新" / "结果.csv"
+    with new_file(path) as file:
+        file.write(b"a")
+        assert not path.exists()
+        file.write(b"b")
+    assert path.read_bytes() == b"ab" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")], ids=repr)
+def test_a_new_file_that_fails_leaves_nothing(tmp_path, failure):
+    with pytest.raises((KeyboardInterrupt, PmtrainError)) as caught, new_file(tmp_path / "x") as file:
+        file.write(b"a")
+        raise failure
+    assert not list(tmp_path.iterdir())
+    assert isinstance(failure, KeyboardInterrupt) or str(caught.value).startswith(f"can't write {tmp_path / 'x'}")
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_new_file_never_takes_anothers_name(tmp_path, when):
+    path = tmp_path / "x"
+    if when == "before":
+        path.write_bytes(b"mine")
+    with pytest.raises(PmtrainError, match="exists already"), new_file(path):
+        path.write_bytes(b"mine")
+    assert path.read_bytes() == b"mine" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(PmtrainError, match="nothing.pdparams"):
+        read_bytes(tmp_path / "nothing.pdparams")
+    (tmp_path / "big").write_bytes(bytes(20))
+    with pytest.raises(PmtrainError, match="20 bytes"):
+        read_bytes(tmp_path / "big", limit=19)
+
+
+def test_windows_waits_for_a_locked_file(tmp_path, monkeypatch):
+    """Simulated: the first two tries are refused, as Windows refuses while another program has the file open."""
+    import pmtrain.system.files as module
+
+    tries = []
+    replace = os.replace
+
+    def locked_at_first(source, target):
+        tries.append(source)
+        if len(tries) < 3:
+            raise PermissionError(errno.EACCES, "locked")
+        replace(source, target)
+
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name):
+            return locked_at_first if name == "replace" else getattr(os, name)
+
+    monkeypatch.setattr(module, "os", Windows())
+    write_atomic(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new" and len(tries) == 3
