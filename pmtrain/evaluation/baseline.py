@@ -15,7 +15,7 @@ from pmtrain.data.audit.shortcut import (
     WARN_ABOVE,
     CrossValidated,
     Shortcut,
-    cross_validate_figures,
+    cross_validate_features,
     draw,
     measure,
     training_samples,
@@ -60,7 +60,7 @@ def make_baseline(data: DataSet, seed: int, check: Callable[[], None] = lambda: 
     samples, validation = training_samples(data), data.split("val")
     fit_on = measure(draw(samples, seed), check, len(samples))
     score_on = measure(draw(validation, seed), check, len(validation))
-    found = cross_validate_figures(fit_on, data.classes, seed)
+    found = cross_validate_features(fit_on, data.classes, seed)
     (console.warn if found.suspicious else console.notice)(found.describe())
     report = {
         "method": METHOD,
@@ -84,13 +84,13 @@ def make_baseline(data: DataSet, seed: int, check: Callable[[], None] = lambda: 
     if len(score_on.samples):
         scores = model.probabilities(score_on.values)
         reached = assess(score_on.labels, scores, THRESHOLD, score_on.patients, n_boot=N_BOOT, seed=seed)
-        report["validation"] = _counts(score_on.labels, score_on.drawn_from) | _figures(reached)
-        console.notice(f"shortcut baseline on {len(scores)} validation images: {_figures_text(reached)}")
+        report["validation"] = _counts(score_on.labels, score_on.drawn_from) | _metrics(reached)
+        console.notice(f"shortcut baseline on {len(scores)} validation images: {_metrics_text(reached)}")
     return report
 
 
 @dataclass(frozen=True)
-class Beside:
+class ShortcutComparison:
     """The baseline on the images of an evaluation, and the network's figures minus its; or why there is none."""
 
     reason: str
@@ -109,7 +109,7 @@ class Beside:
             parts.append(f"{_title(name)} {value} ({_interval_text(found.interval)}; {_test_text(test)})")
         return [
             "",
-            f"{NAME}: {_figures_text(self.baseline)}",
+            f"{NAME}: {_metrics_text(self.baseline)}",
             f"network minus baseline: {', '.join(parts)}",
             f"  on the same {self.baseline.n} images, both accuracies at {THRESHOLD};"
             f" {self.minus.differences['auc'].interval.method}",
@@ -119,7 +119,7 @@ class Beside:
         """The same for metrics.json."""
         report: dict[str, Any] = {"features": list(GROUPS), "method": METHOD, "reason": self.reason}
         if self.baseline is not None and self.minus is not None:
-            report |= {"images": self.baseline.n, "threshold": THRESHOLD, **_figures(self.baseline)}
+            report |= {"images": self.baseline.n, "threshold": THRESHOLD, **_metrics(self.baseline)}
             report["difference"] = {}
             for name, test in self._tests().items():
                 found = self.minus.differences[name]
@@ -137,9 +137,9 @@ class Beside:
         return {"auc": self.minus.delong, "accuracy": self.minus.mcnemar} if self.minus else {}
 
 
-def set_beside(
+def compare_with_shortcut(
     checkpoint: Checkpoint, scores: Scores, groups: list[str] | None, options: ScoringOptions
-) -> Beside | None:
+) -> ShortcutComparison | None:
     """Score the baseline of the checkpoint's own run on the very images of `scores`; None where the run has none.
 
     Args:
@@ -152,21 +152,21 @@ def set_beside(
         kept = folder.read_shortcut()
         crossed = dict(kept["cross_validated"])
         if kept["model"] is None:
-            return Beside(str(kept["reason"]), crossed)
+            return ShortcutComparison(str(kept["reason"]), crossed)
         model = Shortcut.from_json(kept["model"])
     except PmtrainError as error:
-        return Beside(error.message, {})
+        return ShortcutComparison(error.message, {})
     except (ValueError, KeyError, TypeError) as error:
-        return Beside(f"{folder.shortcut}: isn't what a run keeps ({type(error).__name__}: {error})", {})
-    figures = measure(scores.samples)
-    if figures.left_out:
-        sample, reason = next(iter(figures.left_out.items()))
-        return Beside(
-            f"{len(figures.left_out)} images can't be read again, the first: {sample.path}: {reason}", crossed
+        return ShortcutComparison(f"{folder.shortcut}: isn't what a run keeps ({type(error).__name__}: {error})", {})
+    features = measure(scores.samples)
+    if features.left_out:
+        sample, reason = next(iter(features.left_out.items()))
+        return ShortcutComparison(
+            f"{len(features.left_out)} images can't be read again, the first: {sample.path}: {reason}", crossed
         )
-    baseline = model.probabilities(figures.values)
+    baseline = model.probabilities(features.values)
     how = (groups, options.ci, options.n_boot, options.seed)
-    return Beside(
+    return ShortcutComparison(
         "",
         crossed,
         assess(scores.labels, baseline, THRESHOLD, *how),
@@ -179,7 +179,7 @@ def _best_interval(measured: Assessed) -> Interval:
     return measured.second if measured.second is not None and measured.second.low is not None else measured.interval
 
 
-def _figures_text(found: Assessment) -> str:
+def _metrics_text(found: Assessment) -> str:
     parts = []
     for name in SHOWN:
         measured = found.measures[name]
@@ -205,7 +205,7 @@ def _test_text(test: PairedTest) -> str:
     return f"{test.method}: {p}" + (f"; {test.note}" if test.note else "")
 
 
-def _figures(found: Assessment) -> dict[str, Any]:
+def _metrics(found: Assessment) -> dict[str, Any]:
     return {
         name: {
             "value": found.measures[name].value.value,

@@ -126,7 +126,7 @@ class Classifier:
         pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
         probabilities = iter(expit(self.logits(np.stack(pixels))) if pixels else ())
         return [
-            Prediction(path, error=decoded) if isinstance(decoded, str) else self.judge(path, next(probabilities))
+            Prediction(path, error=decoded) if isinstance(decoded, str) else self.classify(path, next(probabilities))
             for path, decoded in read
         ]
 
@@ -136,7 +136,7 @@ class Classifier:
             output = self.model(paddle.to_tensor(self.preprocess.normalise(pixels)))  # (N, 1)
         return output.astype("float32").numpy().reshape(-1).astype(np.float64)
 
-    def judge(self, path: Path | None, probability: float) -> Prediction:
+    def classify(self, path: Path | None, probability: float) -> Prediction:
         """The prediction that P(positive) amounts to by the threshold."""
         label = int(probability >= self.threshold)
         return Prediction(path, float(probability), label, self.classes[label])

@@ -10,12 +10,12 @@ from typing import Any
 
 from pmtrain.config import CompareConfig
 from pmtrain.evaluation.scores.scoring import (
-    Cut,
     Images,
+    OperatingPoint,
     Scored,
     choose_images,
     compare_classes,
-    cut,
+    operating_point,
     patients,
     score_checkpoint,
     seen_before,
@@ -34,7 +34,7 @@ class Side:
 
     checkpoint: Checkpoint
     scored: Scored
-    threshold: Cut
+    threshold: OperatingPoint
     reasons: list[str]
 
 
@@ -67,7 +67,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     sides = {}
     for name, checkpoint in checkpoints.items():
         scored = score_checkpoint(checkpoint, images, config, device)
-        threshold = cut(config.threshold, checkpoint, scored.scores)
+        threshold = operating_point(config.threshold, checkpoint, scored.scores)
         seen = seen_before(checkpoint, images)
         reasons = ["its threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
         sides[name] = Side(checkpoint, scored, threshold, reasons)

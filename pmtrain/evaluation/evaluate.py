@@ -11,16 +11,16 @@ import numpy as np
 
 from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
-from pmtrain.evaluation.baseline import Beside, set_beside
+from pmtrain.evaluation.baseline import ShortcutComparison, compare_with_shortcut
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import (
-    Cut,
     Images,
+    OperatingPoint,
     Scored,
     also_trained_on,
     by_column,
     choose_images,
-    cut,
+    operating_point,
     patients,
     score_checkpoint,
     seen_before,
@@ -43,20 +43,20 @@ class Evaluation:
 
     `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
     of a column, `also_trained_on` how many images the run trained on as other files, and how many more of its patients,
-    `beside` the shortcut baseline on the same images.
+    `shortcut` the shortcut baseline on the same images.
     """
 
     config: EvalConfig
     checkpoint: Checkpoint
     images: Images
     scored: Scored
-    threshold: Cut
+    threshold: OperatingPoint
     reasons: list[str]
     also_trained_on: tuple[int, int]
     groups: list[str] | None
     found: Assessment
     subgroups: dict[str, Assessment]
-    beside: Beside | None
+    shortcut: ShortcutComparison | None
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
@@ -94,7 +94,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     kinds = by_column(images, config.group_by) if config.group_by else {}
     scored = scored or score_checkpoint(checkpoint, images, config, device)
     scores = scored.scores
-    threshold = cut(config.threshold, checkpoint, scores)
+    threshold = operating_point(config.threshold, checkpoint, scores)
     groups = patients(scores.samples, images.data.name_of)
     seen = seen_before(checkpoint, images)
     reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
@@ -117,7 +117,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
-    beside = set_beside(checkpoint, scores, groups, config)
+    shortcut = compare_with_shortcut(checkpoint, scores, groups, config)
     return Evaluation(
         config,
         checkpoint,
@@ -129,7 +129,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         groups,
         found,
         subgroups,
-        beside,
+        shortcut,
     )
 
 
@@ -162,7 +162,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
         lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
         lines += [*measure_lines(part, notes), ""]
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
-    return lines + (evaluation.beside.lines() if evaluation.beside else [])
+    return lines + (evaluation.shortcut.lines() if evaluation.shortcut else [])
 
 
 def as_report(evaluation: Evaluation) -> dict[str, Any]:
@@ -193,12 +193,12 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "ci": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
-        **figures(evaluation.found),
-        "shortcut": evaluation.beside.report() if evaluation.beside else None,
+        **metrics_of(evaluation.found),
+        "shortcut": evaluation.shortcut.report() if evaluation.shortcut else None,
     }
     if config.group_by:
         report["group_by"] = config.group_by
-        report["subgroups"] = {kind: figures(part) for kind, part in evaluation.subgroups.items()}
+        report["subgroups"] = {kind: metrics_of(part) for kind, part in evaluation.subgroups.items()}
     return report
 
 
@@ -218,7 +218,7 @@ def chart_data(evaluation: Evaluation) -> charts.ChartData:
     )
 
 
-def figures(found: Assessment) -> dict[str, Any]:
+def metrics_of(found: Assessment) -> dict[str, Any]:
     """An assessment, ready for JSON."""
     return {
         "images": found.n,

@@ -61,7 +61,7 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
                 continue
             pixels = classifier.preprocess.normalise(classifier.preprocess.read(path)[None])
             (heat,), (logit,) = grad_cam(classifier.model, layers[name], pixels)
-            judged = classifier.judge(path, float(expit(logit)))
+            classified = classifier.classify(path, float(expit(logit)))
             captions = _captions(classifier, float(expit(logit)), name, float(heat.max()))
             shown = picture(classifier.preprocess.seen(image), heat, captions)
             picture_file, map_file = _with(target, PICTURE), _with(target, NUMBERS)
@@ -69,7 +69,7 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
                 file.write(_npy(heat))
             with new_file(picture_file) as file:
                 file.write(cv2.imencode(".png", shown)[1].tobytes())
-            console.result(csv_row(path, judged.probability, judged.class_name, picture_file, map_file, None))
+            console.result(csv_row(path, classified.probability, classified.class_name, picture_file, map_file, None))
             bar.update()
     if bad:
         console.notice(f"{bad} of {len(targets)} images couldn't be read")

@@ -24,7 +24,7 @@ from pmtrain.data.splits import leakage
 from pmtrain.data.splits.record import contents, read_record, write_record
 from pmtrain.data.splits.split import folds, given_folds
 from pmtrain.data.splits.split_command import warn_of_loners
-from pmtrain.evaluation.evaluate import figures
+from pmtrain.evaluation.evaluate import metrics_of
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import read_logits, score_table
 from pmtrain.evaluation.scores.scoring import patients
@@ -39,12 +39,12 @@ from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import StopSignal
-from pmtrain.training.run import Position, Run
+from pmtrain.training.run import Run, RunState
 from pmtrain.training.tracking import require
 from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
 from pmtrain.training.train import dry_run as rehearse
 
-SCORES, FIGURES = "out-of-fold.csv", "folds.json"
+SCORES, METRICS_FILE = "out-of-fold.csv", "folds.json"
 MEASURED = {"accuracy": "Accuracy", "auc": "AUC", "loss": "Loss"}
 THRESHOLD = 0.5  # any other would have been chosen on the images that it is measured on
 LEVEL, N_BOOT = 0.95, 2000
@@ -168,12 +168,12 @@ def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) ->
     return 0
 
 
-def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, Position]:
+def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, RunState]:
     """Train one network to its end, from its newest state where there is one; its exit code and where it stands."""
     saved = load_resume(fold.folder.last) if (fold.folder.last / STATE).exists() else None
     if saved and saved.state["epoch"] >= config.epochs:
         fold.folder.write_metrics(saved.state["history"])  # a kill may have come just before
-        return 0, Position(**saved.state)
+        return 0, RunState(**saved.state)
     # Paddle counts its names up in a process: every fold's are those of a process of its own.
     with paddle.utils.unique_name.guard():
         run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device)
@@ -189,7 +189,7 @@ def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopS
     return code, at
 
 
-def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: list[Position]) -> None:
+def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: list[RunState]) -> None:
     """Print the figures over folds and of all folds' images together, and write them.
 
     Raises:
@@ -250,15 +250,17 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
             "n_boot": N_BOOT,
             "seed": config.seed,
             "loss": scores.loss,
-            **figures(found),
+            **metrics_of(found),
         },
     }
     write_atomic(folder.path / SCORES, score_table(scores, data.name_of, THRESHOLD, fold_of))
     content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(folder.path / FIGURES, content.encode("utf-8", errors="surrogateescape"))
+    write_atomic(folder.path / METRICS_FILE, content.encode("utf-8", errors="surrogateescape"))
     for line in as_lines(report, found, data):
         console.result(line)
-    console.notice(f"where: {folder.path} (scores: {SCORES}, figures: {FIGURES}, networks: fold-1 to fold-{len(made)})")
+    console.notice(
+        f"where: {folder.path} (scores: {SCORES}, metrics: {METRICS_FILE}, networks: fold-1 to fold-{len(made)})"
+    )
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:
@@ -279,9 +281,9 @@ def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[s
     notes = Notes()
     columns = ("mean", "sd", "lowest", "highest")
 
-    def rows(figures: Mapping[str, Any]) -> list[str]:
+    def rows(values: Mapping[str, Any]) -> list[str]:
         return [
-            f"{title:<9}" + "".join(f"{'-' if x is None else f'{x:.4f}':>9}" for x in figures[key].values())
+            f"{title:<9}" + "".join(f"{'-' if x is None else f'{x:.4f}':>9}" for x in values[key].values())
             for key, title in MEASURED.items()
         ]
 

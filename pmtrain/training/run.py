@@ -42,7 +42,7 @@ WhenDone = Callable[[Path, Scored | None], None]
 
 
 @dataclass
-class Position:
+class RunState:
     """Where a run stands: all that decides its next batch, its next line and its best checkpoint."""
 
     epoch: int = 0
@@ -67,7 +67,7 @@ class Run:
         self.preprocess = Preprocess(config.preprocess, config.image_size)
         self.class_weights = weights_of_classes(config, data)
         self.cache = open_cache(config.cache_limit)
-        self.at = Position()
+        self.at = RunState()
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
@@ -174,8 +174,8 @@ class Run:
                 at.seconds += now - before
                 if batch.index % config.log_every == 0:
                     console.result(console.batch_line(at.epoch, batch.index, loss))
-                    figures = {"train/batch_loss": loss, "train/images_per_second": at.images / at.seconds}
-                    self.tracking.scalars(figures, at.epoch * len(loader) + at.batch)
+                    values = {"train/batch_loss": loss, "train/images_per_second": at.images / at.seconds}
+                    self.tracking.scalars(values, at.epoch * len(loader) + at.batch)
                 bar.set_postfix({"loss": f"{loss:.4f}", "images/s": f"{at.images / at.seconds:.1f}"}, refresh=False)
                 bar.update(at.batch - bar.n)
                 stop.check()
@@ -224,22 +224,22 @@ class Run:
             }
         )
         self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
-        self.tracking.images(lambda: self.hardest(scores), step)
+        self.tracking.images(lambda: self.worst_cases(scores), step)
         if at.best is None or rank(found) > rank(at.best):
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
             save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
         write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
-        self.at = at = Position(epoch=at.epoch + 1, history=at.history, best=at.best)
+        self.at = at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
         self.folder.write_metrics(at.history)
 
-    def hardest(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
+    def worst_cases(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
         """The validation images that the network is most wrong about, as it sees them, with label and probability."""
         probabilities = scores.probabilities
         places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
         return {
-            f"hardest/{rank}": annotated(
+            f"worst_cases/{rank}": annotated(
                 self.preprocess.read(scores.samples[place].path)[..., ::-1],
                 int(scores.labels[place]),
                 float(probabilities[place]),
@@ -293,7 +293,7 @@ class Run:
         apply_state(self.model, saved.checkpoint.state, where)
         apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)
         self.preprocess = Preprocess.of(saved.checkpoint.info)
-        self.at = Position(**saved.state)
+        self.at = RunState(**saved.state)
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
 

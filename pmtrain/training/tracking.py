@@ -32,7 +32,7 @@ class Tracker(Protocol):
         """The run's options, as YAML."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Figures by name, `val/auc` say."""
+        """Metrics by name, `val/auc` say."""
 
     def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
         """Pictures by name: uint8 (H, W, 3), RGB."""

@@ -272,12 +272,12 @@ def test_folds_of_unequal_epochs_are_not_put_together(tmp_path, small_set):
     from pmtrain.runs.run_folder import RunFolder
     from pmtrain.system.errors import PmtrainError
     from pmtrain.training.crossval import Fold, conclude
-    from pmtrain.training.run import Position
+    from pmtrain.training.run import RunState
 
     made = [
         Fold(number, part, RunFolder(tmp_path / f"fold-{number}"))
         for number, part in enumerate(folds(read_dataset(small_set), 2, 0), 1)
     ]
     with pytest.raises(PmtrainError, match="3, 2 epochs") as error:
-        conclude(RunFolder(tmp_path), TrainConfig(folds=2), made, [Position(epoch=3), Position(epoch=2)])
+        conclude(RunFolder(tmp_path), TrainConfig(folds=2), made, [RunState(epoch=3), RunState(epoch=2)])
     assert re.search(r"--resume \S+ --epochs 3", error.value.hint)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pmtrain.data.images.read import read_image
 from pmtrain.data.loading.loader import Loader
-from pmtrain.data.preprocessing.preprocess import PREPROCESSES, Preprocess
+from pmtrain.data.preprocessing.preprocess import PREPROCESSING, Preprocess
 from pmtrain.runs.checkpoint import load_checkpoint
 from tests.conftest import QUICK
 
@@ -73,7 +73,7 @@ def seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "fundus" else []) for name in PREPROCESSES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "fundus" else []) for name in PREPROCESSING]
 )
 def test_every_command_sees_the_same_pixels(name, run_cli, eyes, seen, tmp_path):
     done = run_cli("train", "--data", eyes, "--preprocess", name, "--output", "run", *SHORT)

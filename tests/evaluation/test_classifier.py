@@ -55,7 +55,7 @@ def test_labels_follow_the_stored_threshold(classifier, paths):
     for each in predictions:
         assert each.label == (each.probability >= 0.4)
         assert each.class_name == ("healthy", "sick")[each.label]
-    assert classifier.judge(None, 0.4).label == 1
+    assert classifier.classify(None, 0.4).label == 1
 
 
 def test_one_path_text_or_array_is_one_image(classifier, paths):

@@ -153,7 +153,7 @@ def test_train_shows_what_metrics_csv_holds(run_cli, small_set, tmp_path):
     losses = [(step, value) for step, tag, value in scalars if tag == "train/batch_loss"]
     assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose([value for _, value in losses], printed, atol=6e-5)
-    assert images == {f"hardest/{number}" for number in range(1, 9)}
+    assert images == {f"worst_cases/{number}" for number in range(1, 9)}
 
 
 def test_train_goes_on_without_a_tracker_that_fails(run_cli, small_set, opened, monkeypatch):

@@ -72,7 +72,7 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetFacts:
     """What the checks read: the survey, and the photographs that are there more than once."""
 
     survey: Survey
@@ -90,25 +90,25 @@ class Check:
 
     severity: Severity
     title: str
-    find: Callable[[Facts], Iterable[Found]]
+    find: Callable[[DatasetFacts], Iterable[Found]]
 
 
 # Images that can't be read, or hold nothing
 
 
-def _unreadable(facts: Facts) -> Iterator[Found]:
+def _unreadable(facts: DatasetFacts) -> Iterator[Found]:
     for sample, look in zip(facts.data.samples, facts.survey.looks, strict=True):
         if look.error:
             yield Found((sample,), look.error)
 
 
-def _blank(facts: Facts) -> Iterator[Found]:
+def _blank(facts: DatasetFacts) -> Iterator[Found]:
     for _, sample, look in facts.survey.seen():
         if look.one_colour:
             yield Found((sample,), f"{look.one_colour} all over")
 
 
-def _suffix(facts: Facts) -> Iterator[Found]:
+def _suffix(facts: DatasetFacts) -> Iterator[Found]:
     known = set().union(*SUFFIXES_OF.values())
     for _, sample, look in facts.survey.seen():
         suffix, fits = os.path.splitext(sample.path)[1].lower(), SUFFIXES_OF.get(look.header.format)
@@ -116,19 +116,19 @@ def _suffix(facts: Facts) -> Iterator[Found]:
             yield Found((sample,), f"is a {look.header.format} file")
 
 
-def _pages(facts: Facts) -> Iterator[Found]:
+def _pages(facts: DatasetFacts) -> Iterator[Found]:
     for _, sample, _ in facts.survey.seen():
         if (pages := count_pictures(sample.path)) > 1:
             yield Found((sample,), f"the first of {pages} pictures is read")
 
 
-def _tiny(facts: Facts) -> Iterator[Found]:
+def _tiny(facts: DatasetFacts) -> Iterator[Found]:
     for _, sample, look in facts.survey.seen():
         if min(look.size) < SMALLEST:
             yield Found((sample,), f"{_pixels(look)} pixels")
 
 
-def _stretched(facts: Facts) -> Iterator[Found]:
+def _stretched(facts: DatasetFacts) -> Iterator[Found]:
     for _, sample, look in facts.survey.seen():
         if max(look.size) > MOST_STRETCHED * min(look.size):
             yield Found((sample,), f"{_pixels(look)} pixels")
@@ -203,7 +203,7 @@ def _splits(samples: Iterable[Sample]) -> set[str]:
 # Patients
 
 
-def _patients(facts: Facts) -> Iterator[Found]:
+def _patients(facts: DatasetFacts) -> Iterator[Found]:
     of_patient = defaultdict(list)
     for sample in facts.data.samples:
         if sample.patient:
@@ -213,7 +213,7 @@ def _patients(facts: Facts) -> Iterator[Found]:
             yield Found(tuple(samples), f"patient {patient} is in {_by(samples, lambda s: s.split)}")
 
 
-def _eyes(facts: Facts) -> Iterator[Found]:
+def _eyes(facts: DatasetFacts) -> Iterator[Found]:
     """Names that pair as two eyes, where the data tells of no patients: one eye may teach what tests the other."""
     if any(sample.patient for sample in facts.data.samples):
         return
@@ -239,7 +239,7 @@ def _eyes(facts: Facts) -> Iterator[Found]:
 # Classes
 
 
-def _shares(facts: Facts) -> Iterator[tuple[str, tuple[Sample, ...], list[int], float]]:
+def _shares(facts: DatasetFacts) -> Iterator[tuple[str, tuple[Sample, ...], list[int], float]]:
     """Every split in words, its samples, their number in each class, and the rarer class's share."""
     for split in (*SPLITS, None):
         samples = facts.data.split(split)
@@ -248,13 +248,13 @@ def _shares(facts: Facts) -> Iterator[tuple[str, tuple[Sample, ...], list[int], 
             yield split or "the data", samples, counts, min(counts) / len(samples)
 
 
-def _missing_class(facts: Facts) -> Iterator[Found]:
+def _missing_class(facts: DatasetFacts) -> Iterator[Found]:
     for split, _, counts, _ in _shares(facts):
         if 0 in counts:
             yield Found((), f"{split} has no image of class {facts.data.classes[counts.index(0)]}")
 
 
-def _balance(facts: Facts, least: float, most: float) -> Iterator[Found]:
+def _balance(facts: DatasetFacts, least: float, most: float) -> Iterator[Found]:
     """Splits whose rarer class has a share in [least, most), but for those that lack it."""
     for split, samples, counts, share in _shares(facts):
         if 0 not in counts and least <= share < most:
@@ -264,7 +264,7 @@ def _balance(facts: Facts, least: float, most: float) -> Iterator[Found]:
             )
 
 
-def _shortcut(facts: Facts) -> Iterator[Found]:
+def _shortcut(facts: DatasetFacts) -> Iterator[Found]:
     found = cross_validate(facts.data)
     if found.suspicious:
         yield Found((), found.describe())
@@ -273,7 +273,7 @@ def _shortcut(facts: Facts) -> Iterator[Found]:
 # What most images share and some don't
 
 
-def _kinds(facts: Facts, kind: Callable[[Look], str], usual: Callable[[str], bool]) -> Iterator[Found]:
+def _kinds(facts: DatasetFacts, kind: Callable[[Look], str], usual: Callable[[str], bool]) -> Iterator[Found]:
     """One line where images are of several kinds, or of one that is unusual.
 
     Its files are all but the commonest kind, and those too where it is unusual.
@@ -289,32 +289,32 @@ def _kinds(facts: Facts, kind: Callable[[Look], str], usual: Callable[[str], boo
         yield Found(_samples(facts.survey, noted), first_few(kinds))
 
 
-def _in_classes(samples: tuple[Sample, ...], facts: Facts) -> str:
+def _in_classes(samples: tuple[Sample, ...], facts: DatasetFacts) -> str:
     """The number of images and, since a kind that goes with a class gives that away, of each class."""
     counts = Counter(sample.label for sample in samples)
     classes = ", ".join(f"{counts[label]} {name}" for label, name in enumerate(facts.data.classes) if counts[label])
     return f"{len(samples)} image{'s' * (len(samples) != 1)} ({classes})"
 
 
-def _sizes(facts: Facts) -> Iterator[Found]:
+def _sizes(facts: DatasetFacts) -> Iterator[Found]:
     yield from _kinds(facts, _pixels, lambda value: True)
 
 
-def _formats(facts: Facts) -> Iterator[Found]:
+def _formats(facts: DatasetFacts) -> Iterator[Found]:
     yield from _kinds(facts, lambda look: look.header.format, lambda value: True)
 
 
-def _colours(facts: Facts) -> Iterator[Found]:
+def _colours(facts: DatasetFacts) -> Iterator[Found]:
     colour = lambda look: "" if look.one_colour else look.header.colour  # noqa: E731
     yield from _kinds(facts, colour, lambda value: value in ("colour", "grey"))
 
 
-def _depths(facts: Facts) -> Iterator[Found]:
+def _depths(facts: DatasetFacts) -> Iterator[Found]:
     bits = lambda look: f"{look.header.bits} bits" if look.header.bits else ""  # noqa: E731
     yield from _kinds(facts, bits, lambda value: value == "8 bits")
 
 
-def _turns(facts: Facts) -> Iterator[Found]:
+def _turns(facts: DatasetFacts) -> Iterator[Found]:
     turned = tuple(sample for _, sample, look in facts.survey.seen() if look.header.orientation != 1)
     if turned:
         yield Found(turned, "they are turned as they are read; other programs may not turn them")
@@ -351,7 +351,7 @@ CHECKS: dict[str, Check] = {
 def examine(data: DataSet, threads: int = 1, keeper: Keeper | None = None) -> list[Finding]:
     """Every finding about `data`, in the order of CHECKS; no file is changed."""
     found = survey(data, threads, keeper)
-    facts = Facts(found, _equal_photographs(found), _near_photographs(found))
+    facts = DatasetFacts(found, _equal_photographs(found), _near_photographs(found))
     return [
         Finding(row.severity, kind, tuple(data.name_of(sample) for sample in it.samples), it.message)
         for kind, row in CHECKS.items()

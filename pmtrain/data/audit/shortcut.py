@@ -1,7 +1,7 @@
 """The shortcut baseline: what a classifier reaches that sees the camera and the tint, and nothing of the disease.
 
-A logistic regression on a few figures of each image: its file's size, its sides, its colours, a thumbnail too coarse
-for any lesion. Where this comes near a network's figures, the two classes may differ by who took the photographs, and
+A logistic regression on a few features of each image: its file's size, its sides, its colours, a thumbnail too coarse
+for any lesion. Where this comes near a network's metrics, the two classes may differ by who took the photographs, and
 the network may have learned that instead. The model is scikit-learn's; what is kept of it is one number a figure, so
 that images are scored, years later too, without scikit-learn and without running anything out of a file.
 """
@@ -30,7 +30,7 @@ from pmtrain.system.hardware import ALLOWED_CORES, available_cpus
 FOLDS = 5
 WARN_ABOVE = 0.80  # cross-validated AUC
 MOST_IMAGES = 3000  # to fit on; of more, a sample is drawn
-STRENGTH = 0.1  # scikit-learn's C, on standardised figures; fixed, so that nothing is chosen on the images
+STRENGTH = 0.1  # scikit-learn's C, on standardised features; fixed, so that nothing is chosen on the images
 THUMBNAIL = 16  # pixels a side
 DARK = 16  # a pixel without a channel above it lies outside the field of view
 LARGE = 2000  # pixels; a JPEG with a longer side is decoded at an eighth of its scale
@@ -38,7 +38,7 @@ AT_A_TIME = 64  # images handed to the threads
 
 
 class Photograph(NamedTuple):
-    """What figures are made of: bytes of the file, sides in pixels, uint8 (h, w, 3) BGR, maybe at a smaller scale."""
+    """What features are made of: bytes of the file, sides in pixels, uint8 (h, w, 3) BGR, maybe at a smaller scale."""
 
     size: int
     height: int
@@ -48,10 +48,10 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Figures that give the same thing away: how many, and how they are made."""
+    """Features that give the same thing away: how many, and how they are made."""
 
     width: int
-    figures: Callable[[Photograph], Sequence[float] | np.ndarray]
+    features: Callable[[Photograph], Sequence[float] | np.ndarray]
 
 
 def _sizes(photograph: Photograph) -> Sequence[float]:
@@ -77,14 +77,14 @@ GROUPS: dict[str, Group] = {
 }
 TOGETHER = "all"
 METHOD = (
-    f"logistic regression (L2, C = {STRENGTH}) on standardised figures: size is the logarithms of file size, height and"
-    f" width; colour is mean and deviation of each channel where one is above {DARK}; thumbnail is {THUMBNAIL} x"
-    f" {THUMBNAIL} pixels in colour"
+    f"logistic regression (L2, C = {STRENGTH}) on standardised features: size is the logarithms of file size, height"
+    f" and width; colour is mean and standard deviation of each channel where one is above {DARK};"
+    f" thumbnail is {THUMBNAIL} x {THUMBNAIL} pixels in colour"
 )
 
 
 def columns_of(group: str) -> slice:
-    """Where the figures of a group of `GROUPS`, or of all of them, stand in a row."""
+    """Where the features of a group of `GROUPS`, or of all of them, stand in a row."""
     if group == TOGETHER:
         return slice(0, sum(one.width for one in GROUPS.values()))
     names = list(GROUPS)
@@ -92,14 +92,14 @@ def columns_of(group: str) -> slice:
     return slice(start, start + GROUPS[group].width)
 
 
-def figures_of(path: Path) -> np.ndarray:
-    """(F,) the figures of one image file, group after group.
+def features_of(path: Path) -> np.ndarray:
+    """(F,) the features of one image file, group after group.
 
     Raises:
         BadImage: it can't be decoded.
     """
     photograph = _look_at(path)
-    return np.concatenate([np.asarray(group.figures(photograph), np.float32) for group in GROUPS.values()])
+    return np.concatenate([np.asarray(group.features(photograph), np.float32) for group in GROUPS.values()])
 
 
 def _look_at(path: Path) -> Photograph:
@@ -115,8 +115,8 @@ def _look_at(path: Path) -> Photograph:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The figures of N images, float32 (N, F), and which images had to be left out and why.
+class Features:
+    """The features of N images, float32 (N, F), and which images had to be left out and why.
 
     `drawn_from` is how many images the sample was drawn from, N where all were taken.
     """
@@ -142,8 +142,8 @@ def unit_of(sample: Sample) -> str:
     return f"p {sample.patient}" if sample.patient else f"f {sample.path}"
 
 
-def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: None, drawn_from: int = 0) -> Figures:
-    """The figures of every image that can be decoded, on as many threads as there are cores.
+def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: None, drawn_from: int = 0) -> Features:
+    """The features of every image that can be decoded, on as many threads as there are cores.
 
     Args:
         on_image: called after every image; what it raises ends the measuring.
@@ -152,7 +152,7 @@ def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: No
     kept: list[Sample] = []
     left_out: dict[Sample, str] = {}
     with (
-        ThreadPoolExecutor(available_cpus(), "figures", _use_every_core) as threads,
+        ThreadPoolExecutor(available_cpus(), "features", _use_every_core) as threads,
         console.progress(len(samples), "image", "shortcut baseline") as bar,
     ):
         rest = iter(samples)
@@ -165,12 +165,12 @@ def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: No
                     kept.append(sample)
                 bar.update()
                 on_image()
-    return Figures(tuple(kept), values[: len(kept)], left_out, drawn_from or len(samples))
+    return Features(tuple(kept), values[: len(kept)], left_out, drawn_from or len(samples))
 
 
 def _figures_or_reason(sample: Sample) -> np.ndarray | str:
     try:
-        return figures_of(sample.path)
+        return features_of(sample.path)
     except BadImage as bad:
         return bad.reason
 
@@ -201,10 +201,10 @@ def draw(samples: Sequence[Sample], seed: int, most: int = MOST_IMAGES) -> Seque
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A fitted baseline: P(positive) = sigmoid(intercept + figures @ weights).
+    """A fitted baseline: P(positive) = sigmoid(intercept + features @ weights).
 
     Args:
-        weights: (F,) float64, in the figures' own units.
+        weights: (F,) float64, in the features' own units.
     """
 
     weights: np.ndarray
@@ -212,7 +212,7 @@ class Shortcut:
 
     @classmethod
     def fit(cls, values: np.ndarray, labels: np.ndarray) -> Shortcut:
-        """Fit (N, F) figures to (N,) labels of both classes."""
+        """Fit (N, F) features to (N,) labels of both classes."""
         scaler, regression = fit_pipeline(values, labels)
         weights = regression.coef_[0] / scaler.scale_
         return cls(weights, float(regression.intercept_[0] - scaler.mean_ @ weights))
@@ -268,7 +268,7 @@ class Area(NamedTuple):
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """What each group of figures gives away, by images that the regression wasn't fitted on.
+    """What each group of features gives away, by images that the regression wasn't fitted on.
 
     `areas` has a row for each of `GROUPS` and one for all; it is empty, with the reason, where there can be no folds.
     """
@@ -283,7 +283,7 @@ class CrossValidated:
 
     @property
     def auc(self) -> float | None:
-        """With all figures."""
+        """With all features."""
         return self.areas[TOGETHER].auc if self.areas else None
 
     @property
@@ -316,25 +316,25 @@ def training_samples(dataset: DataSet) -> Sequence[Sample]:
 
 
 def cross_validate(dataset: DataSet, seed: int = 0) -> CrossValidated:
-    """The baseline of the training images, cross-validated: see `cross_validate_figures`."""
+    """The baseline of the training images, cross-validated: see `cross_validate_features`."""
     samples = training_samples(dataset)
-    return cross_validate_figures(measure(draw(samples, seed), drawn_from=len(samples)), dataset.classes, seed)
+    return cross_validate_features(measure(draw(samples, seed), drawn_from=len(samples)), dataset.classes, seed)
 
 
-def cross_validate_figures(figures: Figures, classes: tuple[str, str], seed: int = 0) -> CrossValidated:
-    """The AUC of each group of figures and of all: FOLDS stratified folds, a patient never on both sides.
+def cross_validate_features(features: Features, classes: tuple[str, str], seed: int = 0) -> CrossValidated:
+    """The AUC of each group of features and of all: FOLDS stratified folds, a patient never on both sides.
 
     Every image is scored by the regression of the folds without it; the scores are pooled, and the interval is
     DeLong's (by patient where patients are known).
     """
-    labels, patients = figures.labels, figures.patients
-    units = np.array([unit_of(sample) for sample in figures.samples], dtype=object)
+    labels, patients = features.labels, features.patients
+    units = np.array([unit_of(sample) for sample in features.samples], dtype=object)
     reason, areas = _no_folds(labels, units, classes, patients is not None), {}
     folds = [] if reason else list(_folds(labels, units, seed))
     if any(len(set(labels[fit_on])) < 2 for fit_on, _ in folds):
         reason, folds = "the patients of a class can't be spread over the folds", []
     for name in (*GROUPS, TOGETHER) if folds else ():
-        values, logits = figures.values[:, columns_of(name)], np.empty(len(labels))
+        values, logits = features.values[:, columns_of(name)], np.empty(len(labels))
         for fit_on, score_on in folds:
             logits[score_on] = Shortcut.fit(values[fit_on], labels[fit_on]).logits(values[score_on])
         area = float(delong(labels, logits, patients)[0][0])
@@ -344,8 +344,8 @@ def cross_validate_figures(figures: Figures, classes: tuple[str, str], seed: int
         reason,
         len(labels),
         None if patients is None else len(set(units)),
-        figures.drawn_from,
-        len(figures.left_out),
+        features.drawn_from,
+        len(features.left_out),
         seed,
     )
 

@@ -49,11 +49,11 @@ def field_of_view(image: np.ndarray) -> Box:
     if ground > DARK * brightest:
         return whole
     lit = (brightness > ground + max(NOISE, LIT * (brightest - ground))).astype(np.uint8)
-    _, parts, figures, _ = cv2.connectedComponentsWithStats(lit, connectivity=4)
-    if len(figures) < 2:
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(lit, connectivity=4)
+    if len(statistics) < 2:
         return whole
-    largest = 1 + int(np.argmax(figures[1:, cv2.CC_STAT_AREA]))
-    if figures[largest, cv2.CC_STAT_AREA] < FILLED * lit.size:
+    largest = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    if statistics[largest, cv2.CC_STAT_AREA] < FILLED * lit.size:
         return whole
     field = parts == largest
     (top, bottom), (left, right) = _extent(field.sum(axis=1)), _extent(field.sum(axis=0))

@@ -81,7 +81,7 @@ def _standardised(images: np.ndarray, mean: RGB, deviation: RGB) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preprocessing:
     """A preprocessing.
 
     Args:
@@ -97,16 +97,16 @@ class Recipe:
     statistics: tuple[RGB, RGB] | str | None
 
 
-PREPROCESSES: dict[str, Recipe] = {
-    "notes": Recipe(_whole, False, None),
-    "fundus": Recipe(field_of_view, True, "own"),
-    "imagenet": Recipe(_middle, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+PREPROCESSING: dict[str, Preprocessing] = {
+    "notes": Preprocessing(_whole, False, None),
+    "fundus": Preprocessing(field_of_view, True, "own"),
+    "imagenet": Preprocessing(_middle, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
 }
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A row of PREPROCESSES at one image size in pixels, with the training set's own statistics where it has some.
+    """A row of PREPROCESSING at one image size in pixels, with the training set's own statistics where it has some.
 
     Args:
         mean, deviation: RGB, of values in [0, 1]: where the row takes the training set's own.
@@ -120,8 +120,8 @@ class Preprocess:
     deviation: RGB | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in PREPROCESSES:
-            raise UsageError(f"no preprocessing {self.name!r}", f"one of: {', '.join(PREPROCESSES)}")
+        if self.name not in PREPROCESSING:
+            raise UsageError(f"no preprocessing {self.name!r}", f"one of: {', '.join(PREPROCESSING)}")
         if self.size < 1:
             raise UsageError(f"image size {self.size} is below 1 pixel")
 
@@ -131,8 +131,8 @@ class Preprocess:
         return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_deviation)
 
     @property
-    def recipe(self) -> Recipe:
-        return PREPROCESSES[self.name]
+    def row(self) -> Preprocessing:
+        return PREPROCESSING[self.name]
 
     @property
     def pixels_key(self) -> str:
@@ -157,24 +157,24 @@ class Preprocess:
         Raises:
             BadImage: as `read`.
         """
-        if self.recipe.by_area and file.scalable_sides:
+        if self.row.by_area and file.scalable_sides:
             return self._by_area(*self._part(file.scalable_sides, file.decode)[:2])
         return self.resize(file.decode() if decoded is None else decoded)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """A decoded image, uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR).
 
-        Where the recipe resizes by area, the image is first brought to 1/8, 1/4 or 1/2 of its size, as long as
+        Where the row resizes by area, the image is first brought to 1/8, 1/4 or 1/2 of its size, as long as
         both sides of the part that the network sees keep at least twice the training size.
         """
-        if not self.recipe.by_area:
-            return cv2.resize(self.recipe.part(image).of(image), (self.size, self.size))
+        if not self.row.by_area:
+            return cv2.resize(self.row.part(image).of(image), (self.size, self.size))
         return self._by_area(*self._part(image.shape[:2], lambda by: _shrunk(image, by))[:2])
 
     def seen(self, image: np.ndarray) -> np.ndarray:
         """What the network gets to see of a decoded image, at the image's own size: uint8 (H, W, 3) -> (h, w, 3)."""
-        if not self.recipe.by_area:
-            return self.recipe.part(image).of(image)
+        if not self.row.by_area:
+            return self.row.part(image).of(image)
         _, box, by = self._part(image.shape[:2], lambda by: _shrunk(image, by))
         return _squared(Box(*(by * length for length in box)).of(image))
 
@@ -189,7 +189,7 @@ class Preprocess:
         for by in FRACTIONS:
             if by == 1 or min(sides) >= by * least:
                 image = at(by)
-                box = self.recipe.part(image)
+                box = self.row.part(image)
                 if min(box.height, box.width) >= least:
                     break
         return image, box, by
@@ -205,7 +205,7 @@ class Preprocess:
         Raises:
             PmtrainError: the training set's own mean and deviation aren't known.
         """
-        statistics = self.recipe.statistics
+        statistics = self.row.statistics
         if statistics is None:
             return _minus_one_to_one(images)
         mean, deviation = (self.mean, self.deviation) if isinstance(statistics, str) else statistics
@@ -219,7 +219,7 @@ class Preprocess:
     @property
     def lacks_statistics(self) -> bool:
         """Whether the training images must be measured before anything can be normalised."""
-        return self.recipe.statistics == "own" and None in (self.mean, self.deviation)
+        return self.row.statistics == "own" and None in (self.mean, self.deviation)
 
     def measured(self, images: Iterable[np.ndarray]) -> Preprocess:
         """The same with the mean and the deviation of uint8 (S, S, 3) images, in whole numbers: exact in any order.

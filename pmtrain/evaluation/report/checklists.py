@@ -40,7 +40,7 @@ class Checklist:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StudyFacts:
     """What the answers are made of."""
 
     network: str  # ResNet-50
@@ -60,30 +60,30 @@ class Facts:
     seed: int
 
 
-def checklists(facts: Facts) -> list[Checklist]:
+def checklists(facts: StudyFacts) -> list[Checklist]:
     """Both, filled in."""
     return [_stard_ai(facts), _claim(facts)]
 
 
-def _grouped(facts: Facts) -> tuple[Answered, str]:
+def _grouped(facts: StudyFacts) -> tuple[Answered, str]:
     if facts.group_by:
         return PART, f"Every measure by {facts.group_by}; say whether that was planned beforehand."
     return AUTHOR, "Nothing was grouped: give --group-by a column such as sex or camera."
 
 
-def _tested(facts: Facts) -> str:
+def _tested(facts: StudyFacts) -> str:
     if facts.held_out:
         return "These images had no part in the training."
     return "These images chose the epoch or the threshold: measure on images that did not, with pmtrain eval --data."
 
 
-def _external(facts: Facts) -> tuple[Answered, str]:
+def _external(facts: StudyFacts) -> tuple[Answered, str]:
     if facts.external:
         return PART, "The images aren't those of the run; describe how they differ."
     return AUTHOR, "No external data are on this page: pmtrain report RUN --data has it made on others."
 
 
-def _stard_ai(f: Facts) -> Checklist:
+def _stard_ai(f: StudyFacts) -> Checklist:
     grouped, by_group = _grouped(f)
     left_out = f"{f.left_out} images that can't be decoded were left out and are listed."
     items = (
@@ -159,7 +159,7 @@ def _stard_ai(f: Facts) -> Checklist:
     )
 
 
-def _claim(f: Facts) -> Checklist:
+def _claim(f: StudyFacts) -> Checklist:
     grouped, by_group = _grouped(f)
     apart = "Patients are kept on one side of the split." if f.patients else "By image: no patients are named."
     looked = " Duplicates were looked for." if f.leakage else " Duplicates were not looked for."

@@ -34,7 +34,7 @@ def mistakes(evaluation: Evaluation, most: int) -> list[Mistake]:
 
     The pictures are what the network sees, after its preprocessing, and the Grad-CAM of the last block over it.
     """
-    chosen = surest(evaluation, most)
+    chosen = worst_cases(evaluation, most)
     if not chosen:
         return []
     scores, name_of = evaluation.scored.scores, evaluation.images.data.name_of
@@ -53,7 +53,7 @@ def mistakes(evaluation: Evaluation, most: int) -> list[Mistake]:
     return found
 
 
-def surest(evaluation: Evaluation, most: int) -> list[int]:
+def worst_cases(evaluation: Evaluation, most: int) -> list[int]:
     """The rows of the errors to show."""
     labels, probabilities = evaluation.scored.scores.labels, evaluation.scored.scores.probabilities
     wrong = (probabilities >= evaluation.threshold.value) != (labels == 1)

@@ -15,7 +15,7 @@ from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
 from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.evaluation.evaluate import Evaluation, as_report, chart_data
 from pmtrain.evaluation.report import drawing
-from pmtrain.evaluation.report.checklists import Facts, checklists
+from pmtrain.evaluation.report.checklists import StudyFacts, checklists
 from pmtrain.evaluation.report.drawing import Chart
 from pmtrain.evaluation.report.mistakes import mistakes
 from pmtrain.metrics import MEASURES, Assessment
@@ -57,7 +57,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
     threshold = f"{evaluation.threshold.value:.4g} ({evaluation.threshold.text})"
     counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
     splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
-    facts = Facts(
+    facts = StudyFacts(
         network=network,
         image_size=checkpoint.info.image_size,
         preprocessing=checkpoint.info.preprocessing,

@@ -50,7 +50,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Cut:
+class OperatingPoint:
     """The threshold, how it was had, and `tuned`: whether it was chosen on the very images that are reported."""
 
     value: float
@@ -254,7 +254,7 @@ def by_column(images: Images, column: str) -> dict[Sample, str]:
     return cells
 
 
-def cut(text: str, checkpoint: Checkpoint, scores: Scores) -> Cut:
+def operating_point(text: str, checkpoint: Checkpoint, scores: Scores) -> OperatingPoint:
     """The threshold that --threshold asks for.
 
     Raises:
@@ -262,10 +262,10 @@ def cut(text: str, checkpoint: Checkpoint, scores: Scores) -> Cut:
     """
     rule, info = parse_threshold_rule(text), checkpoint.info
     if rule.kind == "stored":
-        return Cut(info.threshold, "stored", f"stored: {info.threshold_rule}", False)
+        return OperatingPoint(info.threshold, "stored", f"stored: {info.threshold_rule}", False)
     chosen = choose_threshold(scores.labels, scores.probabilities, rule)
     if rule.kind == "fixed":
-        return Cut(chosen.value, str(rule), "as given", False)
+        return OperatingPoint(chosen.value, str(rule), "as given", False)
     if chosen.warning:
         console.warn(chosen.warning)
-    return Cut(chosen.value, str(rule), f"{rule}, chosen on these images", True)
+    return OperatingPoint(chosen.value, str(rule), f"{rule}, chosen on these images", True)

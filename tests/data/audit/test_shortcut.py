@@ -15,13 +15,13 @@ from sklearn.preprocessing import StandardScaler
 from pmtrain.data.audit.shortcut import (
     GROUPS,
     TOGETHER,
-    Figures,
+    Features,
     Shortcut,
     columns_of,
     cross_validate,
-    cross_validate_figures,
+    cross_validate_features,
     draw,
-    figures_of,
+    features_of,
     fit_pipeline,
     measure,
     training_samples,
@@ -47,20 +47,20 @@ def photographs(root: Path, count: int, tint: int = 0, patients: bool = False) -
     return DataSet(root, "folder", CLASSES, tuple(samples))
 
 
-def noise(count: int, seed: int, per_patient: int = 1) -> Figures:
-    """Figures that know nothing of the labels."""
+def noise(count: int, seed: int, per_patient: int = 1) -> Features:
+    """Features that know nothing of the labels."""
     rng = np.random.default_rng(seed)
     samples = [
         Sample(Path(f"{n}.png"), int(rng.integers(2)), "train", f"{n // per_patient}" if per_patient > 1 else "")
         for n in range(count)
     ]
     values = rng.normal(size=(count, columns_of(TOGETHER).stop)).astype(np.float32)
-    return Figures(tuple(samples), values, {}, count)
+    return Features(tuple(samples), values, {}, count)
 
 
 def test_figures_are_those_of_numpy(tmp_path):
     path = photographs(tmp_path, 1).samples[0].path
-    found, image = figures_of(path), read_image(path)
+    found, image = features_of(path), read_image(path)
     inside = image[4:36, 8:40].reshape(-1, 3).astype(float)
     assert found[columns_of("size")] == pytest.approx(np.log([len(path.read_bytes()), 40, 48]))
     assert found[columns_of("colour")] == pytest.approx(np.concatenate([inside.mean(0), inside.std(0)]), rel=1e-5)
@@ -72,7 +72,7 @@ def test_figures_are_those_of_numpy(tmp_path):
 
 def test_an_image_without_a_bright_pixel_has_figures(tmp_path):
     (tmp_path / "black.png").write_bytes(cv2.imencode(".png", np.full((1, 1, 3), 3, np.uint8))[1].tobytes())
-    found = figures_of(tmp_path / "black.png")
+    found = features_of(tmp_path / "black.png")
     assert found[columns_of("colour")].tolist() == [3, 3, 3, 0, 0, 0]
     assert np.isfinite(found).all()
 
@@ -87,7 +87,7 @@ def test_a_large_jpeg_at_reduced_scale_has_nearly_the_figures_of_the_whole(tmp_p
         data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
     path = tmp_path / "large.jpg"
     path.write_bytes(data)
-    found, whole = figures_of(path), read_image(path)
+    found, whole = features_of(path), read_image(path)
     assert whole.shape[:2] == ((2403, 1602) if turned else (1602, 2403))
     assert found[columns_of("size")] == pytest.approx(np.log([len(data), *whole.shape[:2]]))
     assert found[columns_of("colour")][:3] == pytest.approx(whole.reshape(-1, 3).mean(0), abs=2)
@@ -121,7 +121,7 @@ def test_a_planted_file_size_is_found_in_its_group(tmp_path):
 def test_where_nothing_is_planted_the_interval_holds_a_half(per_patient):
     held = 0
     for seed in range(4):
-        found = cross_validate_figures(noise(150, seed, per_patient), CLASSES)
+        found = cross_validate_features(noise(150, seed, per_patient), CLASSES)
         interval = found.areas[TOGETHER].interval
         held += interval.low <= 0.5 <= interval.high
         assert not found.suspicious
@@ -130,26 +130,26 @@ def test_where_nothing_is_planted_the_interval_holds_a_half(per_patient):
 
 
 def test_a_patients_own_look_is_not_mistaken_for_the_class(tmp_path):
-    """Figures that name the patient alone would give 1.0, were the second image scored by a fit on the first."""
+    """Features that name the patient alone would give 1.0, were the second image scored by a fit on the first."""
     rng = np.random.default_rng(0)
     of_patient = np.repeat(rng.normal(size=(60, columns_of(TOGETHER).stop)), 2, axis=0).astype(np.float32)
     labels = np.repeat(rng.integers(0, 2, 60), 2)
     named = [Sample(Path(f"{n}.png"), int(label), "train", str(n // 2)) for n, label in enumerate(labels)]
     nameless = [Sample(sample.path, sample.label, "train") for sample in named]
     honest, fooled = (
-        cross_validate_figures(Figures(tuple(these), of_patient, {}, 120), CLASSES).auc for these in (named, nameless)
+        cross_validate_features(Features(tuple(these), of_patient, {}, 120), CLASSES).auc for these in (named, nameless)
     )
     assert fooled > 0.9
     assert honest < 0.7
 
 
 def test_its_numbers_score_as_the_pipeline_does():
-    figures = noise(90, 5)
-    values = figures.values * np.linspace(0.01, 50, figures.values.shape[1], dtype=np.float32) + 7
+    features = noise(90, 5)
+    values = features.values * np.linspace(0.01, 50, features.values.shape[1], dtype=np.float32) + 7
     values[:, 1] = 5.5  # every image of one height
-    model = Shortcut.fit(values, figures.labels)
+    model = Shortcut.fit(values, features.labels)
     again = Shortcut.from_json(json.loads(json.dumps(model.as_json())))
-    pipeline = fit_pipeline(values, figures.labels)
+    pipeline = fit_pipeline(values, features.labels)
     by_hand = StandardScaler().fit_transform(values.astype(float)) @ pipeline[-1].coef_[0] + pipeline[-1].intercept_[0]
     expected = pipeline.decision_function(values.astype(float))
     assert by_hand == pytest.approx(expected, abs=1e-6)
@@ -175,8 +175,8 @@ def test_numbers_that_are_no_model_are_refused(damage):
 def test_too_few_of_a_class_is_a_reason_and_no_crash(tmp_path, ill, well):
     labels = [1] * ill + [0] * well
     samples = tuple(Sample(Path(f"{n}.png"), label, "train") for n, label in enumerate(labels))
-    figures = Figures(samples, np.ones((len(labels), columns_of(TOGETHER).stop), np.float32), {}, len(labels))
-    found = cross_validate_figures(figures, CLASSES)
+    features = Features(samples, np.ones((len(labels), columns_of(TOGETHER).stop), np.float32), {}, len(labels))
+    found = cross_validate_features(features, CLASSES)
     assert (found.auc, found.areas, found.suspicious) == (None, {}, False)
     assert "training images, and 5 folds need 5" in found.reason
     assert found.reason in found.describe()
@@ -184,7 +184,7 @@ def test_too_few_of_a_class_is_a_reason_and_no_crash(tmp_path, ill, well):
 
 def test_patients_are_what_is_too_few():
     samples = tuple(Sample(Path(f"{n}.png"), n // 2 % 2, "train", f"{n // 10}") for n in range(40))
-    found = cross_validate_figures(Figures(samples, noise(40, 0).values, {}, 40), CLASSES)
+    found = cross_validate_features(Features(samples, noise(40, 0).values, {}, 40), CLASSES)
     assert found.auc is None
     assert "4 training patients" in found.reason
 
@@ -196,7 +196,7 @@ def test_bad_images_are_left_out_and_counted(tmp_path):
     found = measure(data.samples)
     assert list(found.left_out) == [data.samples[3], data.samples[7]]
     assert found.samples == tuple(sample for sample in data.samples if sample not in found.left_out)
-    assert found.values[3] == pytest.approx(figures_of(data.samples[4].path))
+    assert found.values[3] == pytest.approx(features_of(data.samples[4].path))
     assert ", 2 left out" in cross_validate(data).describe()
 
 
@@ -235,10 +235,10 @@ def test_it_learns_from_the_training_split_or_from_all_where_there_is_none():
 
 
 def test_six_colour_figures_tell_the_challenges_training_images_apart(real_data):
-    """The figures that are known of this data set, found by other code."""
+    """The features that are known of this data set, found by other code."""
     data = read_dataset(real_data / "ichallenge-pm-224")
     train, val = measure(data.split("train")), measure(data.split("val"))
-    found = cross_validate_figures(train, data.classes)
+    found = cross_validate_features(train, data.classes)
     assert found.areas["colour"].auc == pytest.approx(0.975, abs=0.02)
     assert found.suspicious
     colour = columns_of("colour")

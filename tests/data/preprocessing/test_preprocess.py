@@ -9,7 +9,7 @@ import pytest
 from pmtrain.config import TrainConfig
 from pmtrain.data.images.read import ImageFile, read_image
 from pmtrain.data.preprocessing import preprocess as transforms
-from pmtrain.data.preprocessing.preprocess import PREPROCESSES, Preprocess
+from pmtrain.data.preprocessing.preprocess import PREPROCESSING, Preprocess
 from pmtrain.system.errors import PmtrainError, UsageError
 
 
@@ -42,7 +42,7 @@ def test_every_byte_has_the_notes_value():
     np.testing.assert_array_equal(values, one_by_one)
 
 
-@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("name", PREPROCESSING)
 @pytest.mark.parametrize("size", [1, 32, 100])
 def test_every_preprocessing_gives_its_shapes(name, size):
     preprocess = Preprocess(name, size)
@@ -95,7 +95,7 @@ def test_imagenet_is_the_middle_of_the_shorter_side():
         np.testing.assert_allclose(values[channel], (small[..., 2 - channel] / 255 - mean) / deviation, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("name", PREPROCESSING)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3000, 3), (3000, 1, 3), (2, 2, 3)])
 def test_any_shape_of_image(name, shape):
     image = np.full(shape, 90, np.uint8)
@@ -132,8 +132,8 @@ def test_a_channel_that_never_changes_divides_by_nothing():
 
 
 def test_what_decides_the_bytes_is_in_the_key():
-    keys = {Preprocess(name, size).pixels_key for name in PREPROCESSES for size in (32, 64)}
-    assert len(keys) == 2 * len(PREPROCESSES)
+    keys = {Preprocess(name, size).pixels_key for name in PREPROCESSING for size in (32, 64)}
+    assert len(keys) == 2 * len(PREPROCESSING)
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.") for key in keys)
 
 
@@ -195,4 +195,4 @@ def test_real_photographs_decoded_at_a_fraction_give_nearly_the_same_bytes(name,
 
 
 def test_every_preprocessing_can_be_chosen():
-    assert typing.get_args(TrainConfig.model_fields["preprocess"].annotation) == tuple(PREPROCESSES)
+    assert typing.get_args(TrainConfig.model_fields["preprocess"].annotation) == tuple(PREPROCESSING)

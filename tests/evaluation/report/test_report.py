@@ -10,8 +10,8 @@ import pytest
 
 from pmtrain.evaluation.charts import ChartData
 from pmtrain.evaluation.report import drawing
-from pmtrain.evaluation.report.checklists import AUTHOR, HERE, PART, Facts, checklists
-from pmtrain.evaluation.report.mistakes import surest
+from pmtrain.evaluation.report.checklists import AUTHOR, HERE, PART, StudyFacts, checklists
+from pmtrain.evaluation.report.mistakes import worst_cases
 from pmtrain.evaluation.report.page import HEADINGS, leakage_rows, shortcut_rows, text_of
 from pmtrain.metrics import assess
 
@@ -99,16 +99,16 @@ def test_the_surest_errors_of_either_kind_are_chosen(most, rows):
     probabilities = np.array([0.6, 0.9, 0.1, 0.2, 0.8, 0.3, 0.1])
     scores = SimpleNamespace(labels=labels, probabilities=probabilities)
     evaluation = SimpleNamespace(scored=SimpleNamespace(scores=scores), threshold=SimpleNamespace(value=0.5))
-    assert surest(evaluation, most) == rows
+    assert worst_cases(evaluation, most) == rows
 
 
-def facts(**changes) -> Facts:
+def facts(**changes) -> StudyFacts:
     usual = {
         "network": "ResNet-50", "image_size": 224, "preprocessing": "notes", "epochs": 5, "counts": "4 training images",
         "threshold": "Threshold 0.4", "intervals": "95 % intervals", "left_out": 0, "group_by": "", "patients": False,
         "errors": 8, "leakage": False, "held_out": False, "external": False, "seed": 0,
     }  # fmt: skip
-    return Facts(**(usual | changes))
+    return StudyFacts(**(usual | changes))
 
 
 def test_the_checklists_hold_every_item_once():

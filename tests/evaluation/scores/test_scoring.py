@@ -15,7 +15,7 @@ from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.splits.record import write_record
 from pmtrain.data.splits.split import hold_out
 from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import MAX_GROUPS, Images, by_column, cut, patients, seen_before
+from pmtrain.evaluation.scores.scoring import MAX_GROUPS, Images, by_column, operating_point, patients, seen_before
 from pmtrain.runs.checkpoint import Checkpoint, notes_info
 from pmtrain.system.errors import PmtrainError, UsageError
 
@@ -111,10 +111,11 @@ def all_of(samples: tuple[Sample, ...]) -> Images:
 def test_a_threshold_is_stored_given_or_chosen():
     scores = Scores([], np.array([0, 0, 1, 1]), np.array([-2.0, -1.0, 1.0, 2.0]))
     checkpoint = Checkpoint({}, notes_info(50), Path("a"), None)
-    assert (cut("stored", checkpoint, scores).value, cut("stored", checkpoint, scores).tuned) == (0.5, False)
-    assert (cut("0.3", checkpoint, scores).value, cut("0.3", checkpoint, scores).tuned) == (0.3, False)
-    chosen = cut("youden", checkpoint, scores)
+    stored, given = (operating_point(text, checkpoint, scores) for text in ("stored", "0.3"))
+    assert (stored.value, stored.tuned) == (0.5, False)
+    assert (given.value, given.tuned) == (0.3, False)
+    chosen = operating_point("youden", checkpoint, scores)
     assert chosen.tuned
     assert 0.2689 < chosen.value <= 0.7311  # between the probabilities of -1 and 1
     with pytest.raises(PmtrainError, match="0 are positive"):
-        cut("youden", checkpoint, Scores([], np.array([0, 0]), np.array([0.0, 1.0])))
+        operating_point("youden", checkpoint, Scores([], np.array([0, 0]), np.array([0.0, 1.0])))
