@@ -23,9 +23,10 @@ WHEELS = {"paddlepaddle": "cpu", "paddlepaddle-gpu": "gpu"}
 def _settings() -> dict[str, str]:
     """Environment variables that make Paddle fast and quiet on this machine."""
     threads = {"OMP_NUM_THREADS": str(available_cpus())}  # Paddle's own default is one thread
-    # MKL takes a slow path on processors that Intel didn't make; 7 names its AVX-512 one.
-    amd = processor_vendor() == "AuthenticAMD" and "avx512f" in processor_features()
-    fast_path = {"MKL_DEBUG_CPU_TYPE": "7"} if amd else {}
+    # MKL takes a slow path on processors that Intel didn't make; 7 names its AVX-512 one, 5 its AVX2 one.
+    paths = {"avx512f": "7", "avx2": "5"} if processor_vendor() == "AuthenticAMD" else {}
+    fast = [path for feature, path in paths.items() if feature in processor_features()]
+    fast_path = {"MKL_DEBUG_CPU_TYPE": fast[0]} if fast else {}
     quiet = {"GLOG_minloglevel": "2", "GLOG_v": "0"}
     return threads | fast_path | quiet
 
