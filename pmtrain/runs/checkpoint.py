@@ -21,8 +21,10 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json, to_json
 
 from pmtrain.models import layers_of
+from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.runs.serialization import dump_state, first_few, parse_state, shown
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
@@ -47,7 +49,8 @@ class CheckpointInfo(BaseModel):
         layers: depth of the network, a row of DEPTHS.
         image_size: side of the square input in pixels.
         preprocessing: name of the way from an image to the network's input.
-        pixel_mean, pixel_deviation: the training set's own, RGB, in [0, 1], where the preprocessing takes them.
+        pixel_mean, pixel_std: mean and standard deviation of the training images, RGB, in [0, 1], where the
+            preprocessing normalises by them.
         class_names: negative, positive.
         threshold: P(positive) from which an image is called positive, in [0, 1].
         threshold_rule: how the threshold was chosen.
@@ -64,7 +67,7 @@ class CheckpointInfo(BaseModel):
     image_size: int = Field(ge=1, le=8192)  # a side file from elsewhere can't ask for all memory
     preprocessing: str
     pixel_mean: tuple[float, float, float] | None = None
-    pixel_deviation: tuple[Positive, Positive, Positive] | None = None
+    pixel_std: tuple[Positive, Positive, Positive] | None = None
     class_names: tuple[str, str]
     threshold: float = Field(ge=0, le=1)
     threshold_rule: str
@@ -250,6 +253,8 @@ def _parse_json(kind: type[_Content], data: bytes, path: Path) -> _Content:
     try:
         version = _Versioned.model_validate_json(data, strict=True).format
         if version == FORMAT:
+            if kind is CheckpointInfo:
+                data = to_json(with_new_keys("side file", from_json(data)))
             return kind.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

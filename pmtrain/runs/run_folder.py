@@ -29,6 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pmtrain.config import TrainConfig, dump_yaml, load_config
+from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 
@@ -121,7 +122,7 @@ class RunFolder:
             PmtrainError: the file is damaged or missing.
         """
         try:
-            return json.loads(self.info_file.read_text(encoding="utf-8"))
+            return with_new_keys("run.json", json.loads(self.info_file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
 

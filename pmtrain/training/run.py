@@ -147,17 +147,17 @@ class Run:
         return 0
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:
-        """The training images' mean and deviation, for every image from here on."""
+        """Measure the training images' mean and standard deviation, by which every image is normalised from here on."""
 
         def shown() -> Iterator[np.ndarray]:
-            with console.progress(len(loader.samples), "image", "mean and deviation") as bar:
+            with console.progress(len(loader.samples), "image", "mean and std") as bar:
                 for image in loader.pixels():
                     yield image
                     bar.update()
                     stop.check()
 
         self.preprocess = loader.preprocess = self.preprocess.measured(shown())
-        pixels = {"mean": self.preprocess.mean, "deviation": self.preprocess.deviation}
+        pixels = {"mean": self.preprocess.mean, "std": self.preprocess.std}
         self.folder.write_info(self.folder.info() | {"pixels": pixels})
 
     def train_epoch(self, loader: Loader, stop: StopSignal) -> None:
@@ -304,7 +304,7 @@ class Run:
             image_size=self.config.image_size,
             preprocessing=self.preprocess.name,
             pixel_mean=self.preprocess.mean,
-            pixel_deviation=self.preprocess.deviation,
+            pixel_std=self.preprocess.std,
             class_names=self.data.classes,
             threshold=threshold,
             threshold_rule=rule,

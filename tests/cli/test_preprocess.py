@@ -92,22 +92,22 @@ def test_every_command_sees_the_same_pixels(name, run_cli, eyes, seen, tmp_path)
 
 
 def statistics(folder: Path) -> list[tuple]:
-    """The mean and the deviation as run.json, the best weights and the state to resume from have them."""
+    """The mean and standard deviation as run.json, the best weights and the state to resume from have them."""
     pixels = json.loads((folder / "run.json").read_text(encoding="utf-8"))["pixels"]
-    found = [(tuple(pixels["mean"]), tuple(pixels["deviation"]))]
+    found = [(tuple(pixels["mean"]), tuple(pixels["std"]))]
     for checkpoint in (folder / "best.pdparams", *folder.glob("last/*/model.pdparams")):
         info = load_checkpoint(checkpoint).info
-        found.append((info.pixel_mean, info.pixel_deviation))
+        found.append((info.pixel_mean, info.pixel_std))
     return found
 
 
-def test_the_mean_and_deviation_are_those_of_the_training_images_whatever_the_workers(run_cli, eyes, trained, tmp_path):
+def test_the_mean_and_std_are_those_of_the_training_images_whatever_the_workers(run_cli, eyes, trained, tmp_path):
     options = [*SHORT, "--preprocess", "fundus", "--output", "other", "--workers", 2]
     assert run_cli("train", "--data", eyes, *options).exit_code == 0
     images = np.stack([Preprocess("fundus", 32).read(path) for path in (eyes / "train").rglob("*.jpg")])[..., ::-1]
-    mean, deviation = images.mean(axis=(0, 1, 2)) / 255, images.std(axis=(0, 1, 2)) / 255
+    mean, std = images.mean(axis=(0, 1, 2)) / 255, images.std(axis=(0, 1, 2)) / 255
     (first, *others), (second, *_) = statistics(trained), statistics(tmp_path / "other")
-    np.testing.assert_allclose(first, (mean, deviation), rtol=1e-12)
+    np.testing.assert_allclose(first, (mean, std), rtol=1e-12)
     assert second == first and others and all(other == first for other in others)
 
 

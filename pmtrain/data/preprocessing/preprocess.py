@@ -2,9 +2,9 @@
 
 notes     the whole image stretched to the square, bilinear; BGR, [-1, 1]: the notes' own pixels.
 fundus    the box around the field of view, made square by black, resized by area; RGB, by the training set's own mean
-          and deviation, taken over all pixels of its training-size images, the black ones too.
+          and standard deviation, over all pixels of its training-size images, the black ones too.
 imagenet  the middle square of 224/256 of the shorter side, resized by area (which is: the shorter side to S x 256/224,
-          then the centre S x S, in one step); RGB, ImageNet's mean and deviation.
+          then the centre S x S, in one step); RGB, ImageNet's mean and std.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def _minus_one_to_one(images: np.ndarray) -> np.ndarray:
     return values
 
 
-def _standardised(images: np.ndarray, mean: RGB, deviation: RGB) -> np.ndarray:
-    """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S), RGB: (x / 255 - mean) / deviation."""
+def _standardised(images: np.ndarray, mean: RGB, std: RGB) -> np.ndarray:
+    """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S), RGB: (x / 255 - mean) / std."""
     values = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
     values /= 255.0
     values -= np.array(mean, np.float32).reshape(3, 1, 1)
-    values /= np.array(deviation, np.float32).reshape(3, 1, 1)
+    values /= np.array(std, np.float32).reshape(3, 1, 1)
     return values
 
 
@@ -88,7 +88,7 @@ class Preprocessing:
         part: the box of a uint8 (H, W, 3) image that the network gets to see.
         by_area: that part is squared by black and resized by area, so that the image may be brought to a fraction
             of its size first; otherwise it is stretched, bilinear.
-        statistics: RGB mean and deviation, in [0, 1], to normalise by; `own`: those of the training set;
+        statistics: RGB mean and standard deviation, in [0, 1], to normalise by; `own`: those of the training set;
             None: [-1, 1], BGR.
     """
 
@@ -109,7 +109,7 @@ class Preprocess:
     """A row of PREPROCESSING at one image size in pixels, with the training set's own statistics where it has some.
 
     Args:
-        mean, deviation: RGB, of values in [0, 1]: where the row takes the training set's own.
+        mean, std: RGB, of values in [0, 1]: where the row takes the training set's own.
     Raises:
         UsageError: no such row, or a size below 1.
     """
@@ -117,7 +117,7 @@ class Preprocess:
     name: str = "notes"
     size: int = 224
     mean: RGB | None = None
-    deviation: RGB | None = None
+    std: RGB | None = None
 
     def __post_init__(self) -> None:
         if self.name not in PREPROCESSING:
@@ -128,7 +128,7 @@ class Preprocess:
     @classmethod
     def of(cls, info: CheckpointInfo) -> Preprocess:
         """What a checkpoint was trained with."""
-        return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_deviation)
+        return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_std)
 
     @property
     def row(self) -> Preprocessing:
@@ -203,26 +203,26 @@ class Preprocess:
         """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S).
 
         Raises:
-            PmtrainError: the training set's own mean and deviation aren't known.
+            PmtrainError: the training set's own mean and standard deviation aren't known.
         """
         statistics = self.row.statistics
         if statistics is None:
             return _minus_one_to_one(images)
-        mean, deviation = (self.mean, self.deviation) if isinstance(statistics, str) else statistics
-        if mean is None or deviation is None:
+        mean, std = (self.mean, self.std) if isinstance(statistics, str) else statistics
+        if mean is None or std is None:
             raise PmtrainError(
-                f"the preprocessing {self.name!r} needs the training set's mean and deviation, and none are stored",
+                f"the preprocessing {self.name!r} needs the training set's mean and std, and none are stored",
                 "bring back the checkpoint's side file as it was saved",
             )
-        return _standardised(images, mean, deviation)
+        return _standardised(images, mean, std)
 
     @property
     def lacks_statistics(self) -> bool:
         """Whether the training images must be measured before anything can be normalised."""
-        return self.row.statistics == "own" and None in (self.mean, self.deviation)
+        return self.row.statistics == "own" and None in (self.mean, self.std)
 
     def measured(self, images: Iterable[np.ndarray]) -> Preprocess:
-        """The same with the mean and the deviation of uint8 (S, S, 3) images, in whole numbers: exact in any order.
+        """The same with the mean and std of uint8 (S, S, 3) images, summed in whole numbers: exact in any order.
 
         Raises:
             PmtrainError: there are no images.
@@ -240,8 +240,8 @@ class Preprocess:
         # N * sum(x * x) - sum(x) ** 2 in whole numbers of any length: nothing cancels.
         spread = [count * int(square) - int(total) ** 2 for total, square in sums.T[::-1]]
         # A channel that never changes is left as it is.
-        deviation = [value**0.5 / count / 255 if value else 1.0 for value in spread]
-        return replace(self, mean=cast(RGB, tuple(mean)), deviation=cast(RGB, tuple(deviation)))
+        std = [value**0.5 / count / 255 if value else 1.0 for value in spread]
+        return replace(self, mean=cast(RGB, tuple(mean)), std=cast(RGB, tuple(std)))
 
 
 _BYTES = np.arange(256, dtype=np.int64)

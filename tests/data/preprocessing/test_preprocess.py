@@ -91,8 +91,8 @@ def test_imagenet_is_the_middle_of_the_shorter_side():
     np.testing.assert_allclose(small, image[16:240, 138:362].reshape(112, 2, 112, 2, 3).mean(axis=(1, 3)), atol=0.51)
     np.testing.assert_array_equal(preprocess.seen(image), image[16:240, 138:362])
     values = preprocess.normalise(small[None])[0]
-    for channel, (mean, deviation) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))):  # red, green, blue
-        np.testing.assert_allclose(values[channel], (small[..., 2 - channel] / 255 - mean) / deviation, atol=1e-5)
+    for channel, (mean, std) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))):  # red, green, blue
+        np.testing.assert_allclose(values[channel], (small[..., 2 - channel] / 255 - mean) / std, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)
@@ -104,19 +104,19 @@ def test_any_shape_of_image(name, shape):
     assert min(preprocess.seen(image).shape) >= 1
 
 
-def test_the_training_sets_own_mean_and_deviation():
+def test_the_training_sets_own_mean_and_std():
     images = list(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8) // [1, 2, 5])
     images = [image.astype(np.uint8) for image in images]
     preprocess = Preprocess("fundus", 16)
     assert preprocess.lacks_statistics
-    with pytest.raises(PmtrainError, match="mean and deviation"):
+    with pytest.raises(PmtrainError, match="mean and std"):
         preprocess.normalise(np.stack(images))
     measured = preprocess.measured(images)
     assert not measured.lacks_statistics and measured.pixels_key == preprocess.pixels_key
     assert measured == preprocess.measured(reversed(images))  # to the bit
     rgb = np.stack(images)[..., ::-1] / 255
     np.testing.assert_allclose(measured.mean, rgb.mean(axis=(0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(measured.deviation, rgb.std(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(measured.std, rgb.std(axis=(0, 1, 2)), rtol=1e-12)
     values = measured.normalise(np.stack(images))
     assert values.dtype == np.float32 and values.flags.c_contiguous
     np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-5)
@@ -125,7 +125,7 @@ def test_the_training_sets_own_mean_and_deviation():
 
 def test_a_channel_that_never_changes_divides_by_nothing():
     measured = Preprocess("fundus", 4).measured([np.full((4, 4, 3), 51, np.uint8)])
-    assert (measured.mean, measured.deviation) == ((0.2,) * 3, (1.0,) * 3)
+    assert (measured.mean, measured.std) == ((0.2,) * 3, (1.0,) * 3)
     assert np.isfinite(measured.normalise(np.zeros((1, 4, 4, 3), np.uint8))).all()
     with pytest.raises(PmtrainError, match="no training image"):
         Preprocess("fundus", 4).measured([])
