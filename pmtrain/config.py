@@ -60,6 +60,9 @@ def _class_weight(value: Any) -> Any:
     return value
 
 
+# The rows of the tables PREPROCESSING and AUGMENTATIONS.
+Preprocessing = Literal["notes", "fundus", "imagenet"]
+Augmentation = Literal["none", "light", "fundus", "camera", "general", "pathology"]
 ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
 TrainingRule = Annotated[str, AfterValidator(_training_rule)]
@@ -154,7 +157,7 @@ class TrainConfig(ComputeOptions, DataOptions):
     )
     layers: Annotated[int, AfterValidator(_known_depth)] = Field(50, description="Depth of the ResNet: 50, 101 or 152.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
-    preprocess: Literal["notes", "fundus", "imagenet"] = Field(
+    preprocess: Preprocessing = Field(
         "notes",
         description="notes: the whole image stretched; fundus: the field of view, squared with black, by the training"
         " set's mean and deviation; imagenet: the middle square, by ImageNet's.",
@@ -173,10 +176,12 @@ class TrainConfig(ComputeOptions, DataOptions):
         "shuffle",
         description="Every image once an epoch, or as many drawn so that both classes come equally often.",
     )
-    augment: Literal["none", "light", "fundus"] = Field(
+    augment: Augmentation = Field(
         "none",
         description="Random changes of training images, to be seen with `pmtrain data preview`. light: mirrored,"
-        " turned and shifted a little; fundus: turned by any angle, with other light, colour and sharpness.",
+        " turned and shifted a little; fundus: turned by any angle, with other light, colour and sharpness; camera:"
+        " turned by any angle, with strongly different colours, at times grey; general: as camera, but turned by up to"
+        " 20 degrees and half as strong; pathology: turned by right angles, with other amounts of stain.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, of the order of images and of augmentation.")
     threshold_rule: TrainingRule = Field(
@@ -286,9 +291,9 @@ class PreviewConfig(DataOptions):
 
     workers: int = Field(0, ge=0, le=64, description="Not used: the few images are decoded one after the other.")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="As in training: it decides which images are trained on.")
-    augment: Literal["none", "light", "fundus"] = Field("fundus", description="Random changes to show.")
+    augment: Augmentation = Field("fundus", description="Random changes to show.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that images are resized to.")
-    preprocess: Literal["notes", "fundus", "imagenet"] = Field("notes", description="As in training.")
+    preprocess: Preprocessing = Field("notes", description="As in training.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training to show, and of the choice of images.")
     images: int = Field(8, ge=1, le=50, description="Images to show, of both classes.")
     versions: int = Field(6, ge=1, le=20, description="Versions of each, those of the first epochs.")
@@ -303,7 +308,7 @@ class CheckConfig(DataOptions):
     )
     workers: int = Field(available_cpus(), ge=1, le=64, description="Threads that decode images.")
     image_size: int = Field(224, ge=32, le=4096, description="Side in pixels that a later training will resize to.")
-    preprocess: Literal["notes", "fundus", "imagenet"] = Field("notes", description="As in that training.")
+    preprocess: Preprocessing = Field("notes", description="As in that training.")
     strict: bool = Field(False, description="Exit with 1 where there is a warning, not only where there is an error.")
     format: Literal["text", "json"] = Field("text", description="text for people, json with everything for programs.")
     output: AnyPath | None = Field(None, description="File to make; without it, findings go to stdout.")

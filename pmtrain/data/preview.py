@@ -72,7 +72,7 @@ def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, lis
             console.warn(f"left out: {name}: {bad.reason}")
             continue
         changed = [augment(plain, epoch, index) for epoch in range(config.versions)]
-        yield samples[index], [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in (plain, *changed)]
+        yield samples[index], [np.rint(image[..., ::-1]).astype(np.uint8) for image in (plain, *changed)]
         left -= 1
     if left == config.images:
         raise PmtrainError(f"{data.root}: no training image can be read", "look at the files, or give other --data")
