@@ -61,7 +61,7 @@ def _class_weight(value: Any) -> Any:
 
 
 # The rows of the tables PREPROCESSING and AUGMENTATIONS.
-Preprocessing = Literal["notes", "fundus", "imagenet"]
+Preprocessing = Literal["notes", "fundus", "imagenet", "fundus-local", "standardised"]
 Augmentation = Literal["none", "light", "fundus", "camera", "general", "pathology"]
 ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
@@ -160,7 +160,9 @@ class TrainConfig(ComputeOptions, DataOptions):
     preprocess: Preprocessing = Field(
         "notes",
         description="notes: the whole image stretched; fundus: the field of view, squared with black, by the training"
-        " set's mean and deviation; imagenet: the middle square, by ImageNet's.",
+        " set's mean and deviation; imagenet: the middle square, by ImageNet's; fundus-local: the field of view, each"
+        " image less its local mean and standardised; standardised: the whole image, each by its own mean and standard"
+        " deviation.",
     )
     epochs: int = Field(5, ge=1, description="Passes over the training images.")
     batch_size: int = Field(10, ge=1, description="Images a step.")

@@ -1,10 +1,14 @@
 """From a file to the network's input, the same in training, evaluation and everything after.
 
-notes     the whole image stretched to the square, bilinear; BGR, [-1, 1]: the notes' own pixels.
-fundus    the box around the field of view, made square by black, resized by area; RGB, by the training set's own mean
-          and standard deviation, over all pixels of its training-size images, the black ones too.
-imagenet  the middle square of 224/256 of the shorter side, resized by area (which is: the shorter side to S x 256/224,
-          then the centre S x S, in one step); RGB, ImageNet's mean and std.
+notes         the whole image stretched to the square, bilinear; BGR, [-1, 1]: the notes' own pixels.
+fundus        the box around the field of view, made square by black, resized by area; RGB, by the training set's own
+              mean and standard deviation over all pixels of its training-size images, the black ones too.
+imagenet      the middle square of 224/256 of the shorter side, resized by area (which is: the shorter side to
+              S x 256/224, then the centre S x S, in one step); RGB, ImageNet's mean and standard deviation.
+fundus-local  the box around the field of view, stretched to the square, resized by area; RGB; inside the disc that
+              touches the square's sides, each image less its local mean, by its own mean and standard deviation.
+standardised  the whole image, stretched to the square, resized by area; RGB, each image by its own mean and standard
+              deviation.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import numpy as np
 
 from pmtrain.data.images.read import ImageFile
 from pmtrain.data.preprocessing.field_of_view import Box, field_of_view
+from pmtrain.data.preprocessing.per_image import PerImage
 from pmtrain.system.errors import PmtrainError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +68,7 @@ def _shrunk(image: np.ndarray, by: int) -> np.ndarray:
 
 
 def _minus_one_to_one(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) in [-1, 1], in the notes' order of operations."""
+    """(N, S, S, 3), 0 to 255 -> float32 (N, 3, S, S) in [-1, 1], in the notes' order of operations."""
     values = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     values /= 255.0
     values *= 2.0
@@ -71,8 +76,8 @@ def _minus_one_to_one(images: np.ndarray) -> np.ndarray:
     return values
 
 
-def _standardised(images: np.ndarray, mean: RGB, std: RGB) -> np.ndarray:
-    """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S), RGB: (x / 255 - mean) / std."""
+def _by_statistics(images: np.ndarray, mean: RGB, std: RGB) -> np.ndarray:
+    """(N, S, S, 3), BGR, 0 to 255 -> float32 (N, 3, S, S), RGB: (x / 255 - mean) / std."""
     values = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
     values /= 255.0
     values -= np.array(mean, np.float32).reshape(3, 1, 1)
@@ -86,21 +91,25 @@ class Preprocessing:
 
     Args:
         part: the box of a uint8 (H, W, 3) image that the network gets to see.
-        by_area: that part is squared by black and resized by area, so that the image may be brought to a fraction
-            of its size first; otherwise it is stretched, bilinear.
+        by_area: that part is resized by area, so that the image may be brought to a fraction of its size first;
+            otherwise bilinear.
+        squared: the part is made square by black first; otherwise it is stretched.
         statistics: RGB mean and standard deviation, in [0, 1], to normalise by; `own`: those of the training set;
-            None: [-1, 1], BGR.
+            PerImage: each image's own; None: [-1, 1], BGR.
     """
 
     part: Callable[[np.ndarray], Box]
     by_area: bool
-    statistics: tuple[RGB, RGB] | str | None
+    squared: bool
+    statistics: tuple[RGB, RGB] | str | PerImage | None
 
 
 PREPROCESSING: dict[str, Preprocessing] = {
-    "notes": Preprocessing(_whole, False, None),
-    "fundus": Preprocessing(field_of_view, True, "own"),
-    "imagenet": Preprocessing(_middle, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+    "notes": Preprocessing(_whole, False, False, None),
+    "fundus": Preprocessing(field_of_view, True, True, "own"),
+    "imagenet": Preprocessing(_middle, True, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+    "fundus-local": Preprocessing(field_of_view, True, False, PerImage(disc=True, local=10, least=0.01, clip=3)),
+    "standardised": Preprocessing(_whole, True, False, PerImage(disc=False, local=0, least=0.02, clip=0)),
 }
 
 
@@ -176,7 +185,8 @@ class Preprocess:
         if not self.row.by_area:
             return self.row.part(image).of(image)
         _, box, by = self._part(image.shape[:2], lambda by: _shrunk(image, by))
-        return _squared(Box(*(by * length for length in box)).of(image))
+        part = Box(*(by * length for length in box)).of(image)
+        return _squared(part) if self.row.squared else part
 
     def _part(self, sides: Sequence[int], at: Callable[[int], np.ndarray]) -> tuple[np.ndarray, Box, int]:
         """The image at the least fraction 1 / `by` that leaves its part twice the training size, the part, and `by`.
@@ -195,12 +205,12 @@ class Preprocess:
         return image, box, by
 
     def _by_area(self, image: np.ndarray, box: Box) -> np.ndarray:
-        seen = _squared(box.of(image))
-        interpolation = cv2.INTER_AREA if len(seen) > self.size else cv2.INTER_LINEAR
+        seen = _squared(box.of(image)) if self.row.squared else box.of(image)
+        interpolation = cv2.INTER_AREA if min(seen.shape[:2]) > self.size else cv2.INTER_LINEAR
         return cv2.resize(seen, (self.size, self.size), interpolation=interpolation)
 
     def normalise(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S, 3), BGR -> float32 (N, 3, S, S).
+        """(N, S, S, 3), BGR, uint8 or float32 from 0 to 255 -> float32 (N, 3, S, S).
 
         Raises:
             PmtrainError: the training set's own mean and standard deviation aren't known.
@@ -208,13 +218,15 @@ class Preprocess:
         statistics = self.row.statistics
         if statistics is None:
             return _minus_one_to_one(images)
+        if isinstance(statistics, PerImage):
+            return statistics(images)
         mean, std = (self.mean, self.std) if isinstance(statistics, str) else statistics
         if mean is None or std is None:
             raise PmtrainError(
                 f"the preprocessing {self.name!r} needs the training set's mean and std, and none are stored",
                 "bring back the checkpoint's side file as it was saved",
             )
-        return _standardised(images, mean, std)
+        return _by_statistics(images, mean, std)
 
     @property
     def lacks_statistics(self) -> bool:
