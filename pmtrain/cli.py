@@ -17,7 +17,6 @@ from pydantic import BaseModel
 
 from pmtrain.config import (
     AS_TRAINED,
-    SHORT_FLAGS,
     CheckConfig,
     CompareConfig,
     EvalConfig,
@@ -28,9 +27,9 @@ from pmtrain.config import (
     SplitConfig,
     TrainConfig,
     flag_of,
-    kind_of,
     load_config,
 )
+from pmtrain.config.options import SHORT_FLAGS, choices_of, kind_of
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.version import __version__
@@ -131,7 +130,7 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 
 def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
-    kind, choices = kind_of(field)
+    kind, choices = kind_of(field), choices_of(field)
     off = f"/--no-{name.replace('_', '-')}" if field.default is True else ""
     names = [flag_of(name) + off, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     default = "" if field.default in (None, []) else f"  [default: {field.default}]"

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pmtrain.config import EvalConfig, TrainConfig, dump_yaml, load_config
+from pmtrain.config import (
+    CheckConfig,
+    CompareConfig,
+    EvalConfig,
+    ExplainConfig,
+    PredictConfig,
+    PreviewConfig,
+    ReportConfig,
+    SplitConfig,
+    TrainConfig,
+    dump_yaml,
+    load_config,
+)
+from pmtrain.config.options import HEADS, choices_of, head_of
+from pmtrain.data.audit import check
+from pmtrain.data.dataset import SPLITS
 from pmtrain.data.layouts.readers import READERS
+from pmtrain.data.loading.balance import SAMPLERS
+from pmtrain.data.preprocessing.augment import AUGMENTATIONS
+from pmtrain.data.preprocessing.preprocess import PREPROCESSING
+from pmtrain.evaluation import compare, predict
+from pmtrain.models import DEPTHS
 from pmtrain.system.errors import UsageError
+from pmtrain.training.tracking import TRACKERS
+from tests.conftest import environment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -64,8 +88,8 @@ def test_a_dumped_config_reads_back(tmp_path):
         ("class_weight: 1001", ["class_weight: 1001", "at most 1000"]),
         ("class_weight: even", ["class_weight: 'even'", "balanced or a number"]),
         ("class_weight: true", ["class_weight: True", "string"]),
-        ("sampler: random", ["sampler: 'random'", "'shuffle' or 'balanced'"]),
-        ("augment: heavy", ["augment: 'heavy'", "'none', 'light', 'fundus', 'camera'"]),
+        ("sampler: random", ["sampler: 'random'", "shuffle, balanced"]),
+        ("augment: heavy", ["augment: 'heavy'", "none, light, fundus, camera"]),
         ("layers: 34", ["layers: 34", "50, 101, 152"]),
         ("data: 5", ["data: 5", "path"]),
         ("precision: fp8", ["precision: 'fp8'", "'fp32', 'bf16' or 'fp16'"]),
@@ -110,6 +134,78 @@ def test_an_empty_file_changes_nothing(tmp_path):
     assert load_config(TrainConfig, {}, file) == TrainConfig()
 
 
-def test_every_layout_can_be_named():
-    for layout in READERS:
-        assert load_config(EvalConfig, {"data_format": layout}).data_format == layout
+OPTIONS = [
+    pytest.param(model, name, id=f"{model.__name__}-{name}")
+    for model in (
+        *(TrainConfig, EvalConfig, ReportConfig, CompareConfig, PredictConfig, ExplainConfig),
+        *(SplitConfig, PreviewConfig, CheckConfig),
+    )
+    for name in model.model_fields
+]
+# Every table whose rows are the choices of an option.
+TABLES = {
+    "preprocess": PREPROCESSING,
+    "augment": AUGMENTATIONS,
+    "sampler": SAMPLERS,
+    "track": TRACKERS,
+    "layers": DEPTHS,
+    "data_format": ("auto", *READERS),
+    "split": (*SPLITS, "all"),
+}
+FORMATS = {PredictConfig: predict.FORMATS, CompareConfig: compare.FORMATS, CheckConfig: check.FORMATS}
+
+
+@pytest.mark.parametrize(("model", "name"), OPTIONS)
+def test_every_option_has_a_head_and_a_help_text(model, name):
+    field = model.model_fields[name]
+    assert head_of(field) in HEADS
+    assert field.description
+
+
+@pytest.mark.parametrize(("model", "name"), OPTIONS)
+def test_choices_are_the_rows_of_their_table(model, name):
+    choices = choices_of(model.model_fields[name])
+    table = FORMATS[model] if name == "format" else TABLES.get(name)
+    if table is not None:
+        assert set(choices) == set(map(str, table))
+        for row in table:
+            given = load_config(model, {name: [row] if name == "track" else row})
+            assert getattr(given, name) in (row, [row])
+        with pytest.raises(UsageError, match="choose one of"):
+            load_config(model, {name: ["nothing"] if name == "track" else 7 if name == "layers" else "nothing"})
+
+
+@pytest.mark.parametrize(("model", "name"), OPTIONS)
+def test_a_default_is_one_of_the_choices(model, name):
+    field = model.model_fields[name]
+    if choices_of(field) and field.default not in (None, []):
+        assert str(field.default) in choices_of(field)
+
+
+def test_the_same_option_has_the_same_place_and_help_in_every_command():
+    """Only what a command writes is told by each in its own words; `explain` has no choice of kernels."""
+    own = {"output", "format", "group_by", "backend", "precision", "workers"}
+    told: dict[str, set[tuple[str, str]]] = {}
+    for model, name in (each.values for each in OPTIONS):
+        field = model.model_fields[name]
+        told.setdefault(name, set()).add((head_of(field), "" if name in own else field.description))
+    assert {name: places for name, places in told.items() if len(places) > 1 and name != "group_by"} == {}
+
+
+def test_a_table_is_read_off_its_source_as_long_as_it_is_not_imported():
+    """In a process of its own: the tests have imported everything."""
+    code = """
+import sys
+from pmtrain.config.values import OneOf
+assert OneOf("pmtrain.evaluation.predict:FORMATS").names() == ("csv", "json", "palm")
+assert not {"pmtrain.evaluation.predict", "numpy", "cv2", "paddle"} & set(sys.modules)
+assert OneOf("pmtrain.data.layouts.tables.delimited:__name__", "x").names()[0] == "x"  # no literal: imported
+assert "pmtrain.data.layouts.tables.delimited" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment({}))
+
+
+def test_a_row_added_while_running_is_a_choice(monkeypatch):
+    monkeypatch.setitem(SAMPLERS, "mine", SAMPLERS["shuffle"])
+    assert "mine" in choices_of(TrainConfig.model_fields["sampler"])
+    assert load_config(TrainConfig, {"sampler": "mine"}).sampler == "mine"

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.config import PredictConfig, kind_of
-from pmtrain.evaluation.predict import FORMATS
 from tests.conftest import command, environment
 
 QUIET = ("--workers", 0)
@@ -69,10 +67,6 @@ def test_json_is_one_document(run_cli, checkpoint, photos):
     assert (found["classes"], found["threshold"], found["synthetic"]) == (["healthy", "sick"], 0.4, False)
     as_csv = rows_of(run_cli("predict", checkpoint, photos, *QUIET).stdout)
     assert [{name: str(value or "") for name, value in row.items()} for row in found["predictions"]] == as_csv
-
-
-def test_every_format_can_be_asked_for():
-    assert kind_of(PredictConfig.model_fields["format"])[1] == tuple(FORMATS)
 
 
 def test_palm_is_the_challenges_file(run_cli, checkpoint, photos):

@@ -91,7 +91,7 @@ def test_nothing_is_overwritten(run_cli, small_set, tmp_path):
     ("options", "said"),
     [
         (("--output", "sheet.jpg"), "ends in .png"),
-        (("--augment", "fundos"), "'none', 'light', 'fundus', 'camera'"),
+        (("--augment", "fundos"), "none, light, fundus, camera"),
         (("--versions", 0), "--versions 0"),
         (("--images", 51), "--images 51"),
     ],

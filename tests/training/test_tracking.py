@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import struct
 import threading
-import typing
 
 import numpy as np
 import pytest
 
-from pmtrain.config import TrainConfig
 from pmtrain.training import tracking
 from pmtrain.training.tracking import TRACKERS, Kind, Tracking, annotated
 from tests.conftest import QUICK
@@ -123,11 +121,6 @@ def test_none_is_free(tmp_path):
         shown.scalars({"loss": 0.5}, 1)
         shown.images(lambda: 1 / 0, 1)
         assert threading.active_count() == threads
-
-
-def test_every_tracker_is_a_choice_and_an_extra():
-    (choices,) = typing.get_args(TrainConfig.model_fields["track"].annotation)
-    assert set(typing.get_args(choices)) == set(TRACKERS)
 
 
 def test_annotated_adds_a_strip_and_keeps_the_picture():

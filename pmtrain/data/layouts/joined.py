@@ -14,9 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from pmtrain.config import ListingOptions, read_yaml, validated
+from pmtrain.config.values import OneOf
 from pmtrain.data.layouts.classes import Classes, name_classes
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -28,7 +29,7 @@ COLUMN = "set"  # what the set of an image is called where measures are grouped 
 class SetOptions(ListingOptions):
     """One set's options: those of the command line, and what only sets among others need."""
 
-    split: Literal["train", "val", "test"] | None = None
+    split: Annotated[str, OneOf("pmtrain.data.dataset:SPLITS")] | None = None
     same_patients: bool = False
 
 

@@ -1,1 +1,6 @@
 """What computes a network: Paddle's kernels or the oneDNN engine."""
+
+from typing import Literal
+
+BackendName = Literal["auto", "onednn", "paddle"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]

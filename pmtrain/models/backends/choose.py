@@ -6,14 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+from pmtrain.models.backends import BackendName, Precision
 from pmtrain.models.backends.onednn import Engine, attach, unavailable_reason
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.framework import paddle
 
 AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
-BackendName = Literal["auto", "onednn", "paddle"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)

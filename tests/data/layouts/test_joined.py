@@ -115,7 +115,7 @@ def test_the_fingerprint_covers_every_set(sets):
         ("clinic:\n  data: all.yaml\n", ["a list of data sets itself"]),
         (CLINIC.replace("2,3,4", "7,8"), ["all.yaml: clinic: positive: '7,8'", "'7' is no label", "0, 1, 2, 3, 4"]),
         (CLINIC.replace("label_column: grade", "label_column: grad"), ["clinic: label_column: 'grad'", "'grade'?"]),
-        (CLINIC.replace("split: train", "split: trian"), ["clinic: split: 'trian'", "'train', 'val' or 'test'"]),
+        (CLINIC.replace("split: train", "split: trian"), ["clinic: split: 'trian'", "train, val, test"]),
         (CLINIC.replace("  split: train", "") + FOLDERS, ["clinic has no splits", "split: train"]),
         (FOLDERS + FOLDERS.replace("folders:", "again:"), ["folders and again both hold", "2.jpg"]),
         (FOLDERS + FOLDERS, ["folders", "duplicate key"]),

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import typing
-
 import cv2
 import numpy as np
 import pytest
 
-from pmtrain.config import TrainConfig
 from pmtrain.data.images.read import ImageFile, read_image
 from pmtrain.data.preprocessing import preprocess as transforms
 from pmtrain.data.preprocessing.preprocess import PREPROCESSING, Preprocess
@@ -192,7 +189,3 @@ def test_real_photographs_decoded_at_a_fraction_give_nearly_the_same_bytes(name,
     for path in sorted((real_data / "dr-native").rglob("*.jpg"))[::4]:
         difference = np.abs(preprocess.read(path).astype(int) - preprocess.resize(read_image(path)))
         assert difference.mean() < most and difference.max() < worst
-
-
-def test_every_preprocessing_can_be_chosen():
-    assert typing.get_args(TrainConfig.model_fields["preprocess"].annotation) == tuple(PREPROCESSING)

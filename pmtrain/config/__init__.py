@@ -1,0 +1,32 @@
+"""Options: each stated once, with its default, range, help and head. The command line and YAML are made from these."""
+
+from pmtrain.config.compute_options import ComputeOptions
+from pmtrain.config.data_options import CheckConfig, DataOptions, ListingOptions, PreviewConfig, SplitConfig
+from pmtrain.config.load import dump_yaml, load_config, read_yaml, validated
+from pmtrain.config.options import flag_of
+from pmtrain.config.predict_options import ExplainConfig, PredictConfig
+from pmtrain.config.score_options import AS_TRAINED, CompareConfig, EvalConfig, ReportConfig, ScoringOptions
+from pmtrain.config.train_options import RESUMABLE, TrainConfig
+
+__all__ = [
+    "AS_TRAINED",
+    "RESUMABLE",
+    "CheckConfig",
+    "CompareConfig",
+    "ComputeOptions",
+    "DataOptions",
+    "EvalConfig",
+    "ExplainConfig",
+    "ListingOptions",
+    "PredictConfig",
+    "PreviewConfig",
+    "ReportConfig",
+    "ScoringOptions",
+    "SplitConfig",
+    "TrainConfig",
+    "dump_yaml",
+    "flag_of",
+    "load_config",
+    "read_yaml",
+    "validated",
+]

@@ -1,0 +1,91 @@
+"""Options from a YAML file and from flags: YAML overrides defaults, flags override YAML."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pmtrain.config.options import flag_of
+from pmtrain.system.errors import UsageError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None = None) -> Config:
+    """`model`'s defaults, overridden by the YAML `file`, overridden by `flags` (those that are not None).
+
+    Raises:
+        UsageError: a file that can't be read, a key that doesn't exist, a wrong type or a value out of range;
+            the message names the file or the flag, the key and the value.
+    """
+    from_file = read_yaml(file) if file else {}
+    from_flags = {key: value for key, value in flags.items() if value is not None}
+    return validated(
+        model, from_file | from_flags, lambda key: flag_of(key) if key in from_flags else f"{file}: {key}:"
+    )
+
+
+def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[str], str]) -> Config:
+    """`values` checked against `model`'s fields; `where` says for people where a key was given.
+
+    Raises:
+        UsageError: a key that doesn't exist, a wrong type or a value out of range.
+    """
+    for key in values:
+        if key not in model.model_fields:
+            raise UsageError(f"{where(str(key))} there is no option {key!r}", _nearest(str(key), model))
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        message = first["msg"].removeprefix("Value error, ")
+        field = model.model_fields[key]
+        raise UsageError(
+            f"{where(key)} {first['input']!r}: {message[0].lower()}{message[1:]}",
+            f"{flag_of(key)}: {field.description}" if field.description else "",
+        ) from None
+
+
+def _nearest(key: str, model: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(key.replace("-", "_"), model.model_fields, n=1, cutoff=0.5)
+    known = "the options are " + ", ".join(model.model_fields)
+    return f"did you mean {close[0]!r}?" if close else known
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UsageError: it can't be read, isn't YAML, names a key twice or holds no mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{file}: can't be read: {error.strerror}", "give the path of a YAML file") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UsageError(f"{file}: isn't YAML: {detail}", "write one `option: value` a line") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{file}: holds no options but {content!r}", "write one `option: value` a line")
+    return content
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The whole configuration as YAML that `--config` reads back."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    stream = StringIO()
+    YAML().dump(config.model_dump(mode="json"), stream)  # the round-trip kind keeps the order, one option a line
+    return stream.getvalue()

@@ -1,0 +1,40 @@
+"""The options of commands on images without labels: predictions and explanations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pmtrain.config.compute_options import ComputeOptions
+from pmtrain.config.options import EVALUATION, MACHINE, OUTPUT, option
+from pmtrain.config.shared_options import BatchSize, Workers
+from pmtrain.config.values import AnyPath, OneOf
+from pmtrain.system.hardware import available_cpus
+
+
+class PredictConfig(ComputeOptions):
+    """Options of `pmtrain predict`."""
+
+    batch_size: BatchSize = 10
+    workers: Workers = min(2, available_cpus())
+    format: Annotated[str, OneOf("pmtrain.evaluation.predict:FORMATS")] = option(
+        OUTPUT,
+        "Format of the output; palm is the iChallenge-PM submission.",
+        default="csv",
+    )
+    output: AnyPath | None = option(OUTPUT, "File to create; without it, rows go to stdout.", default=None)
+
+
+class ExplainConfig(ComputeOptions):
+    """Options of `pmtrain explain`."""
+
+    backend: Literal["paddle"] = option(
+        MACHINE, "Kernels to use: Paddle's own, which give the gradients.", default="paddle"
+    )
+    precision: Literal["fp32"] = option(MACHINE, "Number format to compute in.", default="fp32")
+    layer: str | None = option(
+        EVALUATION,
+        "Layer to explain: conv, or a block bb_STAGE_BLOCK such as bb_2_5.  [default: the last, bb_3_2]",
+        default=None,
+    )
+    output: AnyPath = option(OUTPUT, "Folder for the pictures and the maps.", default=Path("gradcam"))

@@ -1,0 +1,69 @@
+"""The options of everything that scores labelled images: evaluation, reports, comparisons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pmtrain.config.compute_options import ComputeOptions
+from pmtrain.config.data_options import DataOptions
+from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
+from pmtrain.config.shared_options import BatchSize, Seed, TextFormat
+from pmtrain.config.values import AnyPath, OneOf, ThresholdText
+
+
+class ScoringOptions(ComputeOptions, DataOptions):
+    """Which images are scored, at which threshold, and how confidence intervals are computed."""
+
+    split: Annotated[str, OneOf("pmtrain.data.dataset:SPLITS", "all")] | None = option(
+        DATA, "Split to evaluate.  [default: val if the data has one, else all]", default=None
+    )
+    batch_size: BatchSize = 10
+    tta: bool = option(
+        EVALUATION, "Test-time augmentation: average the logits of each image and its mirror image.", default=False
+    )
+    threshold: ThresholdText = option(
+        EVALUATION,
+        "Decision threshold: stored (the checkpoint's), a number, or youden, sensitivity=0.95 or specificity=0.90,"
+        " which are chosen on the evaluated images and make the results exploratory.",
+        default="stored",
+    )
+    ci: float = option(EVALUATION, "Confidence level of the intervals.", default=0.95, ge=0.5, lt=1)
+    n_boot: int = option(EVALUATION, "Bootstrap resamples.", default=2000, ge=100, le=1_000_000)
+    seed: Seed = 0
+
+
+class EvalConfig(ScoringOptions):
+    """Options of `pmtrain eval`."""
+
+    group_by: str | None = option(
+        EVALUATION, "Column of the table, such as sex or camera, for results per subgroup.", default=None
+    )
+    output: AnyPath | None = option(
+        OUTPUT, "Folder to create, with predictions.csv, metrics.json and charts.", default=None
+    )
+
+
+class ReportConfig(EvalConfig):
+    """Options of `pmtrain report`."""
+
+    output: AnyPath | None = option(
+        OUTPUT, "File to write; an existing one is replaced.  [default: RUN/report.html]", default=None
+    )
+    errors: int = option(
+        OUTPUT,
+        "Number of misclassified images to show, half false positives, half false negatives; with 0 the page holds no"
+        " images.",
+        default=8,
+        ge=0,
+        le=100,
+    )
+
+
+class CompareConfig(ScoringOptions):
+    """Options of `pmtrain compare`."""
+
+    format: Annotated[TextFormat, OneOf("pmtrain.evaluation.compare:FORMATS")] = "text"
+
+
+# Options that a report takes from its run.
+AS_TRAINED = ("workers", "device", "backend", "precision", "threads", "batch_size", "on_bad_image", "cache_limit")

@@ -1,0 +1,47 @@
+"""Options that several commands take, so that each has one help text and one place; the command gives the default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, TRAINING, option
+from pmtrain.config.values import OneOf
+
+OnBadImage = Annotated[
+    Literal["stop", "skip"],
+    option(DATA, "What to do with an image that can't be decoded: stop, or skip it and report it."),
+]
+ValFraction = Annotated[
+    float, option(DATA, "Share of the images to validate on if the data has no validation split.", gt=0, lt=1)
+]
+Folds = Annotated[int | None, option(DATA, "Number of folds for cross-validation.", ge=2, le=100)]
+ImageSize = Annotated[int, option(NETWORK, "Width and height of the network's input in pixels.", ge=32, le=4096)]
+PreprocessName = Annotated[
+    str,
+    OneOf("pmtrain.data.preprocessing.preprocess:PREPROCESSING"),
+    option(
+        NETWORK,
+        "Preprocessing. notes: the whole image, stretched to a square; fundus: the field of view, padded to a square,"
+        " normalized by the training set's mean and standard deviation; imagenet: the centre crop, normalized by"
+        " ImageNet's; fundus-local: the field of view, with each image's local mean subtracted, then normalized by its"
+        " own statistics; standardised: the whole image, normalized by its own mean and standard deviation.",
+    ),
+]
+AugmentName = Annotated[
+    str,
+    OneOf("pmtrain.data.preprocessing.augment:AUGMENTATIONS"),
+    option(
+        TRAINING,
+        "Data augmentation; `pmtrain data preview` shows it. light: mirror images, small rotations and shifts; fundus:"
+        " any rotation, and changes of light, colour and sharpness; camera: any rotation, strong colour changes, some"
+        " images grey; general: as camera, with rotations up to 20 degrees and half the strength; pathology: right"
+        " angles and changes of the amount of stain.",
+    ),
+]
+Seed = Annotated[int, option(TRAINING, "Random seed.", ge=0, lt=2**31)]
+BatchSize = Annotated[int, option(TRAINING, "Batch size.", ge=1)]
+TextFormat = Annotated[str, option(OUTPUT, "Format of the output: text for people, json for programs.")]
+Workers = Annotated[
+    int,
+    option(MACHINE, "Processes that decode images; they are only started if decoding is slow enough.", ge=0, le=64),
+]

@@ -1,0 +1,120 @@
+"""Kinds of values that options take, each with its check."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import sys
+from importlib.abc import InspectLoader
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from pmtrain.system.errors import UsageError
+
+MAX_CLASS_WEIGHT = 1000
+
+
+class OneOf:
+    """The name of a row in a table of the package: `Annotated[str, OneOf("pmtrain.module:TABLE")]`.
+
+    A new row of the table is a new choice of the flag, the YAML key and the help, without a change here.
+
+    Args:
+        table: module and name of a literal dict, by its keys, or of a literal tuple.
+        more: values that are allowed besides, put first.
+    """
+
+    def __init__(self, table: str, *more: str) -> None:
+        self.table = table
+        self.more = more
+
+    def names(self) -> tuple[Any, ...]:
+        """All allowed values, in the table's order."""
+        return (*self.more, *_rows(self.table))
+
+    def check(self, value: Any) -> Any:
+        """The value itself.
+
+        Raises:
+            ValueError: it is not allowed.
+        """
+        names = self.names()
+        if value not in names:
+            raise ValueError(f"choose one of {', '.join(map(str, names))}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+def _rows(table: str) -> tuple[Any, ...]:
+    """The names of a table's rows.
+
+    As long as its module isn't imported they are read off its source: a command's --help then waits for neither
+    OpenCV nor Paddle, and the thread count can still be set before Paddle loads.
+    """
+    module, name = table.split(":")
+    if module not in sys.modules and (rows := _rows_in_source(module, name)) is not None:
+        return rows
+    return tuple(getattr(importlib.import_module(module), name))
+
+
+@functools.cache
+def _rows_in_source(module: str, name: str) -> tuple[Any, ...] | None:
+    """None where there is no source, or no such literal in it."""
+    spec = importlib.util.find_spec(module)
+    source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+    for node in ast.parse(source or "").body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if [target.id for target in targets if isinstance(target, ast.Name)] == [name]:
+                rows = node.value.keys if isinstance(node.value, ast.Dict) else getattr(node.value, "elts", [None])
+                found = tuple(row.value for row in rows if isinstance(row, ast.Constant))
+                return found if len(found) == len(rows) else None
+    return None
+
+
+def _known_rule(text: str) -> str:
+    from pmtrain.metrics import parse_threshold_rule  # here: --help doesn't wait for NumPy
+
+    try:
+        parse_threshold_rule(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+    return text
+
+
+def _training_rule(text: str) -> str:
+    if text.strip().lower() == "stored":
+        raise ValueError("training stores the threshold, so it can't take a stored one")
+    return _known_rule(text)
+
+
+def _class_weight(value: Any) -> Any:
+    """`balanced` or a number, kept as text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):  # as YAML reads it
+        value = str(value)
+    if not isinstance(value, str) or value == "balanced":
+        return value
+    try:
+        weight = float(value)
+    except ValueError:
+        raise ValueError("it must be balanced or a number") from None
+    if not 0 < weight <= MAX_CLASS_WEIGHT:
+        raise ValueError(f"a weight must be above 0 and at most {MAX_CLASS_WEIGHT}")
+    return value
+
+
+ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
+ThresholdText = Annotated[str, AfterValidator(_known_rule)]
+TrainingRule = Annotated[str, AfterValidator(_training_rule)]
+
+# A path may be given as text, although types are strict otherwise.
+AnyPath = Annotated[Path, Field(strict=False)]
+# A label may be a number, which YAML doesn't read as text.
+LabelText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
