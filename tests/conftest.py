@@ -77,8 +77,10 @@ def checkpoint(small_set, tmp_path_factory) -> Path:
     from pmtrain.data.images.read import read_image
     from pmtrain.data.preprocessing.preprocess import Preprocess
     from pmtrain.models import build_model
-    from pmtrain.runs.checkpoint import notes_info, save_checkpoint
+    from pmtrain.runs.checkpoint import save_checkpoint
     from pmtrain.runs.model_state import to_arrays
+    from pmtrain.runs.records import notes_info
+    from pmtrain.runs.state_dict import dump_state
     from pmtrain.system.framework import paddle
 
     preprocess = Preprocess("notes", 32)
@@ -103,7 +105,7 @@ def checkpoint(small_set, tmp_path_factory) -> Path:
         update={"image_size": 32, "class_names": ("healthy", "sick"), "threshold": 0.4, "threshold_rule": "youden"}
     )
     path = tmp_path_factory.mktemp("checkpoint") / "best.pdparams"
-    save_checkpoint(path, *to_arrays(model.state_dict()), info)
+    save_checkpoint(path, dump_state(*to_arrays(model.state_dict())), info)
     return path
 
 

@@ -69,16 +69,18 @@ def _refuse_existing(path: Path) -> None:
         raise PmtrainError(f"{path}: exists already, and is not overwritten", "give another name, or move it away")
 
 
-def write_flushed(path: Path, data: bytes | str) -> None:
+def write_flushed(path: Path, *pieces: bytes | memoryview | str) -> None:
     """Write a file that no reader knows of yet and flush it to disk; where that fails, nothing of it is left.
 
+    Args:
+        pieces: the content, one piece after the other.
     Raises:
         PmtrainError: names the file and the reason.
     """
-    content = data.encode("utf-8") if isinstance(data, str) else data
     try:
         with open(path, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

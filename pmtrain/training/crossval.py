@@ -31,7 +31,8 @@ from pmtrain.evaluation.scores.scoring import patients
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
 from pmtrain.models.backends.device import gpu_names, select_device
-from pmtrain.runs.checkpoint import STATE, load_resume
+from pmtrain.runs.records import STATE
+from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console, environment
 from pmtrain.system.console import quoted

@@ -25,9 +25,12 @@ from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
 from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
-from pmtrain.runs.checkpoint import CheckpointInfo, ResumeState, save_checkpoint, save_resume
+from pmtrain.runs.checkpoint import save_checkpoint
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
+from pmtrain.runs.records import CheckpointInfo
+from pmtrain.runs.resume_state import ResumeState, save_resume
 from pmtrain.runs.run_folder import RunFolder
+from pmtrain.runs.state_dict import StateDump, dump_state
 from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError
@@ -228,7 +231,7 @@ class Run:
         if at.best is None or rank(found) > rank(at.best):
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
-            save_checkpoint(self.folder.best, *self.weights(), self.info(found, threshold, rule))
+            save_checkpoint(self.folder.best, self.weights(), self.info(found, threshold, rule))
         write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
         self.at = at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save_last()
@@ -266,14 +269,14 @@ class Run:
         save_resume(
             self.folder.last,
             f"epoch{self.at.epoch}-batch{self.at.batch}",
-            *self.weights(),
+            self.weights(),
             self.info({}),
-            optimizer_arrays(self.optimizer),
+            dump_state(optimizer_arrays(self.optimizer)),
             asdict(self.at),
         )
 
-    def weights(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The model's arrays and parameter names, as they are saved.
+    def weights(self) -> StateDump:
+        """A copy of the model's weights, as they are saved.
 
         Raises:
             PmtrainError: one isn't finite. A loss can still be: Paddle's ReLU turns NaN into 0.
@@ -285,7 +288,7 @@ class Run:
                     f"epoch {self.at.epoch}, batch {self.at.batch}: {name} isn't finite any more",
                     f"lower --lr; the checkpoints saved before are whole, in {self.folder.path}",
                 )
-        return state, names
+        return dump_state(state, names)
 
     def restore(self, saved: ResumeState) -> None:
         """Take up what `save_last` saved."""

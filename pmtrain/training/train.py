@@ -16,7 +16,8 @@ from pmtrain.data.splits import leakage
 from pmtrain.data.splits.record import write_record
 from pmtrain.data.splits.split import hold_out, require_both_classes
 from pmtrain.models.backends.device import gpu_names, select_device
-from pmtrain.runs.checkpoint import STATE, load_resume
+from pmtrain.runs.records import STATE
+from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder, require_new
 from pmtrain.system import console, environment
 from pmtrain.system.console import quoted

@@ -20,8 +20,10 @@ from pmtrain.metrics import MEASURES
 def checkpoints(tmp_path_factory) -> tuple[Path, Path]:
     """Two untrained networks with thresholds of their own, their logits small enough that probabilities differ."""
     from pmtrain.models import build_model
-    from pmtrain.runs.checkpoint import CheckpointInfo, save_checkpoint
+    from pmtrain.runs.checkpoint import save_checkpoint
     from pmtrain.runs.model_state import to_arrays
+    from pmtrain.runs.records import CheckpointInfo
+    from pmtrain.runs.state_dict import dump_state
     from pmtrain.system.framework import paddle
 
     folder = tmp_path_factory.mktemp("two")
@@ -36,7 +38,7 @@ def checkpoints(tmp_path_factory) -> tuple[Path, Path]:
             threshold={"a": 0.5, "b": 0.45}[name], threshold_rule=f"rule of {name}",
             epoch=0, scores={}, synthetic=False,
         )  # fmt: skip
-        save_checkpoint(folder / f"{name}.pdparams", state, names, info)
+        save_checkpoint(folder / f"{name}.pdparams", dump_state(state, names), info)
     return folder / "a.pdparams", folder / "b.pdparams"
 
 

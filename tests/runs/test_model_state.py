@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmtrain.runs.checkpoint import load_checkpoint, notes_info, save_checkpoint
+from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
-from pmtrain.runs.serialization import load_state
+from pmtrain.runs.records import notes_info
+from pmtrain.runs.state_dict import dump_state, load_state
 from pmtrain.system.errors import PmtrainError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_weights_come_back_to_the_bit(model, tmp_path):
 
     arrays, names = to_arrays(model.state_dict())
     assert names["conv._conv.weight"] == "conv2d_0.w_0"
-    save_checkpoint(tmp_path / "x.pdparams", arrays, names, notes_info(50))
+    save_checkpoint(tmp_path / "x.pdparams", dump_state(arrays, names), notes_info(50))
 
     other = build_model(50)
     assert any(not np.array_equal(tensor.numpy(), arrays[name]) for name, tensor in other.state_dict().items())
@@ -126,8 +127,10 @@ import hashlib, sys
 from pathlib import Path
 import numpy as np
 from pmtrain.system.framework import paddle
-from pmtrain.runs.checkpoint import *
-from pmtrain.runs.model_state import *
+from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
+from pmtrain.runs.records import notes_info
+from pmtrain.runs.resume_state import load_resume, save_resume
+from pmtrain.runs.state_dict import dump_state
 from pmtrain.models import build_model
 
 last, start, stop = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -148,7 +151,8 @@ for step in range(start, stop):
     optimizer.step()
     optimizer.clear_grad()
     arrays, names = to_arrays(model.state_dict())
-    save_resume(last, f"step-{step}", arrays, names, notes_info(50), optimizer_arrays(optimizer), {"step": step + 1})
+    velocities = dump_state(optimizer_arrays(optimizer))
+    save_resume(last, f"step-{step}", dump_state(arrays, names), notes_info(50), velocities, {"step": step + 1})
     digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
     print(step, float(loss), digest)
 """

@@ -9,9 +9,11 @@ import pickle
 import numpy as np
 
 from pmtrain.models import DEPTHS
-from pmtrain.runs.checkpoint import load_checkpoint, load_resume, save_checkpoint
+from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
 from pmtrain.runs.old_keys import RENAMED, with_new_keys
+from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder
+from pmtrain.runs.state_dict import dump_state
 
 # As version 0.1 wrote it beside a checkpoint that was trained with `--preprocess fundus`.
 OLD_SIDE_FILE = """{
@@ -49,7 +51,7 @@ def test_an_old_side_file_opens_and_is_saved_with_the_new_names(tmp_path):
     loaded = load_checkpoint(path)
     assert loaded.info.pixel_mean == (0.5, 0.25, 0.125) and loaded.info.pixel_std == (0.3, 0.2, 0.1)
     assert (loaded.info.threshold, loaded.info.epoch) == (0.25, 3)
-    save_checkpoint(tmp_path / "new.pdparams", loaded.state, {}, loaded.info)
+    save_checkpoint(tmp_path / "new.pdparams", dump_state(loaded.state), loaded.info)
     written = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
     assert written["pixel_std"] == [0.3, 0.2, 0.1]
     assert not {"pixel_deviation"} & set(written)

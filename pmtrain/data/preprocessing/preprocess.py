@@ -27,7 +27,7 @@ from pmtrain.data.preprocessing.per_image import PerImage
 from pmtrain.system.errors import PmtrainError, UsageError
 
 if TYPE_CHECKING:
-    from pmtrain.runs.checkpoint import CheckpointInfo
+    from pmtrain.runs.records import CheckpointInfo
 
 RULES = 1  # raised when the bytes that `Preprocess.read` makes of a file change
 

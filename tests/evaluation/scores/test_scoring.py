@@ -16,7 +16,8 @@ from pmtrain.data.splits.record import write_record
 from pmtrain.data.splits.split import hold_out
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import MAX_GROUPS, Images, by_column, operating_point, patients, seen_before
-from pmtrain.runs.checkpoint import Checkpoint, notes_info
+from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.records import notes_info
 from pmtrain.system.errors import PmtrainError, UsageError
 
 

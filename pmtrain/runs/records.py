@@ -1,0 +1,151 @@
+"""The JSON beside weights: what the weights are (the side file), and which state to resume from (state.json).
+
+Both have a format number, and both are checked value by value when they are read.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json, to_json
+
+from pmtrain.runs.old_keys import with_new_keys
+from pmtrain.runs.untrusted import shown
+from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import read_bytes
+from pmtrain.system.version import __version__
+
+FORMAT = 1  # of the side file and of state.json: raised when an older pmtrain could misread them
+MAX_JSON_BYTES = 64 << 20
+
+STATE = "state.json"
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class CheckpointInfo(BaseModel):
+    """What the weights are and how to use them: the side file's content.
+
+    Args:
+        layers: depth of the network, a row of DEPTHS.
+        image_size: side of the square input in pixels.
+        preprocessing: name of the way from an image to the network's input.
+        pixel_mean, pixel_std: mean and standard deviation of the training images, RGB, in [0, 1], where the
+            preprocessing normalises by them.
+        class_names: negative, positive.
+        threshold: P(positive) from which an image is called positive, in [0, 1].
+        threshold_rule: how the threshold was chosen.
+        epoch: counted from 0; None where unknown.
+        scores: validation measures by name; None where a measure is undefined.
+        synthetic: trained on the built-in synthetic photographs.
+        weights_sha256: of the weights' file; set when it is saved.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format: int = FORMAT
+    layers: int
+    image_size: int = Field(ge=1, le=8192)  # a side file from elsewhere can't ask for all memory
+    preprocessing: str
+    pixel_mean: tuple[float, float, float] | None = None
+    pixel_std: tuple[Positive, Positive, Positive] | None = None
+    class_names: tuple[str, str]
+    threshold: float = Field(ge=0, le=1)
+    threshold_rule: str
+    epoch: int | None
+    scores: dict[str, float | None]
+    synthetic: bool
+    weights_sha256: str = ""
+    pmtrain_version: str = __version__
+
+    @field_validator("scores", mode="before")
+    @classmethod
+    def _undefined(cls, scores: Any) -> Any:
+        """None for NaN, which JSON doesn't have."""
+        if not isinstance(scores, dict):
+            return scores
+        return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in scores.items()}
+
+
+def notes_info(layers: int) -> CheckpointInfo:
+    """What holds for a plain checkpoint of the notes' script, which has no side file."""
+    return CheckpointInfo(
+        layers=layers,
+        image_size=224,
+        preprocessing="notes",
+        class_names=("negative", "positive"),
+        threshold=0.5,
+        threshold_rule="the notes' own",
+        epoch=None,
+        scores={},
+        synthetic=False,
+        pmtrain_version="",
+    )
+
+
+class StateRecord(BaseModel):
+    """The content of state.json: the folder of the newest complete state, its files' SHA-256, the run's own values."""
+
+    format: int = FORMAT
+    folder: str = Field(pattern=r"^[^/\\:]+-[0-9a-f]{8}$")
+    sha256: dict[str, str]
+    state: dict[str, Any]
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Read a side file.
+
+    Raises:
+        PmtrainError: it can't be read, or isn't one.
+    """
+    return parse_info(read_bytes(path, MAX_JSON_BYTES), path)
+
+
+def parse_info(data: bytes, path: Path) -> CheckpointInfo:
+    """As read_info, of bytes read before."""
+    return _parse_json(CheckpointInfo, data, path)
+
+
+def read_record(folder: Path) -> StateRecord:
+    """Read the state.json of a run's `last/`.
+
+    Raises:
+        PmtrainError: there is none, or it isn't one.
+    """
+    path = folder / STATE
+    if not path.exists():
+        raise PmtrainError(
+            f"{folder} holds no state to resume from ({STATE} is missing)", "give the folder of a run that was stopped"
+        )
+    return _parse_json(StateRecord, read_bytes(path, MAX_JSON_BYTES), path)
+
+
+_Content = TypeVar("_Content", bound=BaseModel)
+
+
+class _Versioned(BaseModel):
+    format: int
+
+
+def _parse_json(kind: type[_Content], data: bytes, path: Path) -> _Content:
+    """Check JSON against `kind`, its format number first: a newer format may have other fields."""
+    try:
+        version = _Versioned.model_validate_json(data, strict=True).format
+        if version == FORMAT:
+            if kind is CheckpointInfo:
+                data = to_json(with_new_keys("side file", from_json(data)))
+            return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PmtrainError(
+            f"{path} is not as pmtrain writes it: {shown(where + ': ' if where else '')}{shown(first['msg'], 200)}",
+            "bring back the file as it was saved",
+        ) from error
+    raise PmtrainError(
+        f"{path} has format {version}; this pmtrain ({__version__}) reads format {FORMAT}",
+        "upgrade pmtrain: a newer one wrote the file" if version > FORMAT else "bring back the file as it was saved",
+    )
