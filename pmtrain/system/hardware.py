@@ -16,6 +16,12 @@ CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 ALLOWED_CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
+def use_every_core() -> None:
+    """Let the calling thread run on every core again: OpenMP may have pinned the thread that started it to one."""
+    if ALLOWED_CORES:
+        os.sched_setaffinity(0, ALLOWED_CORES)
+
+
 def available_cpus() -> int:
     """Cores that this process may use: the affinity mask and a container's quota both counted, at least 1."""
     try:

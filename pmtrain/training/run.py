@@ -25,6 +25,7 @@ from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
 from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
+from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.checkpoint import save_checkpoint
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import CheckpointInfo
@@ -58,11 +59,25 @@ class RunState:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class EpochFiles:
+    """What the end of an epoch writes besides the state to resume from.
+
+    Args:
+        best: the side file's content, where these are the best weights so far.
+        validation: validation.csv.
+    """
+
+    best: CheckpointInfo | None
+    validation: bytes
+
+
 class Run:
     """One training run: its model, its position and its folder."""
 
     folder: RunFolder
     tracking: Tracking
+    writer: BackgroundWriter
 
     def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
         self.config = config
@@ -115,6 +130,7 @@ class Run:
             self.folder.held(),
             console.logged(self.folder.log),
             StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
+            BackgroundWriter() as self.writer,
             self.loader("train") as train_loader,
             self.loader("val") as val_loader,
             Tracking(
@@ -133,8 +149,10 @@ class Run:
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
+                self.writer.wait()
             except Stopped:
-                self.save_last()
+                self.save()
+                self.writer.wait()
                 console.notice(f"saved; go on with: pmtrain train --resume {quoted(self.folder.whole)}")
                 return 128 + stop.signum
             bad = {
@@ -181,9 +199,10 @@ class Run:
                     self.tracking.scalars(values, at.epoch * len(loader) + at.batch)
                 bar.set_postfix({"loss": f"{loss:.4f}", "images/s": f"{at.images / at.seconds:.1f}"}, refresh=False)
                 bar.update(at.batch - bar.n)
+                self.writer.check()
                 stop.check()
                 if at.batch % config.save_every == 0:
-                    self.save_last()
+                    self.save()
         at.batch = len(loader)
 
     def train_batch(self, batch: Batch) -> float:
@@ -203,13 +222,14 @@ class Run:
 
             def on_batch(batch: Batch) -> None:
                 bar.update(batch.index + 1 - bar.n)
+                self.writer.check()
                 stop.check()
 
             scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
         return as_scored(scores, loader, self.data, self.step.backend)
 
     def end_epoch(self, scored: Scored, step: int) -> None:
-        """Print, track and record the epoch, keep the weights if they are the best yet, and save."""
+        """Print and track the epoch and save it, with its weights as the best ones where they are."""
         at, scores = self.at, scored.scores
         found = validation_figures(scores)
         console.result(console.validation_line(found["accuracy"], found["loss"]))
@@ -228,14 +248,13 @@ class Run:
         )
         self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
         self.tracking.images(lambda: self.worst_cases(scores), step)
+        best = None
         if at.best is None or rank(found) > rank(at.best):
             threshold, rule = self.choose_threshold(scores, first=at.best is None)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
-            save_checkpoint(self.folder.best, self.weights(), self.info(found, threshold, rule))
-        write_atomic(self.folder.validation, score_table(scores, self.data.name_of))
-        self.at = at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
-        self.save_last()
-        self.folder.write_metrics(at.history)
+            best = self.info(found, threshold, rule)
+        self.at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
+        self.save(EpochFiles(best, score_table(scores, self.data.name_of)))
 
     def worst_cases(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
         """The validation images that the network is most wrong about, as it sees them, with label and probability."""
@@ -263,17 +282,28 @@ class Run:
             console.warn(chosen.warning)
         return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
 
-    def save_last(self) -> None:
-        """Save all that an exact resume needs."""
+    def save(self, epoch: EpochFiles | None = None) -> None:
+        """Copy all that an exact resume needs and write it in the background, after the files of an epoch that ended.
+
+        Raises:
+            PmtrainError: a weight isn't finite; or an earlier save failed.
+        """
+        self.writer.wait()  # before anything is copied: there is never more than one copy
         self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
-        save_resume(
-            self.folder.last,
-            f"epoch{self.at.epoch}-batch{self.at.batch}",
-            self.weights(),
-            self.info({}),
-            dump_state(optimizer_arrays(self.optimizer)),
-            asdict(self.at),
-        )
+        weights, info, state = self.weights(), self.info({}), asdict(self.at)
+        optimizer = dump_state(optimizer_arrays(self.optimizer))
+        folder = self.folder
+
+        def write() -> None:
+            if epoch and epoch.best:
+                save_checkpoint(folder.best, weights, epoch.best)
+            if epoch:
+                write_atomic(folder.validation, epoch.validation)
+            save_resume(folder.last, f"epoch{state['epoch']}-batch{state['batch']}", weights, info, optimizer, state)
+            if epoch:
+                folder.write_metrics(state["history"])
+
+        self.writer.start(write)
 
     def weights(self) -> StateDump:
         """A copy of the model's weights, as they are saved.
@@ -291,7 +321,7 @@ class Run:
         return dump_state(state, names)
 
     def restore(self, saved: ResumeState) -> None:
-        """Take up what `save_last` saved."""
+        """Continue from what `save` wrote."""
         where = saved.checkpoint.path
         apply_state(self.model, saved.checkpoint.state, where)
         apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)

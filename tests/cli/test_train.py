@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
+import itertools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -393,3 +397,111 @@ def test_a_run_that_is_being_trained_is_not_resumed_by_another_process(run_cli, 
     assert done.exit_code == 1 and "another process is training in it" in done.stderr
     assert weights_of(tmp_path / "run") == before
     assert run_cli("train", "--resume", "run", "--epochs", 2).exit_code == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Saves that are written while the training goes on
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class SlowDisk:
+    """A disk on which the state after the first epoch isn't written before `release` is set."""
+
+    def __init__(self, monkeypatch, run: Path) -> None:
+        from pmtrain.training import run as module
+
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.after_first_epoch = ""  # the state then on the disk
+        self.writing = self.most_writing = 0
+        save_resume = module.save_resume
+
+        def slow(folder, tag, *rest):
+            self.writing += 1
+            self.most_writing = max(self.most_writing, self.writing)
+            if tag == "epoch1-batch0":
+                self.begun.set()
+                assert self.release.wait(60), "the training waits for the disk"
+            save_resume(folder, tag, *rest)
+            if tag == "epoch1-batch0":
+                self.after_first_epoch = weights_of(run)
+            self.writing -= 1
+
+        monkeypatch.setattr(module, "save_resume", slow)
+
+
+def on_batch(monkeypatch, number: int, function) -> None:
+    """Call `function` after the training batch of this number, counted from 0 over all epochs."""
+    from pmtrain.training import step as engine
+
+    step, done = engine.TrainingStep.__call__, itertools.count()
+
+    def counting(self, images, labels):
+        loss = step(self, images, labels)
+        if next(done) == number:
+            function()
+        return loss
+
+    monkeypatch.setattr(engine.TrainingStep, "__call__", counting)
+
+
+def test_training_goes_on_while_a_save_is_written_and_doesnt_change_it(
+    run_cli, small_set, undisturbed, tmp_path, monkeypatch
+):
+    options = ("train", "--data", small_set, *QUICK)
+    assert run_cli(*options, "--epochs", 1, "--output", "one").exit_code == 0
+    disk = SlowDisk(monkeypatch, tmp_path / "run")
+    on_batch(monkeypatch, 4, disk.release.set)  # two batches into the second epoch
+    done = run_cli(*options, "--epochs", 2, "--output", "run")
+    assert done.exit_code == 0, done.stderr
+    assert disk.most_writing == 1
+    assert disk.after_first_epoch == weights_of(tmp_path / "one")
+    assert done.stdout.splitlines() == undisturbed[1]
+    assert weights_of(tmp_path / "run") == weights_of(undisturbed[0])
+    for name in ("best.pdparams", "best.json", "validation.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (undisturbed[0] / name).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_a_stop_while_a_save_is_written_waits_for_it_and_saves_again(
+    run_cli, small_set, undisturbed, tmp_path, monkeypatch
+):
+    disk = SlowDisk(monkeypatch, tmp_path / "run")
+
+    def stop() -> None:
+        assert disk.begun.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        disk.release.set()
+
+    on_batch(monkeypatch, 3, stop)  # the first of the second epoch
+    done = run_cli("train", "--data", small_set, "--epochs", 2, "--output", "run", *QUICK)
+    assert done.exit_code == 143 and "pmtrain train --resume run" in done.stderr
+    assert disk.after_first_epoch and disk.most_writing == 1
+    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["folder"].startswith("epoch1-batch1-")
+    resumed = run_cli("train", "--resume", "run")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert done.stdout.splitlines() + resumed.stdout.splitlines() == undisturbed[1]
+    assert weights_of(tmp_path / "run") == weights_of(undisturbed[0])
+
+
+@pytest.mark.parametrize(("full_at", "epochs"), [("best.pdparams.tmp", 1), ("optimizer.pdopt", 3)])
+def test_a_full_disk_stops_the_run_with_the_file_and_a_hint(run_cli, small_set, tmp_path, monkeypatch, full_at, epochs):
+    import pmtrain.system.files as files
+
+    def fails(path, mode):
+        if Path(path).name == full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return open(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", fails, raising=False)
+        done = run_cli("train", "--data", small_set, "--epochs", epochs, "--output", "run", *QUICK)
+    assert done.exit_code == 1
+    assert re.search(
+        rf"error: can't write .*{full_at}: {os.strerror(errno.ENOSPC)}\nhint: free some space", done.stderr
+    )
+    assert "best: AUC" not in done.stderr and "Traceback" not in done.stderr
+    # At the latest when the next save is due.
+    assert len([line for line in done.stdout.splitlines() if VALIDATION.fullmatch(line)]) <= 2
+    resumed = run_cli("train", "--resume", "run", "--epochs", epochs)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + epochs

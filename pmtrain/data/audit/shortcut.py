@@ -9,7 +9,6 @@ that images are scored, years later too, without scikit-learn and without runnin
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.metrics import Interval, delong, delong_interval
 from pmtrain.system import console
-from pmtrain.system.hardware import ALLOWED_CORES, available_cpus
+from pmtrain.system.hardware import available_cpus, use_every_core
 
 FOLDS = 5
 WARN_ABOVE = 0.80  # cross-validated AUC
@@ -152,7 +151,7 @@ def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: No
     kept: list[Sample] = []
     left_out: dict[Sample, str] = {}
     with (
-        ThreadPoolExecutor(available_cpus(), "features", _use_every_core) as threads,
+        ThreadPoolExecutor(available_cpus(), "features", use_every_core) as threads,
         console.progress(len(samples), "image", "shortcut baseline") as bar,
     ):
         rest = iter(samples)
@@ -173,11 +172,6 @@ def _figures_or_reason(sample: Sample) -> np.ndarray | str:
         return features_of(sample.path)
     except BadImage as bad:
         return bad.reason
-
-
-def _use_every_core() -> None:
-    if ALLOWED_CORES:  # OpenMP may have pinned the thread that started this one
-        os.sched_setaffinity(0, ALLOWED_CORES)
 
 
 def draw(samples: Sequence[Sample], seed: int, most: int = MOST_IMAGES) -> Sequence[Sample]:
