@@ -17,7 +17,7 @@ from pmtrain.config.shared_options import (
     ValFraction,
     Workers,
 )
-from pmtrain.config.values import AnyPath, LabelText, OneOf
+from pmtrain.config.values import AnyPath, LabelText, Names, OneOf
 from pmtrain.system.hardware import available_cpus
 
 
@@ -36,23 +36,43 @@ class ListingOptions(Options):
     positive: LabelText | None = option(
         DATA, "Class to count as positive, or several labels (2,3,4) against all others.", default=None
     )
+    negative: LabelText | None = option(
+        DATA,
+        "Labels (0,1) to count as negative; with --positive, images of other labels are left out.",
+        default=None,
+    )
+    exclude: LabelText | None = option(
+        DATA, "Labels (-1,ungradable) whose images are left out; '' for images without a label.", default=None
+    )
     root: AnyPath | None = option(
         DATA, "Folder that the paths in a table are relative to.  [default: the table's own]", default=None
     )
-    path_column: str | None = option(
-        DATA, "Column of file names in a table.  [default: recognized by its name]", default=None
+    path_column: Names = option(
+        DATA,
+        "Column of file names in a table; repeat it for several images in a row.  [default: recognized]",
+        default=[],
     )
-    label_column: str | None = option(
-        DATA, "Column of labels in a table.  [default: recognized by its name]", default=None
+    label_column: Names = option(
+        DATA,
+        "Column of labels in a table; repeat it for one per image of a row, or for 0/1 columns.  [default: recognized]",
+        default=[],
     )
     patient_column: str | None = option(
         DATA, 'Column of patient IDs in a table; "" for none.  [default: recognized by its name]', default=None
+    )
+    patient_pattern: str | None = option(
+        DATA,
+        "Regular expression that finds the patient in a file name, '(\\d+)_(left|right)', or a known pattern:"
+        " left-right, breakhis, chest-xray.",
+        default=None,
     )
     split_column: str | None = option(
         DATA,
         'Column of splits (train, val, test) in a table; "" for none.  [default: recognized by its name]',
         default=None,
     )
+    sheet: str | None = option(DATA, "Sheet of an Excel file.  [default: the first]", default=None)
+    skip_missing: bool = option(DATA, "Leave out rows of a table whose file does not exist.", default=False)
 
 
 class DataOptions(ListingOptions):

@@ -118,3 +118,11 @@ TrainingRule = Annotated[str, AfterValidator(_training_rule)]
 AnyPath = Annotated[Path, Field(strict=False)]
 # A label may be a number, which YAML doesn't read as text.
 LabelText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+# One name or several.
+Names = Annotated[list[str], BeforeValidator(_listed)]

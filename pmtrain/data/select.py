@@ -54,6 +54,9 @@ def _read(root: Path, options: ListingOptions) -> DataSet:
         val_data=options.val_data,
         data_format=options.data_format,
         positive=options.positive,
+        negative=options.negative,
+        exclude=options.exclude,
+        patient_pattern=options.patient_pattern,
         columns=TableOptions.of(options),
     )
     console.notice(data.describe())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmtrain.data.dataset import first_few
-from pmtrain.data.layouts.rows import Row
+from pmtrain.data.layouts.rows import Row, parts_of
+from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 
 # Class names that say "without the disease", in lower case with `_` for `-` and spaces.
 NEGATIVE_NAME = re.compile(
     r"0|0\.0|no|false|normal|healthy|negative|neg|uninfected|unaffected|benign|control|controls|no_.+|not_.+|non.*"
+    r"|gesund|nein|kein.*|unauffällig|正常|健康|阴性|良性|否|无.*|非.*"
 )
 
 
@@ -24,6 +27,83 @@ class Classes(NamedTuple):
     negative: str
     positive: str
     labels: frozenset[str]
+
+
+def same_label(text: str) -> str:
+    """What is equal for labels that differ in case, surrounding blanks or the form of a number: `1`, `1.0`, `01`."""
+    text = text.strip().casefold()
+    number = re.fullmatch(r"([+-]?)0*(\d+)(?:\.0*)?", text)
+    return f"{number[1].replace('+', '')}{number[2]}" if number else text
+
+
+def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows with one spelling for each label, the plainest or else the one of most images, and what to say of it."""
+    counts = Counter(row.label for row in rows)
+    spellings: dict[str, list[str]] = {}
+    for label, _ in counts.most_common():
+        spellings.setdefault(same_label(label), []).append(label)
+    for plainest, labels in spellings.items():
+        labels.sort(key=lambda label: label != plainest)  # `1` goes before `1.0`, whichever there is more of
+    chosen = {label: labels[0] for labels in spellings.values() for label in labels}
+    merged = [labels for labels in spellings.values() if len(labels) > 1]
+    notes = tuple(f"the labels {', '.join(map(repr, sorted(labels)))} are one: {labels[0]!r}" for labels in merged)
+    return [row._replace(label=chosen[row.label]) for row in rows] if merged else list(rows), notes
+
+
+def leave_out(
+    rows: Sequence[Row], positive: str | None, negative: str | None, exclude: str | None, where: Path
+) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows of the labels that count, and how many of each other label were left out.
+
+    Left out are the labels of `exclude` and, where both `positive` and `negative` are given, those in neither list.
+
+    Raises:
+        UsageError: a list names no label, or a label is in two lists.
+    """
+    counts = Counter(row.label for row in rows)
+    names = sorted(counts, key=_natural)
+    lists = {"positive": _chosen(positive, names), "negative": parts_of(negative), "exclude": parts_of(exclude)}
+    for flag, parts in lists.items():
+        for part in parts:
+            if not _matches(part, names) and part:
+                raise _no_label(flag, part, where, names)
+    sets = {flag: {name for part in parts for name in _matches(part, names)} for flag, parts in lists.items()}
+    for one, other in itertools.combinations(sets, 2):
+        if both := sets[one] & sets[other]:
+            raise UsageError(f"--{one} and --{other}: both name {sorted(both)[0]!r}", "name it once")
+    gone = sets["exclude"]
+    if positive is not None and negative is not None:
+        gone = set(names) - sets["positive"] - sets["negative"]
+    if not gone:
+        return list(rows), ()
+    told = ", ".join(f"{counts[name]} labelled {name or 'nothing'}" for name in names if name in gone)
+    return [row for row in rows if row.label not in gone], (f"left out: {told}",)
+
+
+def classify_rows(
+    rows: Sequence[Row],
+    where: Path,
+    positive: str | None,
+    negative: str | None = None,
+    exclude: str | None = None,
+    one_will_do: bool = False,
+) -> tuple[list[Row], Classes, tuple[str, ...]]:
+    """The rows that count, the two classes that their labels make, and what to say of it; see `name_classes`.
+
+    Args:
+        negative: a comma-separated list of the negative labels; without `positive`, all others are positive.
+        exclude: a comma-separated list of labels to leave out.
+    """
+    kept, spelt = merge_spellings(rows)
+    kept, left = leave_out(kept, positive, negative, exclude, where)
+    if negative is None:
+        return kept, name_classes(kept, positive, where, one_will_do), spelt + left
+    names = sorted({row.label for row in kept}, key=_natural)
+    others = [name for name in names if not any(name in _matches(part, names) for part in parts_of(negative))]
+    if len(others) in (0, len(names)) and not one_will_do:
+        raise UsageError(f"--negative {negative!r}: {where} has no other label", "leave out the positive ones")
+    named = "/".join(name for name in names if name not in others)
+    return kept, Classes(named, "/".join(others), frozenset(others)), spelt + left
 
 
 def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_will_do: bool = False) -> Classes:
@@ -52,16 +132,13 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
         labels = frozenset(label for text in chosen for label in _matches(text, names))
         unknown = [text for text in chosen if len(_matches(text, names)) != 1]
         if unknown:
-            raise UsageError(
-                f"--positive {positive!r}: {unknown[0]!r} is no label of {where}",
-                f"its labels are {first_few(names, 20)}",
-            )
+            raise _no_label("positive", unknown[0], where, names)
         if len(labels) == len(names) and not one_will_do:
             raise UsageError(
                 f"--positive {positive!r}: {where} has no other label", "leave out those that are negative"
             )
     else:
-        negatives = [name for name in names if NEGATIVE_NAME.fullmatch(re.sub(r"[-\s]+", "_", name.lower()))]
+        negatives = [name for name in names if _says_negative(name)]
         if len(negatives) != 1:
             raise UsageError(
                 f"{where}: which of {' and '.join(map(repr, names))} is the positive class?"
@@ -72,6 +149,18 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
         labels = frozenset(names) - set(negatives)
     negative, positive = ("/".join(name for name in names if (name in labels) is kind) for kind in (False, True))
     return Classes(negative, positive, labels)
+
+
+def _chosen(positive: str | None, names: Iterable[str]) -> list[str]:
+    """The labels that `positive` lists, one or several."""
+    return _listed(positive, names) or ([positive] if positive else [])
+
+
+def _no_label(flag: str, text: str, where: Path, names: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"--{flag} {text!r}: {where} has no such label",
+        f"its labels are {first_few([name or '(none)' for name in names], 20)}",
+    )
 
 
 def _listed(positive: str | None, names: Iterable[str]) -> list[str]:
@@ -87,7 +176,7 @@ def _listed(positive: str | None, names: Iterable[str]) -> list[str]:
 
 
 def _matches(text: str, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name == text] or [name for name in names if name.lower() == text.lower()]
+    return [name for name in names if name == text] or [name for name in names if same_label(name) == same_label(text)]
 
 
 def _not_two(rows: Sequence[Row], counts: Counter[str], names: list[str], where: Path) -> PmtrainError:
@@ -98,11 +187,25 @@ def _not_two(rows: Sequence[Row], counts: Counter[str], names: list[str], where:
         told.append(f"{name} ({counts[name]} images{at})")
     return PmtrainError(
         f"{where}: the labels make {len(names)} class{'es' * (len(names) != 1)}, two are needed: {first_few(told, 10)}",
-        "mend what is misspelt, or list the positive ones, all others being negative:"
-        f" --positive {','.join(names[1:])!r} say, or {names[-1] + ','!r} for one alone"
-        if len(names) > 2
-        else "add images of another class",
+        _hint(names) if len(names) > 2 else "add images of another class",
     )
+
+
+def _hint(names: list[str]) -> str:
+    """What to type where there are more than two labels."""
+    negatives = [name for name in names if _says_negative(name)]
+    others = [name for name in names if name not in negatives]
+    grades = [name for name in others if name.isdecimal()]
+    lines = ["--positive LABELS sets these labels against all others; with --negative LABELS, the rest is left out"]
+    if len(negatives) == 1 and not any("," in name for name in names):
+        # Beside grades, what is no grade (-1, ungradable) is hardly the disease.
+        rest = f" --negative {quoted(negatives[0])}" if grades and grades != others else ""
+        lines.append(f"for example --positive {quoted(','.join(grades or others))}{rest}")
+    return "\n".join(lines)
+
+
+def _says_negative(name: str) -> bool:
+    return NEGATIVE_NAME.fullmatch(re.sub(r"[-\s]+", "_", name.lower())) is not None
 
 
 def _natural(name: str) -> tuple[tuple[bool, float, str], ...]:

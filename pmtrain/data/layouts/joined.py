@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from pmtrain.config import ListingOptions, read_yaml, validated
 from pmtrain.config.values import OneOf
-from pmtrain.data.layouts.classes import Classes, name_classes
+from pmtrain.data.layouts.classes import Classes, classify_rows
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError, UsageError
 
@@ -90,8 +91,11 @@ def _read_set(file: Path, name: str, content: object, read_rows: ReadRows) -> tu
     paths = {key: file.parent / path for key in ("data", "val_data", "root") if (path := getattr(how, key)) is not None}
     try:
         layout, found = read_rows(paths["data"], how.model_copy(update=paths))
-        positive = found.positive if how.positive is None else how.positive
-        return layout, found, name_classes(found.rows, positive, paths["data"], one_will_do=True), how
+        positive = found.positive if how.positive is None and how.negative is None else how.positive
+        rows, classes, notes = classify_rows(
+            found.rows, paths["data"], positive, how.negative, how.exclude, one_will_do=True
+        )
+        return layout, replace(found, rows=rows, notes=found.notes + notes), classes, how
     except PmtrainError as error:
         raise type(error)(f"{file}: {name}: {_in_yaml(error.message)}", _in_yaml(error.hint)) from None
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from pmtrain.config import ListingOptions, flag_of
 from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
 from pmtrain.data.layouts import folder, joined, palm, table
-from pmtrain.data.layouts.classes import name_classes
+from pmtrain.data.layouts.classes import classify_rows
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, look_into
+from pmtrain.data.layouts.patients import from_names, merge_numbers
 from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
 from pmtrain.system.errors import PmtrainError, UsageError
 
@@ -40,6 +41,9 @@ def read_dataset(
     val_data: Path | None = None,
     data_format: str = "auto",
     positive: str | None = None,
+    negative: str | None = None,
+    exclude: str | None = None,
+    patient_pattern: str | None = None,
     columns: TableOptions = BY_NAME,
 ) -> DataSet:
     """Read the listing of a data set; no image is opened.
@@ -50,19 +54,24 @@ def read_dataset(
         data_format: a row of READERS, or `auto` to recognise it.
         positive: the positive class, or a list of labels, `2,3,4`, that make it; None: the one that isn't called
             normal, healthy, no_..., 0 and the like.
+        negative: a list of negative labels. With `positive`, images of other labels are left out; without, they are
+            positive.
+        exclude: a list of labels whose images are left out; an empty part stands for an empty label.
+        patient_pattern: how a file's name tells its patient, see `patients.from_names`.
         columns: which columns a table has, and where its paths begin.
     Raises:
         PmtrainError: the layout is unknown or ambiguous, or the labels don't make two classes.
         UsageError: `data_format`, `positive` or `columns` names nothing that there is.
     """
-    layout, found = _read(data, val_data, data_format, columns)
-    classes = name_classes(found.rows, found.positive if positive is None else positive, data)
+    layout, found = _read(data, val_data, data_format, columns, patient_pattern)
+    known = found.positive if positive is None and negative is None else positive
+    rows, classes, notes = classify_rows(found.rows, data, known, negative, exclude)
     samples = tuple(
-        Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in found.rows
+        Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in rows
     )
     root = found.root or (data if data.is_dir() else data.parent)
     synthetic = _is_synthetic(root, {sample.path.parent for sample in samples})
-    return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes)
+    return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes + notes)
 
 
 def find_dataset(folder: Path) -> Path | None:
@@ -92,7 +101,9 @@ def _is_synthetic(root: Path, folders: set[Path]) -> bool:
     return any((folder / SYNTHETIC_NOTE).exists() for folder in {root, root.resolve().parent} | above)
 
 
-def _read(data: Path, val_data: Path | None, data_format: str, columns: TableOptions) -> tuple[str, Found]:
+def _read(
+    data: Path, val_data: Path | None, data_format: str, columns: TableOptions, patient_pattern: str | None = None
+) -> tuple[str, Found]:
     """The layout's name and what was found in `data`, with `val_data` for its validation split."""
     layout, found = _read_one(data, data_format, columns)
     layouts = [layout]
@@ -115,7 +126,9 @@ def _read(data: Path, val_data: Path | None, data_format: str, columns: TableOpt
             f"{flag_of(given[0])}: {data} is read in the {layout} layout, which has no use for it",
             f"leave it out, or say --data-format {next(name for name in READERS if READERS[name].columns)}",
         )
-    return layout, found
+    rows, named = from_names(found.rows, patient_pattern) if patient_pattern else (found.rows, ())
+    rows, merged = merge_numbers(rows)
+    return layout, replace(found, rows=rows, notes=found.notes + named + merged)
 
 
 def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str, Found]:
@@ -165,7 +178,7 @@ def _recognise(data: Path, columns: TableOptions) -> str:
 
 def _read_joined(data: Path, columns: TableOptions) -> Found:
     def read_set(part: Path, how: ListingOptions) -> tuple[str, Found]:
-        return _read(part, how.val_data, how.data_format, TableOptions.of(how))
+        return _read(part, how.val_data, how.data_format, TableOptions.of(how), how.patient_pattern)
 
     return joined.read(data, columns, read_set)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pmtrain.data.dataset import first_few
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.data.layouts.listing import look_into, suffix_of
-from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
+from pmtrain.data.layouts.rows import Found, Row, TableOptions
+from pmtrain.data.layouts.tables.columns import Columns, find_columns, has_no_header, is_marked, usual_names
 from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table, plain
-from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.errors import PmtrainError
 
-# A table's columns by what they hold, in lower case with spaces, `_` and `-` left out.
-COLUMNS = {
-    "path": {"path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgname"},
-    "label": {"label", "labels", "class", "target", "diagnosis"},
-    "split": {"split", "set", "subset", "partition"},
-    "patient": {"patient", "patientid", "subject", "subjectid"},
-}
-NEEDED = ("path", "label")
+PEEK = 50  # lines that are looked at to tell what the columns hold
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
@@ -29,39 +25,102 @@ def recognise(data: Path, options: TableOptions) -> bool:
 
 
 def read(data: Path, options: TableOptions) -> Found:
-    """The rows of a table, or of the only one in a folder.
+    """The rows of a table, or of the only one in a folder; a line may hold several images, of one patient.
 
     Raises:
         PmtrainError: the table can't be read or understood, or names a file that isn't there; with the line.
         UsageError: an option names no column.
     """
-    table = open_table(_the_table(data, options))
-    columns = _columns(table, options)
-    root = options.root or table.path.parent
+    table = open_table(_the_table(data, options), options.sheet)
+    peek = list(itertools.islice(table.lines, PEEK))
+    first_lines = [table.header, *(cells for _, cells in peek)]
+    root, root_note = _root(table.path, first_lines, options)
     files = _Files(root)
-    rows, missing = [], []
-    lines: dict[str, tuple[int, str]] = {}
-    for line, cells, others in table.rows(columns):
-        where = f"{table.path}, line {line}"
-        for role in columns:
-            if role != "patient" and not cells[role]:
-                raise PmtrainError(f"{where}: the {role} is empty")
-        split = _split(cells["split"], where) if "split" in cells else None
-        matches = files.of(cells["path"])
-        if len(matches) > 1:
-            raise PmtrainError(f"{where}: {cells['path']} may be {first_few(matches)}", "write the whole name")
-        if matches:
-            listed_once(lines, os.path.normcase(matches[0]), cells["path"], line, cells["label"], table.path)
-            rows.append(Row(Path(matches[0]), cells["label"], split, cells.get("patient", ""), others, line))
+    table = replace(table, lines=itertools.chain(peek, table.lines))
+    notes = [*table.notes, *root_note]
+    if has_no_header(table.header, files.is_file):
+        notes.append(f"{table.path.name} has no header: its columns are called 1, 2, ...")
+        table, first_lines = table.without_header(), [[], *first_lines]
+    columns = find_columns(table, first_lines[1:], options, files.is_file)
+    notes += columns.notes
+    read = _Lines(table, columns, files, options)
+    rows = list(read.rows())
+    if read.missing:
+        told = [f"{cell} (line {line})" for cell, line in read.missing]
+        if not options.skip_missing:
+            where = "as --root says" if options.root else "--root FOLDER names another folder"
+            raise PmtrainError(
+                f"{table.path}: files that aren't there: {first_few(told)}",
+                "\n".join([f"paths are relative to {root}; {where}; --skip-missing leaves these rows out", *notes]),
+            )
+        notes.append(f"left out {len(told)} rows whose file isn't there: {first_few(told)}")
+    return Found(rows, root=root, notes=(*notes, *read.notes(), *files.notes()))
+
+
+class _Lines:
+    """A table's lines, read into rows; what can't be is an error with its line, or noted."""
+
+    def __init__(self, table: Table, columns: Columns, files: _Files, options: TableOptions) -> None:
+        self.table, self.columns, self.files, self.options = table, columns, files, options
+        self.missing: list[tuple[str, int]] = []
+        self.unnamed = 0  # images of a line whose cell is empty, where a line may have several
+
+    def rows(self) -> Iterator[Row]:
+        seen: dict[str, tuple[int, str]] = {}
+        several = len(self.columns.paths) > 1
+        for line, cells, others in self.table.rows(self.columns.places()):
+            where = f"{self.table.path}, line {line}"
+            split = self._split(cells["split"], where) if "split" in cells else None
+            # Where a line holds several images, it is a patient's.
+            patient = cells.get("patient", "") or (f"line {line}" if several else "")
+            for number in range(len(self.columns.paths)):
+                cell = cells[f"path {number}"]
+                if not cell and several:
+                    self.unnamed += 1
+                    continue
+                if not cell:
+                    raise PmtrainError(f"{where}: the path is empty")
+                matches = self.files.of(cell)
+                if len(matches) > 1:
+                    raise PmtrainError(f"{where}: {cell} may be {first_few(matches)}", "write the whole name")
+                if not matches:
+                    self.missing.append((cell, line))
+                    continue
+                label = self._label(cells, number, where)
+                listed_once(seen, os.path.normcase(matches[0]), cell, line, label, self.table.path)
+                yield Row(Path(matches[0]), label, split, patient, others, line)
+
+    def _label(self, cells: dict[str, str], number: int, where: str) -> str:
+        """The label of a line's image: of its only label column, of the image's own, or the one that is marked 1."""
+        places = self.columns.labels
+        if not self.columns.one_hot:
+            label = cells[f"label {number if len(places) > 1 else 0}"]
         else:
-            missing.append(f"{cells['path']} (line {line})")
-    if missing:
-        from_where = "as --root says" if options.root else "the table's own folder; --root FOLDER names another"
-        raise PmtrainError(
-            f"{table.path}: files that aren't there: {first_few(missing)}",
-            "\n".join([f"paths are relative to {root}, {from_where}", *table.notes]),
-        )
-    return Found(rows, root=root, notes=table.notes + files.notes())
+            marked = [self.table.header[place] for i, place in enumerate(places) if is_marked(cells[f"label {i}"])]
+            if len(marked) > 1:
+                raise PmtrainError(
+                    f"{where}: {' and '.join(marked)} are both 1",
+                    "give one --label-column, which is then set against all others",
+                )
+            label = marked[0] if marked else ""
+        if not label and not self.options.blank_labels:
+            raise PmtrainError(f"{where}: the label is empty", "--exclude '' leaves out rows without a label")
+        return label
+
+    def _split(self, text: str, where: str) -> str:
+        if not text:
+            raise PmtrainError(f"{where}: the split is empty")
+        split = self.columns.split_names.get(text.lower())
+        if split is None:
+            raise PmtrainError(
+                f"{where}: no split {text!r}",
+                f"one of: {', '.join(self.columns.split_names)}; another column by --split-column NAME, none by"
+                ' --split-column ""',
+            )
+        return split
+
+    def notes(self) -> list[str]:
+        return [f"{self.unnamed} cells for a file name are empty"] * bool(self.unnamed)
 
 
 def listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: int, label: str, table: Path) -> None:
@@ -85,6 +144,12 @@ class _Files:
         self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> names
         self.completed = 0
 
+    def is_file(self, cell: str) -> bool:
+        """Whether the cell names an image that exists; nothing is counted."""
+        completed, matches = self.completed, self.of(cell)
+        self.completed = completed
+        return bool(matches) and all(suffix_of(match) in SUFFIXES for match in matches)
+
     def of(self, cell: str) -> list[str]:
         """The file of that path, with `/` or `\\`, or the images of that name where it lacks a suffix."""
         path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
@@ -106,6 +171,24 @@ class _Files:
         return (f"{self.completed} paths without a suffix: each is the one image of that name",) * bool(self.completed)
 
 
+def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[Path, list[str]]:
+    """The folder that the paths begin in: as given, the table's own, or the one folder beside it where they exist."""
+    if options.root:
+        return options.root, []
+    cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
+
+    def names_files(folder: Path) -> bool:
+        files = _Files(folder)
+        return any(files.is_file(cell) for cell in cells)
+
+    own = table.parent
+    if not names_files(own):
+        found = [folder for folder in look_into(own).folders if names_files(folder)]
+        if len(found) == 1:
+            return found[0], [f"paths begin in {found[0].name}/, where the files are"]
+    return own, []
+
+
 def _the_table(data: Path, options: TableOptions) -> Path:
     if not data.is_dir():
         return data
@@ -121,7 +204,7 @@ def _the_table(data: Path, options: TableOptions) -> Path:
 
 def _tables_in(folder: Path, options: TableOptions) -> list[Path]:
     """The tables in a folder that have a path and a label column; Excel files where no other has."""
-    wanted = [{plain(getattr(options, f"{role}_column") or "")} - {""} or COLUMNS[role] for role in NEEDED]
+    wanted = [{plain(name) for name in options.columns_of(role)} or usual_names(role) for role in ("path", "label")]
     listing = look_into(folder)
     for paths in (listing.tables, listing.sheets):
         fitting = [path for path in paths if all(names & _plain_header(path) for names in wanted)]
@@ -132,54 +215,3 @@ def _tables_in(folder: Path, options: TableOptions) -> list[Path]:
 
 def _plain_header(path: Path) -> set[str]:
     return {plain(name) for name in header_of(path)}
-
-
-def _columns(table: Table, options: TableOptions) -> dict[str, int]:
-    """The place of the column for each of COLUMNS that the table has: as the options say, else by its name."""
-    places: dict[str, int] = {}
-    names = [plain(name) for name in table.header]
-    given = {role: getattr(options, f"{role}_column") for role in COLUMNS}
-    for role in sorted(COLUMNS, key=lambda role: given[role] is None):  # what is given isn't taken for anything else
-        flag, name = f"--{role}-column", given[role]
-        if name == "" and role not in NEEDED:
-            continue
-        if name is None:
-            found = [
-                i for i, plain_name in enumerate(names) if plain_name in COLUMNS[role] and i not in places.values()
-            ]
-        else:
-            found = [i for i, heading in enumerate(table.header) if heading == name]
-            found = found or [i for i, plain_name in enumerate(names) if plain_name == plain(name)]
-        headings = [repr(table.header[i]) for i in found]
-        if len(found) > 1:
-            raise PmtrainError(
-                f"{table.path}: more than one column may be the {role}: {first_few(headings)}",
-                f"say which: {' or '.join(f'{flag} {heading}' for heading in dict.fromkeys(headings))}"
-                if len(set(headings)) > 1
-                else "rename all but one",
-            )
-        if found:
-            places[role] = found[0]
-        elif name is not None:
-            near = difflib.get_close_matches(name, table.header, 1)
-            raise UsageError(
-                f"{flag} {name!r}: {table.path} has no such column",
-                f"did you mean {near[0]!r}?" if near else f"it has {first_few(table.header, 20)}",
-            )
-        elif role in NEEDED:
-            named = [name for name in table.header if name]
-            raise PmtrainError(
-                f"{table.path}: no column for the {role} among {first_few(named, 20) or 'none'}",
-                f"say which it is by {flag}, or name it one of: {', '.join(sorted(COLUMNS[role]))}",
-            )
-    return places
-
-
-def _split(text: str, where: str) -> str:
-    split = SPLIT_NAMES.get(text.lower())
-    if split is None:
-        raise PmtrainError(
-            f"{where}: no split {text!r}",
-            f'one of: {", ".join(SPLIT_NAMES)}; another column by --split-column NAME, none by --split-column ""',
-        )
-    return split

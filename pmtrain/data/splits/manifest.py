@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pmtrain.data.dataset import DataSet, Sample
-from pmtrain.data.layouts.table import COLUMNS
+from pmtrain.data.layouts.tables.columns import COLUMNS
 from pmtrain.data.layouts.tables.delimited import plain
 from pmtrain.data.splits.split import FOLD
 from pmtrain.system.errors import PmtrainError
@@ -51,7 +51,7 @@ def write_manifest(path: Path, dataset: DataSet, fold_of: Mapping[Path, int] | N
 
 def _renamed(name: str) -> str:
     """A column's name that can't be taken for the path, the label, the split or the patient."""
-    return f"{name} (data)" if any(plain(name) in known for known in COLUMNS.values()) else name
+    return f"{name} (data)" if any(plain(name) in known for known, _ in COLUMNS.values()) else name
 
 
 def _path_from(folder: Path, sample: Sample) -> str:

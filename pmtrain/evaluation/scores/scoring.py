@@ -71,7 +71,8 @@ def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
     run = RunFolder.around(checkpoint.path)
     if run and options.data is None:
         kept = run.config()
-        unsaid = [name for name in ListingOptions.model_fields if getattr(options, name) in (None, "auto")]
+        fields = ListingOptions.model_fields
+        unsaid = [name for name in fields if getattr(options, name) == fields[name].default]
         options = options.model_copy(update={name: getattr(kept, name) for name in unsaid})
     listed = select(options, make_synthetic_set=False)
     compare_classes(checkpoint, listed)

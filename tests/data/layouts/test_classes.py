@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.data.layouts.classes import name_classes
+from pmtrain.data.layouts.classes import classify_rows, merge_spellings, name_classes
 from pmtrain.data.layouts.rows import Row
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 
 WHERE = Path("eyes")
 
@@ -42,9 +42,9 @@ def test_positive_labels(labels, positive, classes, positives):
 @pytest.mark.parametrize(
     ("labels", "positive", "said"),
     [
-        ("0 1 2", None, ["3 classes", "2 (1 images, first on line 4)", "--positive '1,2'", "'2,'"]),
-        ("0 1 2", "2", ["3 classes", "'2,' for one alone"]),
-        ("0 1 2", "2,3", ["'3' is no label", "its labels are 0, 1, 2"]),
+        ("0 1 2", None, ["3 classes", "2 (1 images, first on line 4)", "--positive 1,2"]),
+        ("0 1 2", "2", ["3 classes", "--positive 1,2"]),
+        ("0 1 2", "2,3", ["--positive '3'", "no such label", "its labels are 0, 1, 2"]),
         ("0 1", "0,1", ["no other label"]),
         ("0 1", "", ["--positive ''", "its labels are 0, 1"]),
         ("0 1", ",", ["--positive ','"]),
@@ -77,3 +77,80 @@ def test_a_set_among_others_may_lack_a_class(labels, positive, classes):
 def test_an_only_label_is_never_guessed():
     with pytest.raises(PmtrainError, match=r"is 'retina', its only label, the positive class\?"):
         name_classes(rows("retina"), None, WHERE, one_will_do=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "merged"),
+    [
+        (("Yes", "yes", "yes ", "NO", "no", "no"), ("no", "yes"), ["'Yes', 'yes', 'yes '", "'NO', 'no'"]),
+        (("1", "1.0", "01", "0", "0.0", "00"), ("0", "1"), ["'01', '1', '1.0'", "'0', '0.0', '00'"]),
+        (("-1", "-1.0", "0"), None, ["'-1', '-1.0'"]),
+        (("a b", "A b", "a  b"), None, ["'A b', 'a b'"]),
+    ],
+)
+def test_labels_that_differ_in_case_blanks_or_number_form_are_one(labels, classes, merged):
+    found, notes = merge_spellings(rows(*labels))
+    assert all(any(part in note for note in notes) for part in merged), notes
+    if classes:
+        named = name_classes(found, None, WHERE)
+        assert (named.negative, named.positive) == classes
+        assert sum(row.label == classes[1] for row in found) == 3
+
+
+def test_labels_that_are_unlike_stay_apart():
+    found, notes = merge_spellings(rows("1", "10", "I", "1.5", "l"))
+    assert [row.label for row in found] == ["1", "10", "I", "1.5", "l"] and not notes
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "classes", "note"),
+    [
+        ({"positive": "2,3", "negative": "0"}, "0 2 3", ("0", "2/3"), "1 labelled 1, 1 labelled -1, 1 labelled bad"),
+        ({"positive": "3", "negative": "0,1"}, "0 1 3", ("0/1", "3"), "1 labelled 2, 1 labelled -1, 1 labelled bad"),
+        ({"positive": "2,3", "exclude": "-1,BAD"}, "0 1 2 3", ("0/1", "2/3"), "1 labelled -1, 1 labelled bad"),
+        ({"negative": "0,1", "exclude": "-1,bad"}, "0 1 2 3", ("0/1", "2/3"), "1 labelled -1, 1 labelled bad"),
+    ],
+)
+def test_labels_that_are_left_out(options, kept, classes, note):
+    found, named, notes = classify_rows(
+        rows("0", "1", "2", "3", "-1", "bad"), WHERE, options.get("positive"), options.get("negative"),
+        options.get("exclude"),
+    )  # fmt: skip
+    assert [row.label for row in found] == kept.split()
+    assert (named.negative, named.positive) == classes
+    assert notes == (f"left out: {note}",)
+
+
+def test_images_without_a_label_are_left_out():
+    found, named, notes = classify_rows(rows("0", "", "1"), WHERE, None, None, "")
+    assert [row.label for row in found] == ["0", "1"] and named.positive == "1"
+    assert notes == ("left out: 1 labelled nothing",)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"positive": "1", "negative": "9"}, "--negative '9'"),
+        ({"positive": "1", "exclude": "9"}, "--exclude '9'"),
+        ({"positive": "1", "negative": "0,1"}, "both name '1'"),
+        ({"positive": None, "negative": "0,1,2"}, "no other label"),
+        ({"positive": None, "negative": "0", "exclude": "0"}, "both name '0'"),
+    ],
+)
+def test_lists_of_labels_that_do_not_fit(options, said):
+    with pytest.raises(UsageError, match=said):
+        classify_rows(rows("0", "1", "2"), WHERE, options["positive"], options.get("negative"), options.get("exclude"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [
+        ("0 1 2 3 4", "--positive 1,2,3,4"),
+        ("0 1 2 -1 ungradable", "--positive 1,2 --negative 0"),
+        ("normal glaucoma amd", "--positive amd,glaucoma"),
+    ],
+)
+def test_the_hint_is_a_command_that_a_person_would_want(labels, hint):
+    with pytest.raises(PmtrainError) as caught:
+        name_classes(rows(*labels.split()), None, WHERE)
+    assert f"for example {hint}" in caught.value.hint.splitlines()

@@ -81,13 +81,19 @@ def test_classes_that_are_not_two_are_refused(tmp_path, touch):
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/readme.md", "val/2.jpg"], ["val", "empty"]),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "valid/a/1.jpg"], ["val", "valid"]),
         (["train/a/1.jpg", "train/b/1.jpg", "other/1.jpg"], ["other"]),
-        (["train/a/1.jpg", "train/b/1.jpg", "val/A/1.jpg", "val/b/1.jpg"], ["3 classes", "A (1 images)"]),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(tmp_path, touch, names, named):
     touch(tmp_path, *names)
     message = refusal(tmp_path, positive="a")
     assert all(word in message for word in named), message
+
+
+def test_class_folders_that_differ_in_case_are_one(tmp_path, touch):
+    touch(tmp_path, "train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "val/A/1.jpg", "val/b/1.jpg")
+    dataset = read_dataset(tmp_path, positive="a")
+    assert dataset.classes == ("b", "a") and [sample.label for sample in dataset.split("val")] == [1, 0]
+    assert "the labels 'A', 'a' are one: 'a'" in dataset.describe()
 
 
 def test_validation_folder_given_apart(tmp_path, touch):

@@ -113,7 +113,10 @@ def test_the_fingerprint_covers_every_set(sets):
         ("clinic:\n  positive: a\n", ["clinic: no data"]),
         ("clinic:\n  data: gone\n", ["all.yaml: clinic:", "gone: no such file"]),
         ("clinic:\n  data: all.yaml\n", ["a list of data sets itself"]),
-        (CLINIC.replace("2,3,4", "7,8"), ["all.yaml: clinic: positive: '7,8'", "'7' is no label", "0, 1, 2, 3, 4"]),
+        (
+            CLINIC.replace("2,3,4", "7,8"),
+            ["all.yaml: clinic: positive: '7'", "no such label", "0, 1, 2, 3, 4"],
+        ),
         (CLINIC.replace("label_column: grade", "label_column: grad"), ["clinic: label_column: 'grad'", "'grade'?"]),
         (CLINIC.replace("split: train", "split: trian"), ["clinic: split: 'trian'", "train, val, test"]),
         (CLINIC.replace("  split: train", "") + FOLDERS, ["clinic has no splits", "split: train"]),
@@ -136,8 +139,8 @@ def test_options_that_belong_into_the_list_are_refused_beside_it(sets):
     assert "is a file, not a folder" in refusal(sets, data_format="joined")
 
 
-def test_the_list_in_the_readme_is_one(tmp_path, touch):
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+def test_the_list_in_the_docs_is_one(tmp_path, touch):
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     touch(tmp_path, *(f"clinic/photographs/{n}.jpg" for n in range(5)))
     workbook(tmp_path / "clinic/labels.xlsx", [("image", "grade"), *((n, n) for n in range(5))])
     touch(tmp_path, "ichallenge-pm/Training400/P0001.jpg", "ichallenge-pm/Training400/H0001.jpg")
@@ -147,3 +150,14 @@ def test_the_list_in_the_readme_is_one(tmp_path, touch):
         (0, "train"),
         (1, "train"),
     ]
+
+
+def test_each_set_has_its_own_negatives_and_patients(tmp_path, touch):
+    touch(tmp_path, *(f"a/{n}_{side}.jpg" for n in range(4) for side in ("left", "right")))
+    lines = [f"{n}_{side}.jpg,{n - 1}" for n in range(4) for side in ("left", "right")]
+    write(tmp_path / "a/labels.csv", "\n".join(["file,grade", *lines]) + "\n")
+    text = "a:\n  data: a/labels.csv\n  positive: 2\n  negative: 0,1\n  patient_pattern: left-right\n"
+    dataset = read_dataset(write(tmp_path / "sets.yaml", text))
+    assert [sample.label for sample in dataset.samples] == [0, 0, 0, 0, 1, 1]
+    assert [sample.patient for sample in dataset.samples] == ["a/1", "a/1", "a/2", "a/2", "a/3", "a/3"]
+    assert "a: left out: 2 labelled -1" in dataset.describe()

@@ -9,6 +9,7 @@ import pytest
 
 from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.layouts.rows import TableOptions
+from pmtrain.system.errors import PmtrainError
 from tests.reading import listed, refusal, workbook, write
 
 
@@ -89,7 +90,7 @@ def test_absolute_paths_in_a_table(images, tmp_path):
             "path,label,target\neyes/1.jpg,0,0\n",
             ["more than one column", "--label-column 'label' or --label-column 'target'"],
         ),
-        ("path,grade\neyes/1.jpg,0\n", ["no column for the label", "path, grade"]),
+        ("path,age,sex\neyes/1.jpg,0,f\n", ["no column for the label", "path, age, sex"]),
         ("", ["no column for the path"]),
     ],
 )
@@ -116,7 +117,9 @@ def test_columns_by_options(images):
         images / "t.csv",
         "path,file name,label,grade,fold,Eye of\nx,eyes/1.jpg,a,0,train,p1\nx,eyes/2 b.jpg,a,3,val,p2\n",
     )
-    columns = TableOptions(path_column="file name", label_column="GRADE", patient_column="eye_of", split_column="fold")
+    columns = TableOptions(
+        path_column=["file name"], label_column=["GRADE"], patient_column="eye_of", split_column="fold"
+    )
     dataset = read_dataset(table, columns=columns)
     assert listed(dataset) == {"eyes/1.jpg": ("train", 0), "eyes/2 b.jpg": ("val", 1)}
     assert [sample.patient for sample in dataset.samples] == ["p1", "p2"]
@@ -126,7 +129,7 @@ def test_columns_by_options(images):
 
 def test_a_column_that_is_named_is_taken_for_nothing_else(images):
     table = write(images / "t.csv", "path,set,patient\neyes/1.jpg,a,a\neyes/2 b.jpg,b,b\n")
-    dataset = read_dataset(table, positive="b", columns=TableOptions(label_column="set", patient_column=""))
+    dataset = read_dataset(table, positive="b", columns=TableOptions(label_column=["set"], patient_column=""))
     assert listed(dataset) == {"eyes/1.jpg": (None, 0), "eyes/2 b.jpg": (None, 1)}
     assert dataset.samples[0].columns == (("patient", "a"),)
 
@@ -141,10 +144,10 @@ def test_no_column_at_all_for_the_split(images):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"label_column": "grad"}, ["--label-column 'grad'", "did you mean 'grade'?"]),
-        ({"path_column": "zzz"}, ["--path-column 'zzz'", "it has image, label, grade, grade"]),
-        ({"label_column": "grade"}, ["more than one column may be the label", "rename"]),
-        ({"path_column": ""}, ["--path-column ''"]),
+        ({"label_column": ["grad"]}, ["--label-column 'grad'", "did you mean 'grade'?"]),
+        ({"path_column": ["zzz"]}, ["--path-column 'zzz'", "it has image, label, grade, grade"]),
+        ({"label_column": ["grade"]}, ["more than one column may be the label", "rename"]),
+        ({"path_column": [""]}, ["--path-column ''"]),
         ({"root": Path("nowhere")}, ["eyes/1.jpg (line 2)", "nowhere", "--root"]),
     ],
 )
@@ -156,7 +159,7 @@ def test_options_that_do_not_fit_a_table_are_refused(images, options, named):
 
 def test_options_of_tables_are_refused_elsewhere(tmp_path, touch):
     touch(tmp_path, "no/1.jpg", "yes/1.jpg")
-    message = refusal(tmp_path, columns=TableOptions(label_column="grade"))
+    message = refusal(tmp_path, columns=TableOptions(label_column=["grade"]))
     assert "--label-column" in message and "folder layout" in message
 
 
@@ -183,7 +186,7 @@ def test_paths_without_a_suffix(images, touch):
 
 def test_a_table_as_excel_saves_it_in_china(images):
     table = write(images / "表.csv", "文件,label,医院\r\neyes/1.jpg,正常,协和\r\neyes/三.jpg,近视,同仁\r\n", "gbk")
-    dataset = read_dataset(table, positive="近视", columns=TableOptions(path_column="文件"))
+    dataset = read_dataset(table, positive="近视", columns=TableOptions(path_column=["文件"]))
     assert listed(dataset) == {"eyes/1.jpg": (None, 0), "eyes/三.jpg": (None, 1)}
     assert dataset.samples[0].columns == (("医院", "协和"),)
     assert "表.csv isn't UTF-8: it was read as GB18030" in dataset.describe()
@@ -194,12 +197,12 @@ def test_a_table_as_excel_saves_it_in_china(images):
 def test_excel_files(images):
     rows = [("image", "grade", "patient", "seen"), ("eyes/1.jpg", 0, 17.0, True), ("eyes/2 b.jpg", 2.0, None, None)]
     table = workbook(images / "t.xlsx", [*rows, (None, None), ("eyes/三", 1, "x")], [("other",)])
-    dataset = read_dataset(table, positive="1,2", columns=TableOptions(label_column="grade"))
+    dataset = read_dataset(table, positive="1,2", columns=TableOptions(label_column=["grade"]))
     assert listed(dataset) == {"eyes/1.jpg": (None, 0), "eyes/2 b.jpg": (None, 1), "eyes/三.jpg": (None, 1)}
     assert [sample.patient for sample in dataset.samples] == ["17", "", "x"]
     assert "sheet 'Tabelle1' was read, not 'Tabelle2'" in dataset.describe()
     assert dataset.classes == ("0", "1/2") and dataset.layout == "csv"
-    found = read_dataset(images, positive="1,2", columns=TableOptions(label_column="grade"))
+    found = read_dataset(images, positive="1,2", columns=TableOptions(label_column=["grade"]))
     assert listed(found) == listed(dataset)
 
 
@@ -218,3 +221,147 @@ def test_images_drawn_by_a_program_say_so_in_any_list(tmp_path, touch):
     touch(tmp_path, "drawn/SYNTHETIC.md", "drawn/train/no/1.jpg", "drawn/train/no/2.jpg")
     table = write(tmp_path / "lists/t.csv", "path,label\n../drawn/train/no/1.jpg,0\n../drawn/train/no/2.jpg,1\n")
     assert read_dataset(table).synthetic
+
+
+def names(dataset) -> list[str]:
+    return [dataset.name_of(sample) for sample in dataset.samples]
+
+
+@pytest.fixture
+def pairs(tmp_path, touch) -> Path:
+    """Both eyes of three patients."""
+    return touch(tmp_path, *(f"{number}_{side}.jpg" for number in (1, 2, 3) for side in ("left", "right")))
+
+
+@pytest.mark.parametrize(
+    ("header", "path", "label"),
+    [
+        ("id_code,diagnosis", "{}", "{}"),
+        ("isic_id,patient_id,target", "{}", "7,{}"),
+        ("Bild;Diagnose", "{}.jpg", "{}"),
+        ("图片,诊断", "{}.jpg", "{}"),
+        ("which.one,x,has_disease", "{}.jpg", "9,{}"),
+        ("id,image", "3,{}.jpg", "{}"),  # an id that names no file
+        ("image,photo,level", "x,{}.jpg", "{}"),  # a column called image, yet another names the files
+        ("image.path,label", "{}.jpg", "{}"),
+    ],
+)
+def test_columns_are_found_by_name_or_by_the_files_that_they_name(pairs, header, path, label):
+    mark = ";" if ";" in header else ","
+    lines = [mark.join((path.format(name), label.format(int(name > "2")))) for name in ("1_left", "2_left", "3_right")]
+    if header == "id,image":
+        header += ",label"
+    dataset = read_dataset(write(pairs / "t.csv", "\n".join([header, *lines]) + "\n"))
+    assert listed(dataset) == {"1_left.jpg": (None, 0), "2_left.jpg": (None, 1), "3_right.jpg": (None, 1)}
+
+
+def test_a_label_goes_before_a_grade(pairs):
+    table = write(pairs / "t.csv", "file,label,grade\n1_left.jpg,0,1\n2_left.jpg,1,3\n")
+    assert read_dataset(table).samples[1].columns == (("grade", "3"),)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "splits"),
+    [
+        ("is_valid", ("False", "True", "False"), ["train", "val", "train"]),
+        ("isValid", ("0", "1", "0"), ["train", "val", "train"]),
+        ("fold", ("train", "test", "train"), ["train", "test", "train"]),
+        ("fold", ("0", "1", "2"), [None, None, None]),  # of a cross-validation
+    ],
+)
+def test_splits_by_other_names(pairs, column, cells, splits):
+    lines = [f"{number}_left.jpg,{int(number > 1)},{cell}" for number, cell in enumerate(cells, 1)]
+    dataset = read_dataset(write(pairs / "t.csv", "\n".join([f"fname,labels,{column}", *lines]) + "\n"))
+    assert [sample.split for sample in dataset.samples] == splits
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_table_without_a_header(pairs, encoding):
+    table = write(pairs / "t.csv", "1_left.jpg,normal\n1_right.jpg,normal\n2_left.jpg,myopia\n", encoding)
+    dataset = read_dataset(table)
+    assert listed(dataset) == {"1_left.jpg": (None, 0), "1_right.jpg": (None, 0), "2_left.jpg": (None, 1)}
+    assert "t.csv has no header" in dataset.describe()
+    write(table, "1_left.jpg,m,normal\n2_left.jpg,f,myopia\n", encoding)
+    assert "no column for the label among 1, 2, 3" in refusal(table)
+    assert read_dataset(table, columns=TableOptions(label_column=["3"])).samples[1].columns == (("2", "f"),)
+    write(table, "1_left.jpg,normal\n1_left.jpg,myopia\n", encoding)
+    assert "line 2: 1_left.jpg was listed on line 1" in refusal(table)
+
+
+def test_files_in_the_one_folder_beside_a_table(tmp_path, touch):
+    touch(tmp_path, "train_images/1.png", "train_images/2.png", "test_images/9.png")
+    table = write(tmp_path / "train.csv", "id_code,diagnosis\n1,0\n2,1\n")
+    dataset = read_dataset(table)
+    assert names(dataset) == ["1.png", "2.png"] and dataset.root == tmp_path / "train_images"
+    assert "paths begin in train_images/" in dataset.describe()
+    touch(tmp_path, "small/1.png", "small/2.png")
+    assert "--root FOLDER" in refusal(table)
+
+
+def test_rows_whose_file_is_missing(pairs):
+    table = write(pairs / "t.csv", "image,label\n1_left.jpg,0\n2_left.jpg,1\nTotal,24\n")
+    assert "Total (line 4)" in refusal(table) and "--skip-missing" in refusal(table)
+    dataset = read_dataset(table, columns=TableOptions(skip_missing=True))
+    assert names(dataset) == ["1_left.jpg", "2_left.jpg"]
+    assert "left out 1 rows whose file isn't there: Total (line 4)" in dataset.describe()
+
+
+ODIR = "ID,Left-Fundus,Right-Fundus,left says,right says,N,D,M\n"
+
+
+def test_a_row_a_patient(pairs):
+    table = write(
+        pairs / "odir.csv",
+        ODIR
+        + "1,1_left.jpg,1_right.jpg,ok,ok,1,0,0\n2,2_left.jpg,2_right.jpg,ok,ill,0,0,1\n3,3_left.jpg,,ill,,0,0,1\n",
+    )
+    eyes = ["Left-Fundus", "Right-Fundus"]
+
+    def read(*labels: str, **options):
+        dataset = read_dataset(table, columns=TableOptions(path_column=eyes, label_column=labels), **options)
+        return dataset, [sample.label for sample in dataset.samples]
+
+    dataset, labels = read("M")
+    assert labels == [0, 0, 1, 1, 1] and len({sample.patient for sample in dataset.samples}) == 3
+    assert "1 cells for a file name are empty" in dataset.describe()
+    assert read("left says", "right says", positive="ill")[1] == [0, 0, 0, 1, 1]
+    assert read("N", "D", "M", positive="M")[1] == [0, 0, 1, 1, 1]
+    dataset, labels = read("N", "M", positive="M")
+    assert labels == [0, 0, 1, 1, 1] and dataset.classes == ("N", "M")
+    write(table, ODIR + "1,1_left.jpg,1_right.jpg,ok,ok,1,0,0\n2,2_left.jpg,2_right.jpg,ok,ill,0,1,1\n")
+    with pytest.raises(PmtrainError, match="line 3: D and M are both 1"):
+        read("N", "D", "M", positive="M")
+
+
+def test_two_columns_of_files_are_never_guessed(pairs):
+    table = write(pairs / "t.csv", "left,right,label\n1_left.jpg,1_right.jpg,0\n2_left.jpg,2_right.jpg,1\n")
+    assert "--path-column 'left' or --path-column 'right'" in refusal(table)
+
+
+def test_a_table_as_excel_saves_it_in_europe(pairs):
+    table = write(pairs / "t.csv", "Bild;Diagnose\r\n1_left.jpg;gesund\r\n2_left.jpg;Myopie höher\r\n", "latin-1")
+    dataset = read_dataset(table)
+    assert dataset.classes == ("gesund", "Myopie höher")
+    assert "t.csv isn't UTF-8: it was read as Windows-1252" in dataset.describe()
+
+
+def test_sheets_and_merged_cells(pairs):
+    openpyxl = pytest.importorskip("openpyxl")
+    rows = [("image", "patient", "label"), ("1_left.jpg", "p1", 0), ("1_right.jpg", None, 0), ("2_left.jpg", "p2", 1)]
+    path = workbook(pairs / "t.xlsx", [("nothing",)], rows)
+    book = openpyxl.load_workbook(path)
+    book["Tabelle2"].merge_cells("B2:B3")
+    book.save(path)
+    dataset = read_dataset(path, columns=TableOptions(sheet="Tabelle2"))
+    assert [sample.patient for sample in dataset.samples] == ["p1", "p1", "p2"]
+    assert "--sheet 'Tabelle3'" in refusal(path, columns=TableOptions(sheet="Tabelle3"))
+    text = write(pairs / "t.csv", "image,label\n1_left.jpg,0\n2_left.jpg,1\n")
+    assert "which has no sheets" in refusal(text, columns=TableOptions(sheet="Tabelle2"))
+
+
+def test_one_patient_written_in_two_ways(pairs, tmp_path):
+    train = write(pairs / "train.csv", "file,patient,label\n1_left.jpg,1,0\n2_left.jpg,2,1\n")
+    val = write(pairs / "val.csv", "file,patient,label\n1_right.jpg,001,0\n2_right.jpg,002,1\n")
+    dataset = read_dataset(train, val_data=val)
+    assert [sample.patient for sample in dataset.samples] == ["1", "2", "1", "2"]
+    assert "001 and 1, 002 and 2" in dataset.describe()

@@ -5,18 +5,24 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, suffix_of
 from pmtrain.data.layouts.tables.excel import sheet_lines
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot, read_bytes
 
 DELIMITERS = ",;\t"
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# What Excel saves as plain CSV, by country.
+OLD_ENCODINGS = {
+    "gb18030": "GB18030, as Excel saves CSV in China",
+    "cp1252": "Windows-1252, as Excel saves CSV in Europe",
+}
 HEAD = 1 << 16  # bytes: enough for a header
 
 Lines = Iterator[tuple[int, list[str]]]
@@ -30,6 +36,12 @@ class Table:
     header: list[str]
     lines: Lines
     notes: tuple[str, ...] = ()
+    header_line: int = 1
+
+    def without_header(self) -> Table:
+        """The same where the first line is a row: the columns are called `1`, `2`, ..."""
+        names = [str(number) for number in range(1, len(self.header) + 1)]
+        return replace(self, header=names, lines=itertools.chain([(self.header_line, self.header)], self.lines))
 
     def rows(self, columns: dict[str, int]) -> Iterator[tuple[int, dict[str, str], tuple[tuple[str, str], ...]]]:
         """Line number, the cells of `columns` (key -> place) by key, and (name, cell) of every other named column.
@@ -49,22 +61,25 @@ class Table:
             yield line, {key: cells[place] for key, place in columns.items()}, rest
 
 
-def open_table(path: Path) -> Table:
-    """Open a table of text, or an Excel file by its suffix.
+def open_table(path: Path, sheet: str | None = None) -> Table:
+    """Open a table of text, or an Excel file by its suffix; `sheet` is the name of one of its sheets.
 
-    Text is UTF-8 or, as Excel saves it, UTF-16 with a byte order mark or GB18030 (of which GBK and GB 2312 are parts);
+    Text is UTF-8 or, as Excel saves it, UTF-16 with a byte order mark, GB18030 (of which GBK and GB 2312 are parts) or
+    Windows-1252 (of which Latin-1 is nearly a part);
     cells are parted by commas, semicolons or tabs, whichever parts the header into most.
 
     Raises:
         PmtrainError: it can't be read or decoded.
     """
     if suffix_of(path.name) in SHEET_SUFFIXES:
-        lines, notes = sheet_lines(path)
+        lines, notes = sheet_lines(path, sheet)
+    elif sheet is not None:
+        raise UsageError(f"--sheet {sheet!r}: {path} is a table of text, which has no sheets", "leave it out")
     else:
         text, notes = _decode(path, read_bytes(path))
         lines = _text_lines(path, text)
-    _, header = next(lines, (0, []))
-    return Table(path, header, lines, notes)
+    line, header = next(lines, (1, []))
+    return Table(path, header, lines, notes, line)
 
 
 def header_of(path: Path, strict: bool = False) -> list[str]:
@@ -85,26 +100,32 @@ def header_of(path: Path, strict: bool = False) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """A column's name without case, spaces, `_` and `-`."""
-    return re.sub(r"[\s_-]+", "", name.lower())
+    """A column's name without case, spaces, `_`, `-` and `.`."""
+    return re.sub(r"[\s_.-]+", "", name.lower())
 
 
 def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str, ...]]:
     """The text, and what to tell of its encoding; without `whole` a character may be cut off at the end."""
     marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None)
-    for encoding in [marked] if marked else ["utf-8", "gb18030"]:
+    for encoding in [marked] if marked else ["utf-8", "cp1252" if _is_western(raw) else "gb18030"]:
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
         except UnicodeDecodeError:
             continue
         if "\0" in text:
             break
-        told = f"{path.name} isn't UTF-8: it was read as GB18030, as Excel saves CSV in China"
-        return text, (told,) if encoding == "gb18030" else ()
+        told = f"{path.name} isn't UTF-8: it was read as {OLD_ENCODINGS[encoding]}" if encoding in OLD_ENCODINGS else ""
+        return text, (told,) * bool(told)
     raise PmtrainError(
-        f"{path}: is no table of text in UTF-8, UTF-16 or GB18030",
+        f"{path}: is no table of text in UTF-8, UTF-16, GB18030 or Windows-1252",
         "save it as CSV UTF-8 (in Excel: Save as, CSV UTF-8)",
     )
+
+
+def _is_western(raw: bytes) -> bool:
+    """Whether bytes above 127 stand alone, as a Western letter does, rather than in pairs, as a Chinese one's."""
+    runs = re.findall(rb"[\x80-\xff]+", raw)
+    return sum(len(run) == 1 for run in runs) > len(runs) / 2
 
 
 def _text_lines(path: Path, text: str) -> Lines:

@@ -1,24 +1,28 @@
-"""Excel files: the first sheet's cells as the text that a CSV would hold."""
+"""Excel files: a sheet's cells as the text that a CSV would hold."""
 
 from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot
 
 WAY_OUT = "open it and save the sheet as CSV (CSV UTF-8), or as .xlsx"
 
 
-def sheet_lines(path: Path) -> tuple[Iterator[tuple[int, list[str]]], tuple[str, ...]]:
-    """Row number (from 1) and cells of the first sheet, blank rows left out, every row as long as the first one;
-    then what to tell of it.
+def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[int, list[str]]], tuple[str, ...]]:
+    """Row number (from 1) and cells of a sheet, the first unless named; then what to tell of it.
+
+    Blank rows are left out and every row is as long as the first one. Each cell of a merged range has its value.
 
     Raises:
         PmtrainError: openpyxl isn't installed, or it can't read the file.
+        UsageError: there is no such sheet.
     """
     if path.suffix.lower() == ".xls":
         raise PmtrainError(f"{path}: Excel's old .xls files aren't read", WAY_OUT)
@@ -33,18 +37,50 @@ def sheet_lines(path: Path) -> tuple[Iterator[tuple[int, list[str]]], tuple[str,
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats and drop-down lists that it doesn't know, which hold no cell
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            sheets = book.worksheets
-            sheets[0].reset_dimensions()  # what a file says of its own size may be wrong
-            rows = [[_text(cell) for cell in row] for row in sheets[0].iter_rows(values_only=True)]
+            names = [each.title for each in book.worksheets]
+            place = _place(path, sheet, names)
+            if _merged(path):  # a read-only workbook knows nothing of them
+                book = openpyxl.load_workbook(file, data_only=True)
+            chosen = book.worksheets[place]
+            if book.read_only:
+                chosen.reset_dimensions()  # what a file says of its own size may be wrong
+            rows = [[_text(cell) for cell in row] for row in chosen.iter_rows(values_only=True)]
+            if not book.read_only:
+                _fill(rows, chosen.merged_cells.ranges)
+    except PmtrainError:
+        raise
     except OSError as error:
         raise cannot("read", path, error) from None
     except Exception as error:  # whatever a damaged or locked file makes a reader of zipped XML say
         raise PmtrainError(
             f"{path}: can't be read as an Excel file ({type(error).__name__}); a password has to be taken off", WAY_OUT
         ) from None
-    names = [repr(sheet.title) for sheet in sheets]
-    notes = (f"{path.name}: sheet {names[0]} was read, not {', '.join(names[1:])}",) if len(names) > 1 else ()
-    return _padded(rows), notes
+    others = [repr(name) for name in names if name != names[place]]
+    told = f"{path.name}: sheet {names[place]!r} was read, not {', '.join(others)}; --sheet names another"
+    return _padded(rows), (told,) * (bool(others) and sheet is None)
+
+
+def _place(path: Path, sheet: str | None, names: list[str]) -> int:
+    if sheet is None:
+        return 0
+    if sheet not in names:
+        raise UsageError(f"--sheet {sheet!r}: {path} has no such sheet", f"it has {', '.join(map(repr, names))}")
+    return names.index(sheet)
+
+
+def _merged(path: Path) -> bool:
+    """Whether a sheet of the file has merged cells."""
+    with zipfile.ZipFile(path) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
+        return any(b"<mergeCell " in archive.read(name) for name in sheets)
+
+
+def _fill(rows: list[list[str]], ranges: Iterable[Any]) -> None:
+    """Give every cell of a merged range the value of its first."""
+    for each in ranges:
+        value = rows[each.min_row - 1][each.min_col - 1]
+        for row in rows[each.min_row - 1 : each.max_row]:
+            row[each.min_col - 1 : each.max_col] = [value] * (each.max_col - each.min_col + 1)
 
 
 def _padded(rows: list[list[str]]) -> Iterator[tuple[int, list[str]]]:
