@@ -9,18 +9,23 @@ from pathlib import Path
 import pytest
 
 from pmtrain.config import (
+    CacheConfig,
     CheckConfig,
     CompareConfig,
+    EnvConfig,
     EvalConfig,
     ExplainConfig,
     PredictConfig,
     PreviewConfig,
     ReportConfig,
     SplitConfig,
+    SynthConfig,
+    TraceConfig,
     TrainConfig,
     dump_yaml,
     load_config,
 )
+from pmtrain.config.load import RECIPES
 from pmtrain.config.options import HEADS, choices_of, head_of
 from pmtrain.data.audit import check
 from pmtrain.data.dataset import SPLITS
@@ -29,12 +34,11 @@ from pmtrain.data.loading.balance import SAMPLERS
 from pmtrain.data.preprocessing.augment import AUGMENTATIONS
 from pmtrain.data.preprocessing.preprocess import PREPROCESSING
 from pmtrain.evaluation import compare, predict
-from pmtrain.models import DEPTHS
+from pmtrain.models import DEPTHS, trace
+from pmtrain.system import environment as system_environment
 from pmtrain.system.errors import UsageError
 from pmtrain.training.tracking import TRACKERS
 from tests.conftest import environment
-
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 def test_defaults_are_the_notes_values():
@@ -45,13 +49,20 @@ def test_defaults_are_the_notes_values():
 
 
 def test_notes_yaml_states_the_defaults():
-    notes = next(path for path in CONFIGS if path.name == "notes.yaml")
-    assert load_config(TrainConfig, {}, notes) == TrainConfig()
+    assert load_config(TrainConfig, {}, Path("notes")) == TrainConfig()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_shipped_configs_are_read(path):
-    load_config(TrainConfig, {}, path)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_recipes_are_found_by_name(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(TrainConfig, {}, Path(path.stem)) == load_config(TrainConfig, {}, path)
+    Path(path.stem).write_text("epochs: 77")  # the person's own file comes first
+    assert load_config(TrainConfig, {}, Path(path.stem)) == TrainConfig(epochs=77)
+
+
+def test_an_unknown_recipe_is_told_with_those_there_are():
+    with pytest.raises(UsageError, match="--config note: there is no such file or recipe\n.*notes, patches"):
+        load_config(TrainConfig, {}, Path("note"))
 
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path):
@@ -138,7 +149,7 @@ OPTIONS = [
     pytest.param(model, name, id=f"{model.__name__}-{name}")
     for model in (
         *(TrainConfig, EvalConfig, ReportConfig, CompareConfig, PredictConfig, ExplainConfig),
-        *(SplitConfig, PreviewConfig, CheckConfig),
+        *(SplitConfig, PreviewConfig, CheckConfig, CacheConfig, SynthConfig, TraceConfig, EnvConfig),
     )
     for name in model.model_fields
 ]
@@ -152,7 +163,13 @@ TABLES = {
     "data_format": ("auto", *READERS),
     "split": (*SPLITS, "all"),
 }
-FORMATS = {PredictConfig: predict.FORMATS, CompareConfig: compare.FORMATS, CheckConfig: check.FORMATS}
+FORMATS = {
+    PredictConfig: predict.FORMATS,
+    CompareConfig: compare.FORMATS,
+    CheckConfig: check.FORMATS,
+    TraceConfig: trace.FORMATS,
+    EnvConfig: system_environment.FORMATS,
+}
 
 
 @pytest.mark.parametrize(("model", "name"), OPTIONS)
@@ -183,13 +200,16 @@ def test_a_default_is_one_of_the_choices(model, name):
 
 
 def test_the_same_option_has_the_same_place_and_help_in_every_command():
-    """Only what a command writes is told by each in its own words; `explain` has no choice of kernels."""
-    own = {"output", "format", "group_by", "backend", "precision", "workers"}
+    """A command only tells in its own words what it writes, and where an option means something else in it."""
+    own = {"output", "format", "backend", "precision"}
+    others = {(SplitConfig, "group_by"), (CheckConfig, "workers")}
+    others |= {(SynthConfig, "train"), (SynthConfig, "val"), (SplitConfig, "val")}  # numbers here, a share there
     told: dict[str, set[tuple[str, str]]] = {}
     for model, name in (each.values for each in OPTIONS):
         field = model.model_fields[name]
-        told.setdefault(name, set()).add((head_of(field), "" if name in own else field.description))
-    assert {name: places for name, places in told.items() if len(places) > 1 and name != "group_by"} == {}
+        if (model, name) not in others:
+            told.setdefault(name, set()).add((head_of(field), "" if name in own else field.description))
+    assert {name: places for name, places in told.items() if len(places) > 1} == {}
 
 
 def test_a_table_is_read_off_its_source_as_long_as_it_is_not_imported():

@@ -55,7 +55,6 @@ def prepare(folder: Path) -> None:
         labels = [f"V{number:04}.jpg,{number % 2}" for number in range(1, 25)]
         table = folder / "data" / data / "labels.csv"
         table.write_text("\n".join(["imgName,Label", *labels]) + "\n", encoding="utf-8")
-    shutil.copytree(ROOT / "configs", folder / "configs")
 
 
 def shortened(command: str, trained: bool) -> list[str]:

@@ -1,7 +1,16 @@
 """Options: each stated once, with its default, range, help and head. The command line and YAML are made from these."""
 
 from pmtrain.config.compute_options import ComputeOptions
-from pmtrain.config.data_options import CheckConfig, DataOptions, ListingOptions, PreviewConfig, SplitConfig
+from pmtrain.config.data_options import (
+    CacheConfig,
+    CheckConfig,
+    DataOptions,
+    ListingOptions,
+    PreviewConfig,
+    SplitConfig,
+    SynthConfig,
+)
+from pmtrain.config.info_options import EnvConfig, TraceConfig
 from pmtrain.config.load import dump_yaml, load_config, read_yaml, validated
 from pmtrain.config.options import flag_of
 from pmtrain.config.predict_options import ExplainConfig, PredictConfig
@@ -11,10 +20,12 @@ from pmtrain.config.train_options import RESUMABLE, TrainConfig
 __all__ = [
     "AS_TRAINED",
     "RESUMABLE",
+    "CacheConfig",
     "CheckConfig",
     "CompareConfig",
     "ComputeOptions",
     "DataOptions",
+    "EnvConfig",
     "EvalConfig",
     "ExplainConfig",
     "ListingOptions",
@@ -23,6 +34,8 @@ __all__ = [
     "ReportConfig",
     "ScoringOptions",
     "SplitConfig",
+    "SynthConfig",
+    "TraceConfig",
     "TrainConfig",
     "dump_yaml",
     "flag_of",

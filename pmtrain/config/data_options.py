@@ -131,3 +131,21 @@ class CheckConfig(DataOptions):
     strict: bool = option(OUTPUT, "Exit with 1 on warnings too, not only on errors.", default=False)
     format: Annotated[TextFormat, OneOf("pmtrain.data.audit.check:FORMATS")] = "text"
     output: AnyPath | None = option(OUTPUT, "File to create; without it, findings go to stdout.", default=None)
+
+
+class CacheConfig(Options):
+    """Options of `pmtrain data cache`."""
+
+    limit: float | None = option(
+        MACHINE, "Delete the least recently used images until at most this many GiB are left.", default=None, ge=0
+    )
+    clear: bool = option(MACHINE, "Delete all images in the cache.", default=False)
+
+
+class SynthConfig(Options):
+    """Options of `pmtrain data synth`."""
+
+    train: int = option(DATA, "Number of training images.", default=400, ge=4)
+    val: int = option(DATA, "Number of validation images.", default=400, ge=4)
+    seed: Seed = 0
+    output: AnyPath = option(OUTPUT, "Folder to create.", default=Path("data/synthetic-pm"))

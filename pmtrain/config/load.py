@@ -12,21 +12,41 @@ from pydantic import BaseModel, ValidationError
 from pmtrain.config.options import flag_of
 from pmtrain.system.errors import UsageError
 
+RECIPES = Path(__file__).parent / "recipes"
+
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None = None) -> Config:
-    """`model`'s defaults, overridden by the YAML `file`, overridden by `flags` (those that are not None).
+    """`model`'s defaults, overridden by the YAML `file` or recipe, overridden by `flags` (those that are not None).
 
     Raises:
         UsageError: a file that can't be read, a key that doesn't exist, a wrong type or a value out of range;
             the message names the file or the flag, the key and the value.
     """
+    file = config_file(file) if file else None
     from_file = read_yaml(file) if file else {}
     from_flags = {key: value for key, value in flags.items() if value is not None}
     return validated(
         model, from_file | from_flags, lambda key: flag_of(key) if key in from_flags else f"{file}: {key}:"
     )
+
+
+def config_file(given: Path) -> Path:
+    """The YAML file itself, or where there is none, the recipe of that name (without `.yaml`) in the package.
+
+    Raises:
+        UsageError: `given` is a bare name, and there is neither such a file nor such a recipe.
+    """
+    if given.exists() or given.suffix or len(given.parts) > 1:
+        return given
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if str(given) not in recipes:
+        raise UsageError(
+            f"--config {given}: there is no such file or recipe",
+            f"give the path of a YAML file, or a recipe: {', '.join(recipes)}",
+        )
+    return recipes[str(given)]
 
 
 def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[str], str]) -> Config:

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from pmtrain.config.values import OneOf
 
 # The heads of --help, in their order there.
-HEADS = DATA, NETWORK, TRAINING, EVALUATION, OUTPUT, MACHINE = (
-    *("Data", "Network", "Training", "Evaluation", "Output", "Machine"),
+HEADS = RUN, DATA, NETWORK, TRAINING, EVALUATION, OUTPUT, MACHINE = (
+    *("Run", "Data", "Network", "Training", "Evaluation", "Output", "Machine"),
 )
 
 SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, TRAINING, option
+from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, RUN, TRAINING, option
 from pmtrain.config.values import OneOf
 
 OnBadImage = Annotated[
@@ -15,6 +15,7 @@ ValFraction = Annotated[
     float, option(DATA, "Share of the images to validate on if the data has no validation split.", gt=0, lt=1)
 ]
 Folds = Annotated[int | None, option(DATA, "Number of folds for cross-validation.", ge=2, le=100)]
+Layers = Annotated[int, OneOf("pmtrain.models:DEPTHS"), option(NETWORK, "Depth of the ResNet.")]
 ImageSize = Annotated[int, option(NETWORK, "Width and height of the network's input in pixels.", ge=32, le=4096)]
 PreprocessName = Annotated[
     str,
@@ -38,8 +39,8 @@ AugmentName = Annotated[
         " angles and changes of the amount of stain.",
     ),
 ]
-Seed = Annotated[int, option(TRAINING, "Random seed.", ge=0, lt=2**31)]
-BatchSize = Annotated[int, option(TRAINING, "Batch size.", ge=1)]
+Seed = Annotated[int, option(RUN, "Random seed.", ge=0, lt=2**31)]
+BatchSize = Annotated[int, option(NETWORK, "Batch size.", ge=1)]
 TextFormat = Annotated[str, option(OUTPUT, "Format of the output: text for people, json for programs.")]
 Workers = Annotated[
     int,

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pmtrain.config.compute_options import ComputeOptions
 from pmtrain.config.data_options import DataOptions
-from pmtrain.config.options import DATA, NETWORK, OUTPUT, TRAINING, option
+from pmtrain.config.options import DATA, OUTPUT, TRAINING, option
 from pmtrain.config.shared_options import (
     AugmentName,
     BatchSize,
     Folds,
     ImageSize,
+    Layers,
     PreprocessName,
     Seed,
     ValFraction,
@@ -30,7 +31,7 @@ class TrainConfig(ComputeOptions, DataOptions):
         " stop, or drop those training images.",
         default="warn",
     )
-    layers: Annotated[int, OneOf("pmtrain.models:DEPTHS")] = option(NETWORK, "Depth of the ResNet.", default=50)
+    layers: Layers = 50
     image_size: ImageSize = 224
     preprocess: PreprocessName = "notes"
     epochs: int = option(TRAINING, "Number of epochs.", default=5, ge=1)

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from pmtrain import __version__
-from tests.conftest import command, environment
+from tests.conftest import SMALL, command, environment
 
 COMMANDS = [
     *((), ("train",), ("eval",), ("compare",), ("predict",), ("explain",), ("trace-shapes",), ("env",)),
-    *(("data",), ("data", "synth"), ("data", "split")),
+    *(("report",), ("data",), *(("data", name) for name in ("check", "split", "preview", "cache", "synth"))),
 ]
 
 
@@ -35,6 +35,73 @@ def test_train_help_states_the_defaults(run_cli):
         assert flag in text
     for default in ("[default: 50]", "[default: 0.001]", "[default: 0.9]", "[default: auto]"):
         assert default in text
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """The lines of --help below each head, without their indentation."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            lines = found.setdefault(line[:-1], [])
+        elif line.strip():
+            lines.append(line.strip())
+    return found
+
+
+@pytest.mark.parametrize("names", [(), ("data",)], ids=" ".join)
+def test_no_summary_is_cut_at_80_columns(run_cli, monkeypatch, names):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = sections(run_cli(*names, "--help").stdout)["Commands"]
+    listed = {line.split()[0]: line for line in commands}
+    assert {(*names, name) for name in listed} == {each for each in COMMANDS if each[:-1] == names and each}
+    for line in listed.values():
+        assert line.endswith(".") and "..." not in line
+
+
+def test_options_stand_under_heads(run_cli):
+    found = sections(run_cli("train", "--help").stdout)
+    assert list(found) == ["Arguments", "Run", "Data", "Network", "Training", "Output", "Machine", "Options"]
+    heads = {line.split()[0]: head for head, lines in found.items() for line in lines if line.startswith("--")}
+    expected = {
+        "--data": "Data",
+        "--layers": "Network",
+        "--lr": "Training",
+        "--output": "Output",
+        "--device": "Machine",
+    }
+    assert {flag: heads[flag] for flag in expected} == expected
+    assert heads["--config"] == heads["--seed"] == "Run"
+
+
+def test_help_shows_the_choices(run_cli):
+    text = " ".join(run_cli("train", "--help").stdout.split())
+    for choices in ("--layers 50|101|152", "--sampler shuffle|balanced", "--track tensorboard|visualdl|mlflow"):
+        assert choices in text
+
+
+@pytest.mark.parametrize("command", [("train", "--dry-run", *SMALL), ("data", "check")], ids=" ".join)
+def test_data_is_given_as_an_argument_or_as_a_flag(run_cli, small_set, command):
+    """Both ways name the same data set; without data both commands would make or miss one."""
+    as_argument = run_cli(*command, small_set)
+    as_flag = run_cli(*command, "--data", small_set)
+    assert as_argument.exit_code == as_flag.exit_code
+    assert str(small_set) in as_argument.stderr + as_argument.stdout
+    assert as_argument.stdout == as_flag.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("train",), ("eval", "best.pdparams"), ("compare", "a.pdparams", "b.pdparams")),
+        *(("data", "check"), ("data", "split"), ("data", "preview")),
+    ],
+    ids=" ".join,
+)
+def test_data_given_twice_is_refused(run_cli, command):
+    done = run_cli(*command, "mine", "--data", "other")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "error: mine and --data other: the data is given twice\nhint: give it once\n"
 
 
 def test_version(run_cli):
@@ -132,7 +199,7 @@ def test_a_missing_libgl_is_told_with_the_build_that_needs_none(tmp_path, run_pr
     done = run_process("train", "--data", tmp_path, env=env)
     assert done.returncode == 1
     assert b"opencv-python-headless" in done.stderr
-    assert b"fault in pmtrain" not in done.stderr
+    assert b"bug in pmtrain" not in done.stderr
 
 
 def test_two_paddle_wheels_over_each_other_are_told(tmp_path, run_process):

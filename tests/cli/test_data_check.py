@@ -89,12 +89,6 @@ def test_without_a_name_data_is_searched(run_cli, clean_set):
     assert run_cli("data", "check").stdout == "20 images: no errors, no warnings, no notes\n"
 
 
-def test_data_is_named_once(run_cli, clean_set):
-    done = run_cli("data", "check", clean_set, "--data", clean_set)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "named twice" in done.stderr
-
-
 def test_what_was_decoded_is_kept_for_training(run_cli, clean_set, monkeypatch, tmp_path):
     monkeypatch.setenv("PMTRAIN_CACHE", str(tmp_path / "cache"))
     for preprocess in ("notes", "fundus"):

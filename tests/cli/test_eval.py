@@ -280,7 +280,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(run_cli, small_set, tmp_path, 
     done = run_cli("eval", file, "--data", small_set)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "坏.pdparams" in done.stderr
-    assert "this is a fault in pmtrain" not in done.stderr
+    assert "this is a bug in pmtrain" not in done.stderr
 
 
 def test_a_missing_checkpoint_names_those_beside_it(run_cli, run):

@@ -274,7 +274,7 @@ def test_a_report_that_fails_leaves_the_run_as_good(run_cli, small_set, monkeypa
     monkeypatch.setattr(report, "report", fail)
     done = run_cli("train", "--data", small_set, "--epochs", 1, "--output", "run", *QUICK, "--report")
     assert done.exit_code == 0, done.stderr
-    assert "warning: the run is whole, but its report wasn't written: no pen" in done.stderr
+    assert "warning: the run is complete, but its report wasn't written: no pen" in done.stderr
     assert not Path("run/report.html").exists()
 
 
@@ -286,7 +286,7 @@ def test_what_is_no_run_and_a_run_without_weights_are_refused(run_cli, run, tmp_
     (other / "report.html").unlink()
     done = run_cli("report", other)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "this is a fault in pmtrain" not in done.stderr
+    assert "this is a bug in pmtrain" not in done.stderr
     assert not (other / "report.html").exists()
 
 

@@ -1,0 +1,45 @@
+"""`pmtrain eval` and `pmtrain compare`: checkpoints on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.config import CompareConfig, EvalConfig, load_config
+
+
+@with_options(EvalConfig)
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    **flags: Any,
+) -> None:
+    """Evaluate a checkpoint on labelled images.
+
+    Without DATA, the data of the checkpoint's own run is used; otherwise data/ is searched.
+    """
+    checked = load_config(EvalConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation import evaluate as evaluation
+
+    evaluation.evaluate(checkpoint, checked)
+
+
+@with_options(CompareConfig)
+def compare(
+    a: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    **flags: Any,
+) -> None:
+    """Compare two checkpoints on the same images.
+
+    Prints the difference of each metric with its confidence interval. Without DATA, the data of the first
+    checkpoint's own run is used; otherwise data/ is searched.
+    """
+    checked = load_config(CompareConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation import compare as comparison
+
+    comparison.compare(a, b, checked)

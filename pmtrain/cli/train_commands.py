@@ -1,0 +1,101 @@
+"""`pmtrain train` and `pmtrain report`: a run, and the page about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from pmtrain.cli.failures import show_traceback
+from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.config import AS_TRAINED, ReportConfig, TrainConfig, load_config
+from pmtrain.config.options import RUN
+from pmtrain.system import console
+from pmtrain.system.errors import UsageError
+
+if TYPE_CHECKING:
+    from pmtrain.evaluation.scores.scoring import Scored
+
+
+@with_options(TrainConfig)
+def train(
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(rich_help_panel=RUN, help="YAML file of options, or the name of a recipe; flags override it."),
+    ] = None,
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(rich_help_panel=RUN, help="Run folder to continue, as if it had never stopped."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=RUN, help="Check everything, take one step, write nothing.")
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Train a classifier on labelled images.
+
+    Without DATA, data/ is searched; if it holds no data set, a SYNTHETIC one is generated there.
+    """
+    if resume and config:
+        raise UsageError("--resume continues with the run's own options", "leave --config out")
+    checked = load_config(TrainConfig, flags, config)
+    kept = checked
+    if resume:
+        from pmtrain.runs.run_folder import RunFolder
+
+        kept = RunFolder.open(resume).config()
+    use_threads(checked.threads or kept.threads)  # a different count than the run's would alter the last bits
+    from pmtrain.training import crossval, train
+
+    if resume:
+        code = crossval.resume(resume, flags) if kept.folds else train.resume(resume, flags, report_finished)
+    elif dry_run:
+        code = (crossval if kept.folds else train).dry_run(checked)
+    else:
+        code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
+    raise typer.Exit(code)
+
+
+@with_options(ReportConfig)
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    **flags: Any,
+) -> None:
+    """Write an HTML report about a run.
+
+    One file with the data, the curves, all metrics, the errors and how to reproduce them; it opens without a network.
+    Without DATA, it uses the run's own validation images; device, precision and the like are those of the run. It
+    contains images and file names of the data: mind whom you give it to.
+    """
+    checked = _report_config(run, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation import report as reporting
+
+    file = reporting.report(run, checked)
+    console.result(str(file))
+
+
+def report_finished(run: Path, scored: Scored | None) -> None:
+    """Write the report of a run that has just finished; a failure is only a warning, since the run itself is whole."""
+    try:
+        from pmtrain.evaluation import report as reporting
+
+        with console.hushed():  # the training has described its data already
+            file = reporting.report(run, _report_config(run, {}), scored)
+    except (Exception, KeyboardInterrupt) as error:
+        show_traceback()
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        again = console.quoted(Path("pmtrain"), "report", run)
+        console.warn(f"the run is complete, but its report wasn't written: {reason}\nhint: try {again}")
+    else:
+        console.notice(f"report: {file}")
+
+
+def _report_config(run: Path, flags: dict[str, Any]) -> ReportConfig:
+    """The options of a report: what was given, else what the run was trained with, so that its numbers are the same."""
+    from pmtrain.runs.run_folder import RunFolder
+
+    kept = RunFolder.open(run).config()
+    given = {key: value for key, value in flags.items() if value is not None}
+    return load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED} | given)
