@@ -22,7 +22,8 @@ SHORT_FLAGS = {"batch_size": "-b", "workers": "-j"}
 class Options(BaseModel):
     """A command's options, checked: unknown names and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Checks are built when a command first needs them: the help of ten commands does not wait for them.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 def option(head: str, text: str, **more: Any) -> Any:
