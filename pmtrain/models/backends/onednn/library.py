@@ -1,8 +1,9 @@
-"""The C library: found inside the installed Paddle, opened by ctypes, its version known, every status an error.
+"""oneDNN's C library: found in the installed Paddle, opened with ctypes, its version and every status checked.
 
-oneDNN's C API and the values of its enumerations are fixed within a major version; those below are version 3's.
-https://oneapi-src.github.io/oneDNN/ names the functions, structures and constants used here, but for
-`dnnl_memory_desc_create_with_string_tag`, which the library exports and no public header declares.
+The C API and the values of its enumerations are fixed within a major version; those below are version 3's. They are
+documented at https://oneapi-src.github.io/oneDNN/, except `dnnl_memory_desc_create_with_string_tag`, which the library
+exports and no public header declares. `scripts/check_wheels.py` checks the files and functions named here in the wheels
+of every supported Paddle.
 """
 
 from __future__ import annotations
@@ -14,13 +15,28 @@ import threading
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
-# Where Paddle's wheels keep oneDNN and the OpenMP runtime that it runs on.
-FILES = {"linux": ("libdnnl.so.3", "libiomp5.so"), "win32": ("dnnl.dll", "libiomp5md.dll")}
+
+class Files(NamedTuple):
+    """oneDNN's file in the wheel's paddle/libs, the OpenMP runtime that it calls, and what is used of that."""
+
+    library: str
+    openmp: str
+    openmp_in_wheel: bool
+    openmp_functions: tuple[str, ...]
+
+
+# By sys.platform. On Linux the library names libgomp, but Paddle loads libiomp5 first, so that is the one it calls.
+# Windows binds imports by file name: mkldnn.dll calls Microsoft's runtime, which lies in the system's folder, and
+# libiomp5md.dll beside it serves only MKL and Paddle.
+FILES = {
+    "linux": Files("libdnnl.so.3", "libiomp5.so", True, ("omp_set_num_threads", "omp_get_thread_num", "GOMP_parallel")),
+    "win32": Files("mkldnn.dll", "VCOMP140.DLL", False, ("omp_set_num_threads",)),
+}
 OLDEST, TOO_NEW = (3, 2), (4, 0)
 RUNTIME_OMP = 2  # dnnl_runtime_omp
 ISA_AVX512 = 0x20  # the bit that dnnl_cpu_isa_avx512_core adds
@@ -37,7 +53,7 @@ STATUS = {
 
 
 class LibraryUnavailable(PmtrainError):
-    """oneDNN can't be had from the installed Paddle; the message says why."""
+    """oneDNN can't be used from the installed Paddle; the message says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"oneDNN is not available: {reason}", "use Paddle's own kernels: --backend paddle")
@@ -75,8 +91,9 @@ _HANDLE_OUT = POINTER(c_void_p)
 _DIMS = POINTER(c_int64)
 _DESCRIPTORS3 = [c_void_p] * 3
 _CONV_GEOMETRY = [_DIMS] * 4  # strides, dilates, padding left, padding right
-# Argument types by function; the result is a status unless _RESULTS says otherwise.
-_ARGUMENTS: dict[str, list] = {
+# Argument types by function; the result is a status unless _RESULTS says otherwise. Windows on x86-64 has one calling
+# convention, and no type here is a C long, whose size differs between systems.
+ARGUMENTS: dict[str, list] = {
     "dnnl_engine_create": [_HANDLE_OUT, c_int, c_size_t],
     "dnnl_stream_create": [_HANDLE_OUT, c_void_p, c_int],
     "dnnl_memory_desc_create_with_tag": [_HANDLE_OUT, c_int, _DIMS, c_int, c_int],
@@ -147,7 +164,7 @@ class Library:
 
     Attributes:
         api: the functions, with argument types set.
-        openmp: the OpenMP runtime underneath, None where Paddle ships none of a known name.
+        openmp: the OpenMP runtime that the library calls, None where the wheel lacks it.
         version: (major, minor, patch).
     """
 
@@ -183,7 +200,7 @@ def _folder() -> Path:
     return Path(paddle.__file__).resolve().parent / "libs"
 
 
-# Two threads' first calls would make an engine each, and what one compiles doesn't run with the other's memory.
+# Without it two threads' first calls would each make an engine, and one's primitives can't run on the other's memory.
 _opening = threading.Lock()
 
 
@@ -191,7 +208,7 @@ def open_library() -> Library:
     """The library of the installed Paddle, opened once.
 
     Raises:
-        LibraryUnavailable: the file, a function, the version or the OpenMP runtime doesn't fit; the reason is in it.
+        LibraryUnavailable: a file or a function is missing, or the version or threading runtime isn't supported.
     """
     with _opening:
         return _open_library()
@@ -200,25 +217,33 @@ def open_library() -> Library:
 @functools.cache
 def _open_library() -> Library:
     if sys.platform not in FILES:
-        raise LibraryUnavailable(f"Paddle brings no library of a known name on {sys.platform}")
-    file, openmp_file = (_folder() / name for name in FILES[sys.platform])
-    if not file.exists():
-        raise LibraryUnavailable(f"Paddle {paddle.__version__} brings no {file.name} in {file.parent}")
+        raise LibraryUnavailable(f"Paddle's wheel for {sys.platform} has no oneDNN library")
+    files = FILES[sys.platform]
+    path = _folder() / files.library
+    openmp_path = _folder() / files.openmp
+    if not path.exists():
+        raise LibraryUnavailable(f"Paddle {paddle.__version__} has no {path.name} in {path.parent}")
     try:
-        # Paddle has loaded both already; this finds them in memory, bound to its OpenMP runtime.
-        api = ctypes.CDLL(str(file))
-        openmp = ctypes.CDLL(str(openmp_file)) if openmp_file.exists() else None
-        for name, arguments in _ARGUMENTS.items():
+        # Paddle has loaded both already, so this finds them in memory. On Windows a full path also has the folder of
+        # the file searched for what it imports; a bare name is looked up among the loaded files first.
+        api = ctypes.CDLL(str(path))
+        if files.openmp_in_wheel:
+            openmp = ctypes.CDLL(str(openmp_path)) if openmp_path.exists() else None
+        else:
+            openmp = ctypes.CDLL(files.openmp)
+        for name in files.openmp_functions if openmp else ():
+            getattr(openmp, name)  # raises AttributeError where it is missing
+        for name, arguments in ARGUMENTS.items():
             function = getattr(api, name)
             function.argtypes, function.restype = arguments, _RESULTS.get(name, c_int)
     except (OSError, AttributeError) as error:
-        raise LibraryUnavailable(f"{file} can't be used: {error}") from error
+        raise LibraryUnavailable(f"{path} can't be used: {error}") from error
     found = api.dnnl_version().contents
     version = (found.major, found.minor, found.patch)
     if not OLDEST <= version < TOO_NEW:
-        raise LibraryUnavailable(f"{file} is version {'.'.join(map(str, version))}; 3.2 up to 4.0 are known to fit")
+        raise LibraryUnavailable(f"{path} is version {'.'.join(map(str, version))}; supported are 3.2 up to 4.0")
     if found.cpu_runtime != RUNTIME_OMP:
-        raise LibraryUnavailable(f"{file} was built for the threading runtime {found.cpu_runtime}, not for OpenMP")
+        raise LibraryUnavailable(f"{path} was built for the threading runtime {found.cpu_runtime}, not for OpenMP")
     engine, stream = c_void_p(), c_void_p()
     check(api.dnnl_engine_create(engine, 1, 0), "engine on the CPU")
     check(api.dnnl_stream_create(stream, engine, 1), "stream on the CPU")

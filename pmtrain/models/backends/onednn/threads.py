@@ -1,4 +1,4 @@
-"""OpenMP threads for oneDNN: as many as asked for, and no two of a team on one core."""
+"""OpenMP threads for oneDNN: as many as were asked for and, on Linux, each on a core of its own."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _prepared = threading.local()
 
 
 def thread_count() -> int:
-    """OMP_NUM_THREADS where it is a number, else the cores that this process may use."""
+    """OMP_NUM_THREADS if it is a positive number, else the number of cores that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) > 0 else available_cpus()
 
 
 @functools.cache
 def _team_size() -> int:
-    """The count at the first use: a primitive is made for as many threads and must not meet more later."""
+    """The thread count at the first use. Primitives are compiled for that many and must not run with more later."""
     return thread_count()
 
 
 def prepare_threads() -> None:
-    """Give the calling thread's OpenMP team its size and its cores, once for each thread that comes here.
+    """Set the number of OpenMP threads for the calling thread, and pin the workers, once for each calling thread.
 
-    A team belongs to the thread that runs primitives, so every such thread is prepared by itself. The workers are
-    kept each to a core of its own, because the system's scheduler may start two of them on the same one and leave
-    them there. The calling thread stays free: what it starts (loader workers) inherits no restriction. With fewer
-    threads than cores nothing is pinned, since another process may have picked the same cores.
+    OpenMP keeps a team for every thread that runs primitives, so each such thread needs this. Each worker is pinned to
+    its own core, because the scheduler may put two of them on one core and leave them there. The calling thread is not
+    pinned, so the processes that it starts (loader workers) inherit no restriction. With fewer threads than cores
+    nothing is pinned, since another process may have chosen the same cores. Windows and macOS have no such call.
     """
     openmp = open_library().openmp
     if openmp is None or getattr(_prepared, "done", False):
@@ -53,6 +53,6 @@ def _pin_workers(openmp: ctypes.CDLL, cores: list[int]) -> None:
             with contextlib.suppress(OSError):  # a sandbox may forbid it
                 os.sched_setaffinity(0, {cores[number]})
 
-    # The entry point by which code built with GCC, as oneDNN is, starts a parallel region.
+    # How code compiled by GCC, such as oneDNN on Linux, starts a parallel region.
     body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(pin)
     openmp.GOMP_parallel(body, None, ctypes.c_uint(len(cores)), ctypes.c_uint(0))

@@ -64,12 +64,43 @@ def test_a_system_a_file_and_a_function_that_are_not_there_are_refused(opened_an
             opened_anew.open()
     with monkeypatch.context() as patch:
         patch.setattr(library, "_folder", lambda: tmp_path)
-        with pytest.raises(library.LibraryUnavailable, match=f"brings no .*{tmp_path.name}"):
+        with pytest.raises(library.LibraryUnavailable, match=f"has no .*{tmp_path.name}"):
             opened_anew.open()
     with monkeypatch.context() as patch:
-        patch.setitem(library._ARGUMENTS, "dnnl_no_such_function", [])
+        patch.setitem(library.ARGUMENTS, "dnnl_no_such_function", [])
         with pytest.raises(library.LibraryUnavailable, match="dnnl_no_such_function"):
             opened_anew.open()
+
+
+def test_on_windows_microsofts_openmp_runtime_is_opened_although_intels_lies_in_the_wheel(
+    opened_anew, monkeypatch, tmp_path
+):
+    """Simulated, with names from the wheel of paddlepaddle 3.3.1, whose mkldnn.dll imports VCOMP140.DLL."""
+    for name in ("mkldnn.dll", "libiomp5md.dll", "mklml.dll", "phi.dll"):
+        (tmp_path / name).touch()
+    opened = []
+
+    def open_dll(name):
+        opened.append(name)
+        # Microsoft's runtime has neither GCC's nor Intel's entry points.
+        return SimpleNamespace(omp_set_num_threads=None) if name == "VCOMP140.DLL" else opened_anew.known.api
+
+    monkeypatch.setattr(library.ctypes, "CDLL", open_dll)
+    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(library.sys, "platform", "win32")
+    assert opened_anew.open().openmp is not None
+    assert opened == [str(tmp_path / "mkldnn.dll"), "VCOMP140.DLL"]
+
+
+def test_an_openmp_runtime_without_the_functions_that_are_called_is_refused(opened_anew, monkeypatch):
+    actual = library.ctypes.CDLL
+
+    def open_library(path):
+        return SimpleNamespace(omp_set_num_threads=None) if "omp" in os.path.basename(path) else actual(path)
+
+    monkeypatch.setattr(library.ctypes, "CDLL", open_library)
+    with pytest.raises(library.LibraryUnavailable, match="omp_get_thread_num"):
+        opened_anew.open()
 
 
 @pytest.mark.parametrize(

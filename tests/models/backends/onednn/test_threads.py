@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
+from pmtrain.models.backends.onednn import threads
 from pmtrain.models.backends.onednn.threads import thread_count
 from pmtrain.system.hardware import available_cpus
 from tests.conftest import environment
@@ -18,6 +21,20 @@ def test_the_count_is_what_was_asked_for_or_the_cores(monkeypatch):
     for asked, count in (("3", 3), ("4,2", 4), (" 5 ", 5), ("0", cores), ("many", cores), ("²", cores), ("", cores)):
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
         assert thread_count() == count
+
+
+def test_windows_sets_the_count_and_pins_nothing(monkeypatch):
+    """Simulated: no calls for affinity, and a runtime that has omp_set_num_threads alone."""
+    counts = []
+    runtime = SimpleNamespace(omp_set_num_threads=counts.append)
+    monkeypatch.setattr(threads, "open_library", lambda: SimpleNamespace(openmp=runtime))
+    monkeypatch.setattr(threads, "_prepared", threading.local())
+    monkeypatch.setattr(threads, "_team_size", lambda: 6)
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    threads.prepare_threads()
+    threads.prepare_threads()
+    assert counts == [6]
 
 
 PROBE = """
