@@ -1,4 +1,4 @@
-"""What this machine offers: cores and memory that may be used, and the processor's maker and instructions."""
+"""The machine: cores and memory that may be used, and the processor's vendor, name and instruction sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 # processes started from it would inherit that. Empty where the system has no such call (Windows, macOS).
 ALLOWED_CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
+MOST_PROCESSES = 60  # Windows waits for 63 handles in one call; multiprocessing needs some for itself
+
 
 def use_every_core() -> None:
     """Let the calling thread run on every core again: OpenMP may have pinned the thread that started it to one."""
@@ -23,13 +26,18 @@ def use_every_core() -> None:
 
 
 def available_cpus() -> int:
-    """Cores that this process may use: the affinity mask and a container's quota both counted, at least 1."""
+    """Cores that this process may use, at least 1; limited by its affinity mask and by a container's quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # Windows and macOS have no such call
         cores = os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
+
+
+def worker_processes(wanted: int) -> int:
+    """As many processes as wanted, at most MOST_PROCESSES on Windows, which can't wait for more at once."""
+    return min(wanted, MOST_PROCESSES) if os.name == "nt" else wanted
 
 
 def _cgroup_quota(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float | None:
@@ -68,10 +76,10 @@ def _control_groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take, a container's limit counted; 1 GiB where the system won't say.
+    """Bytes that this process may still allocate, within a container's limit; 1 GiB where the system doesn't tell.
 
     Linux: what the kernel counts as available. Windows: free physical memory. Elsewhere: half of the physical
-    memory, since how much of it is free isn't told.
+    memory, since the system doesn't tell how much of it is free.
     """
     available = _system_memory() or 2**30
     left = _cgroup_memory_left()
@@ -116,19 +124,54 @@ def _cgroup_memory_left(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | 
     return min(left, default=None)
 
 
+# Kernel32's IsProcessorFeaturePresent knows them by these numbers (winnt.h: PF_AVX2_INSTRUCTIONS_AVAILABLE,
+# PF_AVX512F_INSTRUCTIONS_AVAILABLE), from Windows 10 version 2004 on; older ones say no.
+WINDOWS_FEATURES = {"avx2": 40, "avx512f": 41}
+
+
 def processor_vendor() -> str:
-    """`AuthenticAMD`, `GenuineIntel`, ... as the processor names itself; empty where the system won't say."""
-    return _cpuinfo("vendor_id") or platform.processor().rpartition(",")[2].strip()
+    """`AuthenticAMD`, `GenuineIntel`, ... as the processor names itself; empty where the system doesn't tell."""
+    if sys.platform == "win32":
+        # "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD"; asking WMI, as Python 3.12 does, can take seconds.
+        return os.environ.get("PROCESSOR_IDENTIFIER", "").rpartition(",")[2].strip()
+    return _cpuinfo("vendor_id")
 
 
 def processor_name() -> str:
-    """The model name for a bug report."""
+    """The model name, for a bug report."""
+    if sys.platform == "win32":
+        return _windows_processor_name() or os.environ.get("PROCESSOR_IDENTIFIER", "") or platform.machine()
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def processor_features() -> frozenset[str]:
-    """Instruction sets by their Linux names (`avx512f`, `avx512_bf16`, `amx_bf16`, ...); empty where unknown."""
+    """Instruction sets by their Linux names (`avx2`, `avx512f`, `amx_bf16`, ...); on Windows those two of
+    WINDOWS_FEATURES alone; empty where unknown."""
+    if sys.platform == "win32":
+        present = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        return frozenset(name for name, number in WINDOWS_FEATURES.items() if present(number))
     return frozenset(_cpuinfo("flags").split())
+
+
+def _windows_processor_name() -> str:
+    try:
+        import winreg
+
+        key = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, key) as opened:  # type: ignore[attr-defined]
+            return str(winreg.QueryValueEx(opened, "ProcessorNameString")[0]).strip()  # type: ignore[attr-defined]
+    except (ImportError, OSError):
+        return ""
+
+
+def _sysctl(name: str) -> str:
+    try:
+        done = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _cpuinfo(field: str) -> str:

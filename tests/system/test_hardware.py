@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pmtrain.system import hardware
+from pmtrain.system import framework, hardware
 
 
 def control_groups(root: Path, files: dict[str, str]) -> Path:
@@ -88,3 +91,57 @@ def test_the_smaller_of_cores_and_quota_counts_and_never_less_than_one(monkeypat
     for quota, expected in ((None, 4), (1.5, 2), (0.2, 1), (16.0, 4)):
         monkeypatch.setattr(hardware, "_cgroup_quota", lambda quota=quota: quota)
         assert hardware.available_cpus() == expected
+
+
+class Windows:
+    """A machine with Windows: what pmtrain asks it of its processor."""
+
+    def __init__(self, monkeypatch, identifier: str, present: set[int]) -> None:
+        kernel32 = SimpleNamespace(IsProcessorFeaturePresent=lambda number: int(number in present))
+        monkeypatch.setattr(hardware.ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
+        monkeypatch.setattr(hardware.sys, "platform", "win32")
+        monkeypatch.setenv("PROCESSOR_IDENTIFIER", identifier)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "present", "path"),
+    [
+        # A Ryzen 5700X (AVX2), a Ryzen 7700 (AVX-512), and an Intel Core i5-12400.
+        ("AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD", {10, 39, 40}, "5"),
+        ("AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", {10, 39, 40, 41}, "7"),
+        ("Intel64 Family 6 Model 151 Stepping 5, GenuineIntel", {10, 39, 40}, None),
+        ("AMD64 Family 21 Model 2 Stepping 0, AuthenticAMD", {10, 39}, None),
+    ],
+)
+def test_mkls_fast_path_is_chosen_for_amd_on_windows(monkeypatch, identifier, present, path):
+    """Simulated, with the numbers of winnt.h: 39 AVX, 40 AVX2, 41 AVX-512 F."""
+    Windows(monkeypatch, identifier, present)
+    assert framework._settings().get("MKL_DEBUG_CPU_TYPE") == path
+
+
+def test_the_processors_name_is_read_from_the_registry(monkeypatch):
+    Windows(monkeypatch, "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD", set())
+    asked = []
+
+    @contextlib.contextmanager
+    def open_key(root, key):
+        asked.append((root, key))
+        yield "opened"
+
+    registry = SimpleNamespace(
+        HKEY_LOCAL_MACHINE="HKLM",
+        OpenKey=open_key,
+        QueryValueEx=lambda key, name: ({"ProcessorNameString": "AMD Ryzen 7 5700X 8-Core Processor   "}[name], 1),
+    )
+    monkeypatch.setitem(sys.modules, "winreg", registry)
+    assert hardware.processor_name() == "AMD Ryzen 7 5700X 8-Core Processor"
+    assert asked == [("HKLM", r"HARDWARE\DESCRIPTION\System\CentralProcessor\0")]
+    monkeypatch.setitem(sys.modules, "winreg", None)
+    assert hardware.processor_name() == "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD"
+
+
+@pytest.mark.parametrize(("system", "count"), [("nt", 60), ("posix", 128)])
+def test_windows_has_no_more_processes_than_it_can_wait_for(monkeypatch, system, count):
+    monkeypatch.setattr(hardware, "os", SimpleNamespace(name=system))
+    assert hardware.worker_processes(128) == count
+    assert hardware.worker_processes(3) == 3

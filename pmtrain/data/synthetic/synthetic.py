@@ -26,7 +26,8 @@ import numpy as np
 from pmtrain.data.dataset import SYNTHETIC_NOTE as MARKER
 from pmtrain.data.synthetic.fundus import Array, photograph
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.hardware import available_cpus
+from pmtrain.system.files import rename
+from pmtrain.system.hardware import available_cpus, worker_processes
 
 VERSION = 1  # of the pictures: raise it with every change that alters a byte of them
 TRAINING, VALIDATION = "PALM-Training400", "PALM-Validation400"
@@ -92,7 +93,7 @@ def render(
         ) from error
     try:
         _fill(scratch, seed, train, val, size, available_cpus() if workers is None else workers, progress)
-        (scratch / MARKER).write_text(_marker_text(recipe), encoding="utf-8")
+        (scratch / MARKER).write_text(_marker_text(recipe), encoding="utf-8", newline="\n")
         scratch.chmod(0o755)  # mkdtemp keeps a folder to its owner
         _publish(scratch, folder, recipe)
     except OSError as error:
@@ -176,8 +177,8 @@ def _publish(scratch: Path, folder: Path, recipe: dict[str, str]) -> None:
     if folder.is_dir():
         folder.rmdir()  # empty, and Windows renames over nothing
     try:
-        scratch.rename(folder)
-    except OSError:
+        rename(scratch, folder)
+    except PmtrainError:
         if not _holds(folder, recipe):
             raise
 
@@ -242,7 +243,7 @@ def _counts(split: str, total: int) -> dict[str, int]:
 @contextmanager
 def _mapped(function: Callable, jobs: list[Job], workers: int) -> Iterator[Iterator]:
     """Results of `function` over `jobs`, in any order, from `workers` processes that never outlive this one."""
-    workers = min(workers, len(jobs))
+    workers = min(worker_processes(workers), len(jobs))
     if workers == 1:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
