@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from pmtrain.config import TrainConfig, dump_yaml, load_config
 from pmtrain.runs.old_keys import with_new_keys
+from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 
@@ -170,7 +171,7 @@ def require_new(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(
             f"--output {output}: exists already, and a run is never overwritten",
-            f"give another folder, or go on with that run: pmtrain train --resume {output}",
+            f"give another folder, or go on with that run: {quoted('pmtrain', 'train', '--resume', output)}",
         )
 
 

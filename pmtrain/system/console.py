@@ -1,4 +1,4 @@
-"""What a person reads: results on stdout in the notes' format, everything else on stderr."""
+"""Output for people: results on stdout in the notes' format, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import csv
 import io
 import logging
 import os
+import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,17 +41,26 @@ def csv_row(*values: object) -> str:
 
 
 def quoted(*parts: Path | str) -> str:
-    """Arguments as this system's shell takes them."""
+    """Arguments as this system's shell takes them: on Windows, as PowerShell and cmd both do where that is possible."""
     texts = [str(part) for part in parts]
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+    return " ".join(map(_quoted_for_windows, texts)) if os.name == "nt" else shlex.join(texts)
+
+
+def _quoted_for_windows(text: str) -> str:
+    if re.fullmatch(r"[\w.\\/:=+-]+", text):  # a comma too needs quotes: PowerShell would make a list of it
+        return text
+    if any(mark in text for mark in '$`"'):  # PowerShell expands these between double quotes
+        return "'" + text.replace("'", "''").replace('"', r"\"") + "'"
+    # The called program takes a backslash before the closing quote for an escape, unless it is doubled.
+    return '"' + text + text[len(text.rstrip("\\")) :] + '"'
 
 
 def use_utf8() -> None:
-    """Write UTF-8 whatever encoding the console or pipe was opened with: file names and headings are any script."""
+    """Write UTF-8 whatever encoding the console or pipe has (GBK, say): file names may be in any script."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # surrogateescape gives a file name that isn't UTF-8 back as the bytes it was.
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            # As Python decodes file names here: one that isn't valid Unicode is written as the bytes that it has.
+            stream.reconfigure(encoding="utf-8", errors=sys.getfilesystemencodeerrors())
 
 
 def result(text: str) -> None:
@@ -60,14 +69,14 @@ def result(text: str) -> None:
 
 
 def notice(text: str) -> None:
-    """Whatever is no result: to stderr."""
+    """Anything that is not a result: to stderr."""
     if not _hushed:
         _write(text, sys.stderr)
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """No notices meanwhile; results and warnings go on."""
+    """Suppress notices; results and warnings are still written."""
     global _hushed
     before, _hushed = _hushed, True
     try:
@@ -77,18 +86,18 @@ def hushed() -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Something that the person should look at but that stops nothing: to stderr."""
+    """A problem to look at that doesn't stop the command: to stderr."""
     _write(f"warning: {text}", sys.stderr)
 
 
 def _write(text: str, stream: TextIO) -> None:
-    with tqdm.external_write_mode(file=stream):  # takes a bar that is on the terminal out of the way meanwhile
+    with tqdm.external_write_mode(file=stream):  # clears a progress bar and redraws it after
         print(text, file=stream, flush=True)
     _log.info(text)
 
 
 def progress(total: int, unit: str, description: str, initial: int = 0) -> tqdm:
-    """A progress bar on stderr; nothing where stderr is no terminal."""
+    """A progress bar on stderr; nothing where stderr is not a terminal."""
     return tqdm(
         total=total,
         initial=initial,
@@ -103,8 +112,8 @@ def progress(total: int, unit: str, description: str, initial: int = 0) -> tqdm:
 
 @contextlib.contextmanager
 def logged(file: Path) -> Iterator[None]:
-    """Everything printed meanwhile is appended to `file` too, with the time."""
-    handler = logging.FileHandler(file, encoding="utf-8", errors="surrogateescape")
+    """Append everything that is printed to `file` too, with the time."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors=sys.getfilesystemencodeerrors())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     _log.addHandler(handler)
     try:

@@ -46,7 +46,7 @@ def _named(argument: str) -> Iterator[Path]:
                 yield Path(match)
     else:
         what = "nothing matches this pattern" if glob.has_magic(argument) else "there is no such file or folder"
-        raise UsageError(f"{argument}: {what}", "give images, folders of images or patterns such as 'photos/*.jpg'")
+        raise UsageError(f"{argument}: {what}", "give images, folders of images or patterns such as photos/*.jpg")
 
 
 def _within(folder: str, seen: set[str]) -> Iterator[Path]:

@@ -115,7 +115,7 @@ class _Lines:
             raise PmtrainError(
                 f"{where}: no split {text!r}",
                 f"one of: {', '.join(self.columns.split_names)}; another column by --split-column NAME, none by"
-                ' --split-column ""',
+                ' --split-column=""',
             )
         return split
 

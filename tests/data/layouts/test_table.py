@@ -136,7 +136,7 @@ def test_a_column_that_is_named_is_taken_for_nothing_else(images):
 
 def test_no_column_at_all_for_the_split(images):
     table = write(images / "t.csv", "path,label,set\neyes/1.jpg,0,Beijing\neyes/2 b.jpg,1,Wuhan\n")
-    assert '--split-column ""' in refusal(table)
+    assert '--split-column=""' in refusal(table)
     dataset = read_dataset(table, columns=TableOptions(split_column=""))
     assert [sample.columns for sample in dataset.samples] == [(("set", "Beijing"),), (("set", "Wuhan"),)]
 
