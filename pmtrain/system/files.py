@@ -1,4 +1,4 @@
-"""Files that are either whole or untouched, whatever moment the process is killed or the disk fills."""
+"""Files that are written completely or not at all, even if the process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from pmtrain.system.errors import PmtrainError
 
-MAX_FILE_BYTES = 2 << 30  # of a file that is read whole; a ResNet-152 with its optimizer state has 240 MB
+MAX_FILE_BYTES = 2 << 30  # limit of a file that is read into memory; a ResNet-152 with its optimizer state has 240 MB
+
+WAITS = (0.02, 0.1, 0.5, 1.0)  # seconds between tries for a file that another program has open on Windows
+LONGEST_PATH = 259  # characters that Windows takes, unless long paths are turned on
+
+Result = TypeVar("Result")
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace the file's content so that, whatever happens, either the old or the new content is there, whole.
+    """Replace the file's content so that, whatever happens, the file holds all of the old or all of the new content.
 
     The new content is written to `<name>.tmp` beside it and flushed to disk before it takes the name. A temporary
     that a killed process left behind is overwritten by the next write.
@@ -37,7 +42,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file written bit by bit that takes its name, whole, when the block ends well; it never replaces another.
+    """A file that gets its name only when the block ends without an error; it never replaces another file.
 
     Raises:
         PmtrainError: `path` exists already, or can't be written; no temporary is left.
@@ -70,7 +75,7 @@ def _refuse_existing(path: Path) -> None:
 
 
 def write_flushed(path: Path, *pieces: bytes | memoryview | str) -> None:
-    """Write a file that no reader knows of yet and flush it to disk; where that fails, nothing of it is left.
+    """Write a file that nobody reads yet and flush it to disk; if that fails, it is removed.
 
     Args:
         pieces: the content, one piece after the other.
@@ -89,25 +94,33 @@ def write_flushed(path: Path, *pieces: bytes | memoryview | str) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give `source` the name `target` in one step, over what had it.
+    """Rename `source` to `target` in one step, replacing a file of that name.
 
     Raises:
-        PmtrainError: it can't be done; both files stay as they are.
+        PmtrainError: the system refuses; both files stay as they are.
     """
-    for wait in (0.02, 0.1, 0.5, 1.0, None):
+    try:
+        _patiently(lambda: os.replace(source, target))
+    except OSError as error:
+        raise cannot("write", target, error) from error
+
+
+def _patiently(action: Callable[[], Result]) -> Result:
+    """The action's result; on Windows tried again for a moment where another program has the file open.
+
+    A virus scanner, a viewer or another pmtrain that reads a file keeps it from being replaced there, and one that is
+    being replaced can't be opened.
+    """
+    for wait in WAITS if os.name == "nt" else ():
         try:
-            os.replace(source, target)
-            return
-        except OSError as error:
-            # On Windows a file that another program has open (a virus scanner, a viewer) can't be replaced: wait.
-            if isinstance(error, PermissionError) and os.name == "nt" and wait is not None:
-                time.sleep(wait)
-                continue
-            raise cannot("write", target, error) from error
+            return action()
+        except PermissionError:
+            time.sleep(wait)
+    return action()
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder's names to disk; Windows has no such call and keeps them in its journal."""
+    """Flush a folder's file names to disk; Windows has no such call, its file system journals names."""
     if os.name == "nt":
         return
     try:
@@ -122,7 +135,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def discard(path: Path) -> bool:
-    """Remove a file that is no longer wanted; False where it can't be done now (the next save tries again)."""
+    """Remove a file; False if the system refuses now (the next save tries again)."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -140,15 +153,20 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         size = path.stat().st_size
         if size > limit:
             raise PmtrainError(f"{path} has {size:,} bytes; a file of this kind has at most {limit:,}")
-        return path.read_bytes()
+        return _patiently(path.read_bytes)
     except OSError as error:
         raise cannot("read", path, error) from error
 
 
 def cannot(do: str, path: Path, error: OSError) -> PmtrainError:
-    """The error to raise where the system refused to `do` something to a file."""
+    """The error for a file that the system refused to `do` ("read", "write") something with."""
     hints = {
         errno.ENOSPC: "free some space on that disk, or choose another with --output",
         errno.EACCES: "check who owns the file and its folder, and that no other program has it open",
     }
-    return PmtrainError(f"can't {do} {path}: {error.strerror or error}", hints.get(error.errno or 0, ""))
+    hint = hints.get(error.errno or 0, "")
+    # Windows says of a path that is too long that it doesn't exist. A temporary's ending makes it longer still.
+    longest = LONGEST_PATH - len(".12345678.tmp")
+    if os.name == "nt" and error.errno == errno.ENOENT and len(os.path.abspath(path)) > longest:
+        hint = f"Windows takes paths of {LONGEST_PATH} characters: choose a shorter folder, or turn on its long paths"
+    return PmtrainError(f"can't {do} {path}: {error.strerror or error}", hint)

@@ -6,9 +6,11 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pmtrain.system import files
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import new_file, read_bytes, write_atomic
 from tests.conftest import environment
@@ -107,8 +109,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_windows_waits_for_a_locked_file(tmp_path, monkeypatch):
     """Simulated: the first two tries are refused, as Windows refuses while another program has the file open."""
-    import pmtrain.system.files as module
-
     tries = []
     replace = os.replace
 
@@ -118,12 +118,45 @@ def test_windows_waits_for_a_locked_file(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "locked")
         replace(source, target)
 
-    class Windows:
-        name = "nt"
-
-        def __getattr__(self, name):
-            return locked_at_first if name == "replace" else getattr(os, name)
-
-    monkeypatch.setattr(module, "os", Windows())
+    monkeypatch.setattr(files, "os", Windows(replace=locked_at_first))
     write_atomic(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"new" and len(tries) == 3
+
+
+class Windows:
+    """`os` as it is on Windows, where some calls are refused at first."""
+
+    name = "nt"
+
+    def __init__(self, **calls):
+        self.calls = calls
+
+    def __getattr__(self, name):
+        return self.calls.get(name) or getattr(os, name)
+
+
+def test_windows_waits_for_a_file_that_is_just_being_replaced(tmp_path, monkeypatch):
+    """Simulated: opening is refused twice, as while another process gives the file its name."""
+    path, tries, read = tmp_path / "x", [], Path.read_bytes
+    path.write_bytes(b"new")
+
+    def refused_at_first(self):
+        tries.append(self)
+        if len(tries) < 3:
+            raise PermissionError(errno.EACCES, "locked")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused_at_first)
+    with pytest.raises(PmtrainError, match="locked"):
+        read_bytes(path)  # other systems refuse for good
+    tries.clear()
+    monkeypatch.setattr(files, "os", Windows())
+    assert read_bytes(path) == b"new" and len(tries) == 3
+
+
+@pytest.mark.parametrize(("length", "told"), [(300, True), (40, False)])
+def test_windows_tells_of_a_path_that_is_too_long(length, told, monkeypatch):
+    """Windows says ERROR_PATH_NOT_FOUND (ENOENT) of a path of 260 characters or more."""
+    monkeypatch.setattr(files, "os", Windows())
+    refused = files.cannot("write", Path("x" * length), FileNotFoundError(errno.ENOENT, "no such file"))
+    assert ("long paths" in refused.hint) is told
