@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
@@ -22,7 +25,8 @@ import numpy as np
 from pmtrain.data.images.read import BadImage
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.hardware import ALLOWED_CORES
+from pmtrain.system.hardware import ALLOWED_CORES, worker_processes
+from pmtrain.system.stop import StopSignal
 
 # A decoded image of training size, or why there is none.
 Decoded = np.ndarray | str
@@ -87,7 +91,8 @@ class DecodingProcesses:
         self._shape = (preprocess.size, preprocess.size, 3)
         self._failure: PmtrainError | None = None
         self._closing = False
-        self._thread = threading.Thread(target=self._run, args=(count, preprocess), name="decoders", daemon=True)
+        arguments = (worker_processes(count), preprocess)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="decoders", daemon=True)
         # Runs before multiprocessing's own handler, which would wait for the workers for ever.
         atexit.register(self.close)
         self._thread.start()
@@ -122,7 +127,8 @@ class DecodingProcesses:
                 process = context.Process(
                     target=_work, args=(paths_out, images_in, preprocess, ALLOWED_CORES), daemon=True
                 )
-                process.start()
+                with _children_ignore_ctrl_c():
+                    process.start()
                 paths_out.close()  # the worker has its own copies; a pipe must end with it
                 images_in.close()
                 self._processes.append(process)
@@ -198,12 +204,29 @@ class DecodingProcesses:
         atexit.unregister(self.close)
 
 
+@contextlib.contextmanager
+def _children_ignore_ctrl_c() -> Iterator[None]:
+    """On Windows, what is started meanwhile ignores Ctrl-C from its first moment on: a process inherits that there.
+
+    Elsewhere the mask of signals does this.
+    """
+    if sys.platform != "win32":
+        yield
+        return
+    handle = ctypes.windll.kernel32.SetConsoleCtrlHandler
+    handle(None, True)
+    try:
+        yield
+    finally:
+        handle(None, False)
+
+
 def _work(
     paths: connection.Connection, images: connection.Connection, preprocess: Preprocess, cores: frozenset[int]
 ) -> None:
     """A worker's life: numbered paths in; out, the number with the reason or with None, and then the image."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in StopSignal.names:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     if cores:  # OpenMP may have pinned the parent's thread that started us
         os.sched_setaffinity(0, cores)
     cv2.setNumThreads(1)
