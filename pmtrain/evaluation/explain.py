@@ -79,7 +79,7 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
 def _targets(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
     """What each image's files are called, without their endings: its name, in its folders where two share a name."""
     folders = {path: Path(".") for path in paths}
-    if len({os.path.normcase(path.name) for path in paths}) < len(paths):
+    if len({path.name.casefold() for path in paths}) < len(paths):  # Windows and macOS take A.png and a.png for one
         whole = [os.path.abspath(path.parent) for path in paths]
         try:
             shared = os.path.commonpath(whole)

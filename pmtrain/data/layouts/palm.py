@@ -147,4 +147,5 @@ def _validation(folder: Path, found: _Folders) -> tuple[list[Row], tuple[str, ..
     if images:
         left = [path.name for path in images.values()]
         raise PmtrainError(f"{table.path}: gives no label for files of {folder}: {first_few(left)}")
-    return sorted(rows), table.notes
+    # By parts, since Windows compares whole paths without regard to case.
+    return sorted(rows, key=lambda row: row.path.parts), table.notes
