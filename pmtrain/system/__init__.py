@@ -1,1 +1,1 @@
-"""What lies under everything: errors, files, the console, the machine, Paddle itself."""
+"""The lowest layer: errors, files, the console, the machine, Paddle."""

@@ -1,4 +1,4 @@
-"""What a bug report and a run's record need: versions, processor, devices, threads."""
+"""Versions, processor, devices and threads, for a bug report and a run's record."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def as_text(description: dict[str, Any]) -> str:
 
 
 def as_json(description: dict[str, Any]) -> str:
-    """The same for programs."""
+    """The same as JSON."""
     return json.dumps(description, indent=2, ensure_ascii=False)
 
 

@@ -1,14 +1,14 @@
-"""The errors that a person can cause: what is wrong, and the way out."""
+"""The errors that a user can cause: what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
 
 class PmtrainError(Exception):
-    """A failure with a message for the person at the keyboard (exit code 1).
+    """A failure with a message for the user (exit code 1).
 
     Args:
         message: what is wrong, with the file and the value in it.
-        hint: the command, flag or edit that mends it.
+        hint: the command, flag or edit that fixes it.
     """
 
     exit_code = 1

@@ -1,8 +1,8 @@
-"""Paddle, imported once for the whole program with its threads set and its noise kept down.
+"""Paddle, imported once for the whole program, with its threads set and its log output reduced.
 
-Every module that computes takes it from here (`from pmtrain.system.framework import paddle`), so that whichever
-is imported first, the settings are made before Paddle's libraries read them. They read the environment once,
-while they load. Nothing outside commands imports this module: `--help` and the loader's workers stay light.
+Every module that computes imports it from here (`from pmtrain.system.framework import paddle`). Paddle's libraries read
+the environment once, while they load; this way the settings are always made before. Only commands import this module,
+so that `--help` and the loader's workers start quickly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHEELS = {"paddlepaddle": "cpu", "paddlepaddle-gpu": "gpu"}
 def _settings() -> dict[str, str]:
     """Environment variables that make Paddle fast and quiet on this machine."""
     threads = {"OMP_NUM_THREADS": str(available_cpus())}  # Paddle's own default is one thread
-    # MKL takes a slow path on processors that Intel didn't make; 7 names its AVX-512 one, 5 its AVX2 one.
+    # MKL takes a slow path on AMD processors, on every system; 7 selects its AVX-512 code, 5 its AVX2 code.
     paths = {"avx512f": "7", "avx2": "5"} if processor_vendor() == "AuthenticAMD" else {}
     fast = [path for feature, path in paths.items() if feature in processor_features()]
     fast_path = {"MKL_DEBUG_CPU_TYPE": fast[0]} if fast else {}
@@ -32,7 +32,7 @@ def _settings() -> dict[str, str]:
 
 
 def configure() -> dict[str, str]:
-    """Set what isn't set; return every setting with its value and whether it was given."""
+    """Set the variables that aren't set yet; return each with its value and whether the user had set it."""
     chosen = {}
     for name, value in _settings().items():
         origin = "given" if name in os.environ else "set by pmtrain"
@@ -56,11 +56,11 @@ def _import_paddle() -> Any:
     if len(wheels) > 1:
         both = " and ".join(f"{name} {version}" for name, version in wheels.items())
         raise PmtrainError(
-            f"{both} are installed over each other; they share their files, so neither is whole",
+            f"{both} are both installed; they share their files, so neither is complete",
             'run `pip uninstall -y paddlepaddle paddlepaddle-gpu`, then `pip install "pmtrain[cpu]"`'
             ' or `pip install "pmtrain[gpu]"`',
         )
-    # What Paddle prints while it loads (no ccache, threads set, deprecated imports) is nothing the user can mend.
+    # The user can't change what Paddle prints while it loads (no ccache, threads set, deprecated imports).
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:

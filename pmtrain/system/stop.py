@@ -1,4 +1,4 @@
-"""A stop that the person or the system asks for, taken up between batches."""
+"""Stopping between batches when the user or the system asks for it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import signal
 
 
 class Stopped(Exception):
-    """The person or the system asked the run to stop."""
+    """The user or the system asked the run to stop."""
 
 
 class StopSignal:
-    """Ctrl-C and SIGTERM ask for a stop at the next batch; a second Ctrl-C stops at once, without a save."""
+    """Ctrl-C and SIGTERM ask for a stop at the next batch; a second Ctrl-C stops at once, without saving."""
 
-    # SIGBREAK is Ctrl-Break on Windows, where no SIGTERM arrives from outside.
+    # On Windows no SIGTERM comes from outside; SIGBREAK is Ctrl-Break, and the window or the session being closed.
     names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class StopSignal:
         if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
-        # Not by print(): the signal may have come in the middle of one, and that can't be entered twice.
+        # Not with print(): the signal may have interrupted one, and print() can't be entered twice.
         os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once, without saving\n")
 
     def check(self) -> None:
