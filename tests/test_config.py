@@ -135,7 +135,7 @@ def test_an_unreadable_file_is_named(tmp_path):
         load_config(TrainConfig, {}, tmp_path / "none.yaml")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(UsageError, match=r"binary\.yaml: isn't YAML"):
+    with pytest.raises(UsageError, match=r"binary\.yaml: isn't UTF-8 text"):
         load_config(TrainConfig, {}, binary)
 
 

@@ -90,7 +90,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}", "give the path of a YAML file") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: isn't UTF-8 text", "save it as UTF-8 (in Notepad: Save as, Encoding)") from None
+    except YAMLError as error:
         detail = " ".join(str(error).split())
         raise UsageError(f"{file}: isn't YAML: {detail}", "write one `option: value` a line") from None
     if content is None:

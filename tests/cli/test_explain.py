@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.evaluation.explain import GAP, LONGEST_SIDE, NARROWEST, STRIP, picture
+from pmtrain.evaluation.explain import GAP, LONGEST_SIDE, NARROWEST, STRIP, _targets, picture
 
 
 @pytest.fixture
@@ -124,3 +124,13 @@ def test_colour_is_where_the_map_is():
 def test_a_map_of_zeros_leaves_the_image_alone():
     plain, overlay = panels(512, 512, np.zeros((4, 4), np.float32))
     np.testing.assert_array_equal(plain, overlay)
+
+
+def test_names_that_differ_in_case_alone_keep_their_folders(tmp_path):
+    """On Windows and macOS A.png and a.png would be one file."""
+    out = tmp_path / "out"
+    assert list(_targets([Path("left/A.png"), Path("right/a.png")], out).values()) == [
+        out / "left" / "A.png",
+        out / "right" / "a.png",
+    ]
+    assert list(_targets([Path("left/A.png"), Path("right/b.png")], out).values()) == [out / "A.png", out / "b.png"]

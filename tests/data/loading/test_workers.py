@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,20 @@ from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
 
 PREPROCESS = Preprocess(size=32)
+
+
+def test_on_windows_children_ignore_ctrl_c_from_the_start(monkeypatch):
+    """Simulated: SetConsoleCtrlHandler(NULL, TRUE) is inherited, and must not stay with the parent."""
+    calls = []
+    kernel32 = SimpleNamespace(SetConsoleCtrlHandler=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(workers.ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
+    monkeypatch.setattr(workers.sys, "platform", "win32")
+    with pytest.raises(OSError, match="can't start"), workers._children_ignore_ctrl_c():
+        assert calls == [(None, True)]
+        raise OSError("can't start")
+    assert calls == [(None, True), (None, False)]
+
+
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and process groups are POSIX's")
 
 # A training loop in small: decodes for ever, and tells its workers' process ids first.
