@@ -174,7 +174,7 @@ def test_the_engine_is_never_used_on_a_gpu():
 def test_auto_takes_the_engine_on_a_cpu_that_has_it(capsys):
     model = build_model(50)
     try:
-        has_it = open_library().has_avx512
+        has_it = open_library().has_avx2
     except LibraryUnavailable:
         has_it = False
     chosen = choose_backend(model, "cpu")
@@ -190,7 +190,7 @@ def test_precision_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys):
             "pmtrain.models.backends.choose.unavailable_reason",
             lambda _, kind, lacks=lacks: "a test" if kind in lacks else None,
         )
-        monkeypatch.setattr("pmtrain.models.backends.choose.attach", lambda _, kind: kind)
+        monkeypatch.setattr("pmtrain.models.backends.choose.attach", lambda _, kind, required: kind)
         chosen = choose_backend(model, "cpu", precision="auto")
         assert (chosen.precision, chosen.engine) == (expected, None if "fp32" in lacks else expected)
         why = ", since a test" if lacks else ""

@@ -85,7 +85,8 @@ def _on_cpu(model, backend: BackendName, precision: Precision) -> Backend:
         return Backend("cpu", precision, None)
     reason = unavailable_reason(model, precision)
     if reason is None:
-        return Backend("cpu", precision, attach(model, precision))
+        required = backend == "onednn" or precision == "bf16"
+        return Backend("cpu", precision, attach(model, precision, required))
     if precision == "bf16":
         raise UsageError(f"--precision bf16: {reason}", "give --precision fp32")
     if backend == "onednn":

@@ -70,13 +70,20 @@ class Convolution:
         primitive = ops.convolution_weight_gradient(
             self.x.descriptor, free, self.y.descriptor, self.window, self._primitive
         )
+        if primitive.is_reference and self._views_rows():  # AVX2, of images no more than two pixels high
+            self._weight_gradient_as_product(gradient, into)
+            return
         result = self.program.buffer(primitive.weights(free, Query.DIFF_WEIGHTS))
         self.program.add(primitive, {Arg.SRC: self.x, Arg.DIFF_DST: gradient, Arg.DIFF_WEIGHTS: result})
         self.program.reorder(result, into.view(self._weights.descriptor))
 
+    def _views_rows(self) -> bool:
+        """A view of every other row of an odd number is refused: it seems to reach into the next image."""
+        return self.x.dims[2] % self.window.stride == 0
+
     def _is_faster_as_product(self) -> bool:
-        if self.x.dims[2] % self.window.stride:
-            return False  # a view of every other row of an odd number is refused: it seems to reach into the next image
+        if not self._views_rows():
+            return False
         few_pixels = self.pixels <= max(self.outputs, self.inputs)
         if self.x.descriptor == self._last_order(self.x.dims):
             return few_pixels or self.window.kernel == 1

@@ -16,11 +16,12 @@ from typing import Generic, Literal, TypeVar
 
 from pmtrain.models.backends.onednn import primitives as ops
 from pmtrain.models.backends.onednn.folding import FoldedWeights
-from pmtrain.models.backends.onednn.library import LibraryUnavailable, OneDnnError, open_library
+from pmtrain.models.backends.onednn.library import LibraryUnavailable, OneDnnError, ReferenceCode, open_library
 from pmtrain.models.backends.onednn.memory import Arena, DataType, Layout, bf16, describe, f32
 from pmtrain.models.backends.onednn.plans import PLANS, InferencePlan, Shape, TrainingPlan
 from pmtrain.models.backends.onednn.primitives import Window
 from pmtrain.models.backends.onednn.threads import prepare_threads
+from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
@@ -43,20 +44,18 @@ def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") ->
         return "the model's parameters are not all float32"
     try:
         library = open_library()
-        if not library.has_avx512:
-            return "the processor has no AVX-512"
+        if not library.has_avx2:
+            return "the processor has no AVX2"
         if precision == "bf16" and not library.has_bf16:
             return "the processor has no bf16 instructions (AVX512-BF16 or AMX)"
         x, weights = (describe(dims, PRECISIONS[precision], Layout.any) for dims in ((1, 64, 8, 8), (64, 64, 3, 3)))
         ops.convolution(x, weights, x, Window(3, padding=1))
-    except LibraryUnavailable as error:
+    except (LibraryUnavailable, OneDnnError) as error:
         return error.reason
-    except OneDnnError as error:
-        return error.message
     return None
 
 
-def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
+def attach(model: paddle.nn.Layer, precision: Precision = "fp32", required: bool = True) -> Engine:
     """Run the model's forward and backward passes through oneDNN until the engine is detached.
 
     `model.train()` and `model.eval()` choose between training and folded inference, as they do without it. A layer or
@@ -66,6 +65,8 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
     Args:
         precision: `bf16` computes activations and convolutions in bf16; parameters, their gradients and the
             statistics of batch norms stay f32.
+        required: whether it is an error where oneDNN has no fast code for the shape of a batch, which is known when
+            the first of that shape comes; else Paddle's own kernels compute it, in f32, and one line says so.
     Raises:
         PmtrainError: the engine can't take the model; the message holds `unavailable_reason`.
     """
@@ -76,7 +77,7 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32") -> Engine:
         raise PmtrainError(f"the oneDNN engine can't be used: {reason}", "use Paddle's own kernels: --backend paddle")
     if "forward" in model.__dict__:
         raise PmtrainError("the model's forward is rebound already", "detach the engine that is attached first")
-    return Engine(model, PRECISIONS[precision])
+    return Engine(model, PRECISIONS[precision], required)
 
 
 class _Latest(Generic[Plan]):
@@ -99,15 +100,17 @@ class _Latest(Generic[Plan]):
 class Engine:
     """What `attach` returns: detach it to give the model its own forward back, or use it in a `with` block."""
 
-    def __init__(self, model: paddle.nn.Layer, dtype: DataType) -> None:
+    def __init__(self, model: paddle.nn.Layer, dtype: DataType, required: bool) -> None:
         self.dtype = dtype
+        self._required = required
+        self._refused: set[tuple[Shape, bool]] = set()  # shapes without fast code, in training or not
         # The model holds the engine through its `forward`; held back weakly, both go when the model does.
         self._model = weakref.ref(model)
         self._plans = PLANS[type(model)]
         self._head = self._plans.head(model)
         self._bypassed = [layer for layer in model.sublayers() if layer is not self._head]
         self._parameters = [p for layer in self._bypassed for p in layer.parameters(include_sublayers=False)]
-        self._lock = threading.Lock()  # over all below
+        self._lock = threading.RLock()  # over all below
         self._training, self._inference = _Latest[TrainingPlan](), _Latest[InferencePlan]()
         self._folded = FoldedWeights(model)
         self._promises = 0  # that no weight changes, under way
@@ -156,7 +159,7 @@ class Engine:
 
     def _forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """The model's forward, (N, C, H, W) -> logits; Paddle's own where the engine can't stand in for it."""
-        if not self._fits(x):
+        if not (self._fits(x) and self._has_plan(tuple(x.shape))):
             return type(self.model).forward(self.model, x)
         x = x.contiguous()
         if self.model.training:
@@ -187,18 +190,40 @@ class Engine:
             and all(_is_plain(layer, mode) for layer in self._bypassed)
         )
 
+    def _has_plan(self, shape: Shape) -> bool:
+        """Whether oneDNN has fast code for a shape in the model's mode; where it has not, it is said once.
+
+        Raises:
+            ReferenceCode, OneDnnError: it has not, and the engine is required.
+        """
+        if (shape, self.model.training) in self._refused:
+            return False
+        try:
+            self._training_plan(shape) if self.model.training else self._inference_plan(shape)
+        except (ReferenceCode, OneDnnError) as error:
+            if self._required:
+                raise
+            if not self._refused:
+                console.notice(f"computing with Paddle's own kernels, since {error.reason}")
+            self._refused.add((shape, self.model.training))
+            return False
+        return True
+
     def _training_plan(self, shape: Shape) -> TrainingPlan:
         with self._lock:
             prepare_threads()
             return self._training.of(shape, lambda arena: self._plans.training(self.model, shape, self.dtype, arena))
 
-    def _infer(self, x: paddle.Tensor) -> paddle.Tensor:
-        shape = tuple(x.shape)
+    def _inference_plan(self, shape: Shape) -> InferencePlan:
         with self._lock:
             prepare_threads()
-            plan = self._inference.of(
+            return self._inference.of(
                 shape, lambda arena: self._plans.inference(self.model, shape, self.dtype, self._folded, arena)
             )
+
+    def _infer(self, x: paddle.Tensor) -> paddle.Tensor:
+        with self._lock:
+            plan = self._inference_plan(tuple(x.shape))
             self._folded.refresh(unchanged=self._promises > 0)
             return plan.forward(x)
 

@@ -39,6 +39,7 @@ FILES = {
 }
 OLDEST, TOO_NEW = (3, 2), (4, 0)
 RUNTIME_OMP = 2  # dnnl_runtime_omp
+ISA_AVX2 = 0x4  # the bit that dnnl_cpu_isa_avx2 adds
 ISA_AVX512 = 0x20  # the bit that dnnl_cpu_isa_avx512_core adds
 ISA_BF16 = 0x80  # the bit that dnnl_cpu_isa_avx512_core_bf16 adds
 ISA_AMX_BF16 = 0x800  # one of the bits that dnnl_cpu_isa_avx512_core_amx adds
@@ -64,8 +65,16 @@ class OneDnnError(PmtrainError):
     """A oneDNN call failed: the message names the primitive, its shapes and the status."""
 
     def __init__(self, status: int, what: str) -> None:
-        reason = STATUS.get(status, f"status {status}")
-        super().__init__(f"oneDNN: {what}: {reason}", "use Paddle's own kernels: --backend paddle")
+        self.reason = f"oneDNN: {what}: {STATUS.get(status, f'status {status}')}"
+        super().__init__(self.reason, "use Paddle's own kernels: --backend paddle")
+
+
+class ReferenceCode(PmtrainError):
+    """oneDNN has nothing faster than its reference code for an operation: slow must never be silent."""
+
+    def __init__(self, what: str, implementation: str) -> None:
+        self.reason = f"oneDNN has only slow reference code ({implementation}) here for the {what}"
+        super().__init__(self.reason, "use Paddle's own kernels: --backend paddle")
 
 
 class ExecArg(ctypes.Structure):
@@ -113,6 +122,7 @@ ARGUMENTS: dict[str, list] = {
     "dnnl_post_ops_destroy": [c_void_p],
     "dnnl_post_ops_append_sum": [c_void_p, c_float, c_int, c_int],
     "dnnl_post_ops_append_eltwise": [c_void_p, c_int, c_float, c_float],
+    "dnnl_primitive_desc_query": [c_void_p, c_int, c_int, c_void_p],
     "dnnl_primitive_desc_query_md": [c_void_p, c_int, c_int],
     "dnnl_primitive_desc_destroy": [c_void_p],
     "dnnl_primitive_create": [_HANDLE_OUT, c_void_p],
@@ -175,8 +185,13 @@ class Library:
     stream: c_void_p
 
     @property
+    def has_avx2(self) -> bool:
+        """Whether oneDNN runs AVX2 code here; the gain over Paddle's kernels was measured from AVX2 on."""
+        return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AVX2)
+
+    @property
     def has_avx512(self) -> bool:
-        """Whether oneDNN runs AVX-512 code here; the gain over Paddle's kernels was measured with it."""
+        """Whether oneDNN runs AVX-512 code here."""
         return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AVX512)
 
     @property

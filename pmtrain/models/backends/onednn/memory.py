@@ -38,21 +38,26 @@ class Layout(Enum):
     matrix = "ab"
     plain = "abcd"  # (N, C, H, W) and (O, I, k, k) as Paddle keeps them
     channels_last = "acdb"
-    blocked = "aBcd16b"  # 16 channels innermost: (N, C / 16, H, W, 16)
+    blocked16 = "aBcd16b"  # 16 channels innermost: (N, C / 16, H, W, 16)
+    blocked8 = "aBcd8b"
 
 
 def image_layout(dtype: DataType) -> Layout:
     """The order in which oneDNN is fastest with activations of this type on this processor.
 
-    All its code for AVX-512 is as fast or faster with channels blocked by 16. Its code for AMX, several times as fast
-    in bf16, wants them last and all of them together.
+    All its code for AVX-512 is as fast or faster with the channels in blocks of 16, the f32 values of one register;
+    for AVX2 it is 8. Given another block it falls back to reference code, a hundred times slower. Its code for AMX,
+    several times as fast in bf16, takes all channels together, last.
     """
-    return Layout.channels_last if dtype is DataType.bf16 and open_library().has_amx else Layout.blocked
+    library = open_library()
+    if dtype is DataType.bf16 and library.has_amx:
+        return Layout.channels_last
+    return Layout.blocked16 if library.has_avx512 else Layout.blocked8
 
 
 def pixel_layout(dtype: DataType) -> Layout:
     """The same for a network's input, whose three channels are too few to be blocked."""
-    return Layout.plain if image_layout(dtype) is Layout.blocked else image_layout(dtype)
+    return Layout.channels_last if image_layout(dtype) is Layout.channels_last else Layout.plain
 
 
 def lines_of(images: Descriptor) -> Descriptor:
@@ -119,7 +124,7 @@ class Descriptor:
 
 @functools.lru_cache(maxsize=4096)
 def describe(dims: Dims, dtype: DataType, layout: Layout) -> Descriptor:
-    """A dense descriptor in one of the named layouts; `blocked` pads the channels to a multiple of 16."""
+    """A dense descriptor in one of the named layouts; the blocked ones pad the channels to whole blocks."""
     api = open_library().api
     handle = Handle(api.dnnl_memory_desc_destroy)
     what = f"{dtype.name} {dims} {layout.name}"

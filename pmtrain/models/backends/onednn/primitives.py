@@ -7,8 +7,9 @@ program that asks for the same one. Scratch memory is the caller's (a program fi
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
-from ctypes import c_void_p
+from ctypes import byref, c_char_p, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -41,8 +42,9 @@ class Arg(IntEnum):
 
 
 class Query(IntEnum):
-    """dnnl_query_t: what a primitive can be asked for, the descriptors that it chose."""
+    """dnnl_query_t: what a primitive can be asked for, its code's name and the descriptors that it chose."""
 
+    IMPLEMENTATION = 8
     WEIGHTS = 131
     DIFF_WEIGHTS = 132
     WORKSPACE = 135
@@ -88,6 +90,7 @@ class Primitive:
 
     Attributes:
         name: the operation with its shapes, for errors and profiles.
+        implementation: oneDNN's name of the code that it chose, such as `jit:avx2` or `ref:any`.
         scratchpad: the temporary memory it needs, None for none.
     """
 
@@ -96,6 +99,9 @@ class Primitive:
         self.name, self.description = name, description
         self.handle = Handle(api.dnnl_primitive_destroy)
         check(api.dnnl_primitive_create(self.handle, description), name)
+        chosen = c_char_p()
+        check(api.dnnl_primitive_desc_query(description, Query.IMPLEMENTATION, 0, byref(chosen)), name)
+        self.implementation = (chosen.value or b"").decode()
         scratchpad = self.chosen(Query.SCRATCHPAD, (), DataType.f32)
         self.scratchpad = scratchpad if scratchpad is not None and scratchpad.bytes else None
 
@@ -109,6 +115,11 @@ class Primitive:
         chosen = self.chosen(query, like.dims, like.dtype)
         assert chosen is not None
         return chosen
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether oneDNN has plain loops alone for it here, up to a thousand times slower than its compiled code."""
+        return "ref" in re.split("[:_]", self.implementation)
 
     @property
     def workspace(self) -> Descriptor | None:

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Mapping
 
 from pmtrain.models.backends.onednn import primitives
-from pmtrain.models.backends.onednn.library import ExecArg, OneDnnError, open_library
+from pmtrain.models.backends.onednn.library import ExecArg, OneDnnError, ReferenceCode, open_library
 from pmtrain.models.backends.onednn.memory import (
     PAGE,
     Arena,
@@ -84,7 +84,14 @@ class Program:
         self.add(primitives.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
 
     def plan(self) -> None:
-        """Lay the buffers out; `size` is then the arena that `place` needs."""
+        """Lay the buffers out; `size` is then the arena that `place` needs.
+
+        Raises:
+            ReferenceCode: a step would run on oneDNN's reference code; the message names the step.
+        """
+        for step in self.steps:
+            if step.primitive.is_reference:
+                raise ReferenceCode(step.primitive.name, step.primitive.implementation)
         self._buffers = [buffer for buffer in self._buffers if buffer.first >= 0]
         self.size = lay_out(self._buffers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import threading
 import weakref
@@ -14,6 +15,8 @@ import pytest
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn import attach, unavailable_reason
 from pmtrain.models.backends.onednn.engine import SHAPES_KEPT
+from pmtrain.models.backends.onednn.library import ReferenceCode
+from pmtrain.models.backends.onednn.plans import PLANS
 from pmtrain.models.resnet import ResNet
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
@@ -521,6 +524,26 @@ def test_a_second_engine_and_a_copy_are_refused():
     engine.detach()
     copy.deepcopy(model)
     attach(model).detach()
+
+
+def test_a_shape_without_fast_code_is_refused_or_paddles_with_one_line(monkeypatch, capsys):
+    def no_code(*_):
+        raise ReferenceCode("convolution", "ref:any")
+
+    row = dataclasses.replace(PLANS[ResNet], training=no_code, inference=no_code)
+    monkeypatch.setitem(PLANS, ResNet, row)
+    x, y = batch((2, 3, 64, 64))
+    expected = step(fresh(), x, y)
+    model = fresh()
+    with attach(model), pytest.raises(PmtrainError, match=r"slow reference code \(ref:any\) here for the convolution"):
+        model(x)
+    attach(model, required=False)
+    actual = step(model, x, y)
+    for name in expected:
+        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+    model(batch((1, 3, 64, 64))[0])
+    said = capsys.readouterr().err
+    assert said.startswith("computing with Paddle's own kernels, since oneDNN has only slow") and said.count("\n") == 1
 
 
 def test_what_cannot_be_served_has_a_reason():

@@ -106,9 +106,9 @@ def test_an_openmp_runtime_without_the_functions_that_are_called_is_refused(open
 @pytest.mark.parametrize(
     ("bits", "precision", "reason"),
     [
-        (0, "fp32", "the processor has no AVX-512"),
-        (library.ISA_AVX512, "bf16", "the processor has no bf16 instructions (AVX512-BF16 or AMX)"),
-        (library.ISA_AVX512, "fp32", None),
+        (0x3, "fp32", "the processor has no AVX2"),  # dnnl_cpu_isa_avx
+        (0x1F, "bf16", "the processor has no bf16 instructions (AVX512-BF16 or AMX)"),  # ..._avx2_vnni_2
+        (0x7, "fp32", None),  # dnnl_cpu_isa_avx2
     ],
 )
 def test_a_processor_that_lacks_instructions_is_named(opened_anew, monkeypatch, bits, precision, reason):
@@ -118,13 +118,21 @@ def test_a_processor_that_lacks_instructions_is_named(opened_anew, monkeypatch, 
     assert unavailable_reason(build_model(50), precision) == reason
 
 
-@pytest.mark.parametrize(("bits", "layout"), [(0x1EF, Layout.blocked), (0xFEF, Layout.channels_last)])
-def test_the_order_of_activations_follows_amx(opened_anew, monkeypatch, bits, layout):
-    # dnnl_cpu_isa_avx512_core_fp16 and dnnl_cpu_isa_avx512_core_amx, as oneDNN's header gives them.
+@pytest.mark.parametrize(
+    ("bits", "in_f32", "in_bf16"),
+    [
+        (0x7, Layout.blocked8, Layout.blocked8),
+        (0x1F, Layout.blocked8, Layout.blocked8),
+        (0x1EF, Layout.blocked16, Layout.blocked16),
+        (0xFEF, Layout.blocked16, Layout.channels_last),
+    ],
+)
+def test_the_order_of_activations_follows_the_instructions(opened_anew, monkeypatch, bits, in_f32, in_bf16):
+    # dnnl_cpu_isa_avx2, ..._avx2_vnni_2, ..._avx512_core_fp16 and ..._avx512_core_amx, as oneDNN's header gives them.
     api = SimpleNamespace(dnnl_get_effective_cpu_isa=lambda: bits)
     monkeypatch.setattr(memory, "open_library", lambda: dataclasses.replace(opened_anew.known, api=api))
-    assert memory.image_layout(bf16) is layout
-    assert memory.image_layout(f32) is Layout.blocked
+    assert memory.image_layout(bf16) is in_bf16
+    assert memory.image_layout(f32) is in_f32
 
 
 @pytest.mark.skipif(
