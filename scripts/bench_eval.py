@@ -1,4 +1,4 @@
-"""How fast ResNet-50 scores images on this machine's CPU: pmtrain, paddle.inference, PyTorch, onnxruntime, in turns.
+"""How fast a ResNet scores images on this machine's CPU: pmtrain, paddle.inference, PyTorch, onnxruntime, in turns.
 
   python scripts/bench_eval.py                   batches of 10, 224 x 224
   python scripts/bench_eval.py --batch-size 1
@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 
 from bench.runners import EVALUATION, PEERS
-from bench.turns import ROOT, Runner, interleave, peer_python, ratio, report, summary
+from bench.turns import GFLOP_FORWARD, ROOT, Runner, interleave, peer_python, ratio, report, summary
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "onnx", "onnxruntime")
-GFLOP_AN_IMAGE = 8.17  # ResNet-50's forward pass at 224 x 224
 
 
 def main() -> int:
@@ -27,17 +26,19 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=7, help="batches a turn, of which the median counts (7)")
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--layers", type=int, choices=GFLOP_FORWARD, default=50, help="of the ResNet (50)")
     parser.add_argument("--peer-python", type=Path, help="a Python that has the peers, instead of build/bench-eval-env")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-eval.json")
     options = parser.parse_args()
     needs_peers = any(name.startswith(PEERS) for name in options.runners)
     folder = ROOT / "build" / "bench-eval-env"
     peers = options.peer_python or (peer_python(PEER_REQUIREMENTS, folder) if needs_peers else None)
-    gflop = GFLOP_AN_IMAGE * options.batch_size * (options.image_size / 224) ** 2
+    gflop = GFLOP_FORWARD[options.layers] * options.batch_size * (options.image_size / 224) ** 2
     given = {
         "work": "eval",
         "batch_size": options.batch_size,
         "image_size": options.image_size,
+        "layers": options.layers,
         "warm": 3,
         "gflop": gflop,
     }

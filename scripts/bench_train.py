@@ -1,4 +1,4 @@
-"""How fast ResNet-50 trains on this machine's CPU: pmtrain, Paddle as installed, and PyTorch, taking turns.
+"""How fast a ResNet trains on this machine's CPU: pmtrain, Paddle as installed, and PyTorch, taking turns.
 
   python scripts/bench_train.py                                one training step, batch 10, 224 x 224
   python scripts/bench_train.py --job ../iChallenge-PM         the notes' whole job: 5 epochs from JPEG to accuracy
@@ -19,6 +19,8 @@ from pathlib import Path
 
 from bench.runners import PEERS, TRAINING
 from bench.turns import (
+    GFLOP_FORWARD,
+    GFLOP_STEM,
     ROOT,
     Runner,
     interleave,
@@ -32,7 +34,6 @@ from bench.turns import (
 )
 
 PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "opencv-python-headless")
-GFLOP_AN_IMAGE = 24.3  # convolutions of ResNet-50 at 224 x 224, forward and both gradients
 JOBS = ("pmtrain-paddle", "pmtrain-onednn-fp32", "pmtrain-onednn-bf16", "torch-fp32", "torch-bf16")
 # What the ratios under the table compare.
 COMPARED = (
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3, help="steps a turn, of which the median counts (3)")
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--layers", type=int, choices=GFLOP_FORWARD, default=50, help="of the ResNet (50)")
     parser.add_argument("--job", type=Path, metavar="FOLDER", help="time the whole job on iChallenge-PM in FOLDER")
     parser.add_argument("--epochs", type=int, default=5, help="of the job (5)")
     parser.add_argument("--peer-python", type=Path, help="a Python that has PyTorch, instead of build/bench-env")
@@ -76,11 +78,13 @@ def main() -> int:
 
 def steps(options: argparse.Namespace, peers: Path | None) -> list[dict]:
     """One row a runner: the time of a training step."""
-    gflop = GFLOP_AN_IMAGE * options.batch_size * (options.image_size / 224) ** 2
+    # Forward and both gradients, but for that of the images.
+    gflop = (3 * GFLOP_FORWARD[options.layers] - GFLOP_STEM) * options.batch_size * (options.image_size / 224) ** 2
     given = {
         "work": "train",
         "batch_size": options.batch_size,
         "image_size": options.image_size,
+        "layers": options.layers,
         "steps": options.steps,
         "warm": 3,
         "gflop": gflop,
@@ -131,7 +135,7 @@ def timed_job(runner: Runner, options: argparse.Namespace, peers: Path | None) -
 
 def job_command(name: str, options: argparse.Namespace, peers: Path | None, output: Path) -> list[str]:
     family, _, precision = name.rpartition("-")
-    sizes = [options.epochs, options.batch_size, options.image_size]
+    sizes = [options.epochs, options.batch_size, options.image_size, options.layers]
     if family == "torch":
         code = (
             "import sys; from pathlib import Path; from torch_resnet import job\n"
@@ -145,6 +149,7 @@ def job_command(name: str, options: argparse.Namespace, peers: Path | None, outp
         sys.executable, "-m", "pmtrain", "train", "--data", str(options.job.resolve()), "--output", str(output),
         "--backend", backend, "--precision", "fp32" if backend == "paddle" else precision,
         "--epochs", str(sizes[0]), "--batch-size", str(sizes[1]), "--image-size", str(sizes[2]),
+        "--layers", str(sizes[3]),
     ]  # fmt: skip
 
 

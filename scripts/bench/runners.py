@@ -60,13 +60,18 @@ def paddle_scores(paddle, model, options: dict[str, Any]) -> Work:
     return score
 
 
-def own_model(precision: str | None):
-    """pmtrain's ResNet-50 and, with a precision, the oneDNN engine under it; else Paddle's kernels."""
+def vision_model(paddle, options: dict[str, Any]):
+    """Paddle's own ResNet."""
+    return getattr(paddle.vision.models, f"resnet{options['layers']}")(num_classes=1)
+
+
+def own_model(precision: str | None, layers: int):
+    """pmtrain's ResNet and, with a precision, the oneDNN engine under it; else Paddle's kernels."""
     from pmtrain.models import build_model
     from pmtrain.system.framework import paddle
 
     paddle.seed(0)
-    model = build_model(50)
+    model = build_model(layers)
     if precision is None:
         return paddle, model, contextlib.nullcontext()
     from pmtrain.models.backends.onednn import attach
@@ -76,7 +81,7 @@ def own_model(precision: str | None):
 
 def own_training(precision: str | None):
     def make(options: dict[str, Any]) -> Work:
-        paddle, model, _ = own_model(precision)
+        paddle, model, _ = own_model(precision, options["layers"])
         return paddle_step(paddle, model, options, keep_gradients=False)
 
     return make
@@ -84,7 +89,7 @@ def own_training(precision: str | None):
 
 def own_evaluation(precision: str | None):
     def make(options: dict[str, Any]) -> Work:
-        paddle, model, fixed = own_model(precision)
+        paddle, model, fixed = own_model(precision, options["layers"])
         OPENED.enter_context(fixed)  # as an evaluation does, for as long as it runs
         return paddle_scores(paddle, model, options)
 
@@ -92,10 +97,10 @@ def own_evaluation(precision: str | None):
 
 
 def notes_training(options: dict[str, Any]) -> Work:
-    """Paddle as it is installed, nothing set: its own ResNet-50 in the notes' plain loop."""
+    """Paddle as it is installed, nothing set: its own ResNet in the notes' plain loop."""
     import paddle
 
-    return paddle_step(paddle, paddle.vision.models.resnet50(num_classes=1), options, keep_gradients=True)
+    return paddle_step(paddle, vision_model(paddle, options), options, keep_gradients=True)
 
 
 def torch_training(precision: str):
@@ -104,7 +109,7 @@ def torch_training(precision: str):
         from torch_resnet import new_step
 
         images, labels = map(torch.from_numpy, images_and_labels(options))
-        _, step = new_step(precision)
+        _, step = new_step(precision, options["layers"])
         return lambda: step(images, labels)
 
     return make
@@ -113,9 +118,9 @@ def torch_training(precision: str):
 def torch_evaluation(precision: str):
     def make(options: dict[str, Any]) -> Work:
         import torch
-        from torch_resnet import resnet50
+        from torch_resnet import resnet
 
-        model = resnet50().eval().to(memory_format=torch.channels_last)
+        model = resnet(options["layers"]).eval().to(memory_format=torch.channels_last)
         images = torch.from_numpy(images_and_labels(options)[0]).contiguous(memory_format=torch.channels_last)
 
         def score():
@@ -130,12 +135,13 @@ def torch_evaluation(precision: str):
 def onnx_evaluation(options: dict[str, Any]) -> Work:
     import onnxruntime
     import torch
-    from torch_resnet import resnet50
+    from torch_resnet import resnet
 
     images, _ = images_and_labels(options)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "resnet50.onnx")
-        torch.onnx.export(resnet50().eval(), (torch.from_numpy(images),), path, input_names=["x"], dynamo=False)
+        path = os.path.join(folder, "resnet.onnx")
+        model = resnet(options["layers"]).eval()
+        torch.onnx.export(model, (torch.from_numpy(images),), path, input_names=["x"], dynamo=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": images})
 
@@ -146,10 +152,10 @@ def paddle_inference(precision: str):
         from pmtrain.system.framework import paddle
 
         images, _ = images_and_labels(options)
-        model = paddle.vision.models.resnet50(num_classes=1)
+        model = vision_model(paddle, options)
         model.eval()
         with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "resnet50")
+            path = os.path.join(folder, "resnet")
             paddle.jit.save(model, path, input_spec=[paddle.static.InputSpec(list(images.shape), "float32")])
             program = next(file for file in Path(folder).iterdir() if file.suffix in (".json", ".pdmodel"))
             config = paddle.inference.Config(str(program), path + ".pdiparams")
