@@ -101,7 +101,7 @@ def test_a_dumped_config_reads_back(tmp_path):
         ("class_weight: true", ["class_weight: True", "string"]),
         ("sampler: random", ["sampler: 'random'", "shuffle, balanced"]),
         ("augment: heavy", ["augment: 'heavy'", "none, light, fundus, camera"]),
-        ("layers: 34", ["layers: 34", "50, 101, 152"]),
+        ("layers: 20", ["layers: 20", "18, 34, 50, 101, 152"]),
         ("data: 5", ["data: 5", "path"]),
         ("precision: fp8", ["precision: 'fp8'", "'fp32', 'bf16' or 'fp16'"]),
         ("device: tpu", ["device: 'tpu'", "gpu"]),

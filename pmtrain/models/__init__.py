@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmtrain.system.errors import PmtrainError
 
 if TYPE_CHECKING:
     from pmtrain.models.resnet import ResNet
 
-# Bottleneck blocks in each of the four stages (He et al. 2016, table 1).
-DEPTHS: dict[int, tuple[int, ...]] = {
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
+
+class Depth(NamedTuple):
+    """A row of DEPTHS: residual blocks in each of the four stages, and the kind of block."""
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool  # 1x1, 3x3, 1x1; else the basic block of two 3x3
+
+
+# He et al. 2016, table 1.
+DEPTHS: dict[int, Depth] = {
+    18: Depth((2, 2, 2, 2), bottleneck=False),
+    34: Depth((3, 4, 6, 3), bottleneck=False),
+    50: Depth((3, 4, 6, 3), bottleneck=True),
+    101: Depth((3, 4, 23, 3), bottleneck=True),
+    152: Depth((3, 8, 36, 3), bottleneck=True),
 }
 
 
@@ -40,13 +50,15 @@ def layers_of(names: Iterable[str]) -> int:
     Raises:
         PmtrainError: the names are no ResNet's of DEPTHS.
     """
-    blocks = {tuple(name.split(".")[0].split("_")[1:]) for name in names if name.startswith("bb_")}
+    inside = {tuple(name.split(".")[:2]) for name in names if name.startswith("bb_")}
+    blocks = {tuple(block.split("_")[1:]) for block, *_ in inside}
     counts = tuple(sum(1 for block in blocks if block[0] == str(stage)) for stage in range(4))
+    bottleneck = any("conv2" in layer for _, *layer in inside)  # the third layer, which a basic block has not
     for layers, depth in DEPTHS.items():
-        if depth == counts:
+        if depth == (counts, bottleneck):
             return layers
     raise PmtrainError(
-        f"the weights hold residual blocks {counts} by stage; known are "
-        + ", ".join(f"ResNet-{layers} {depth}" for layers, depth in DEPTHS.items()),
+        f"the weights hold {'bottleneck' if bottleneck else 'basic'} blocks {counts} by stage; known are "
+        + ", ".join(f"ResNet-{layers} {depth.blocks}" for layers, depth in DEPTHS.items()),
         "give a checkpoint that pmtrain or the notes' script saved",
     )

@@ -1,7 +1,7 @@
-"""ResNet-50/101/152 (He et al. 2016) for one logit, with the stride on the 3x3 convolution.
+"""ResNet-18/34/50/101/152 (He et al. 2016) for one logit, with a bottleneck's stride on its 3x3 convolution.
 
 Module names are those of the notes' script, so that state dicts travel both ways:
-`conv`, `bb_<stage>_<block>.conv0|conv1|conv2|short`, `out`.
+`conv`, `bb_<stage>_<block>.conv0|conv1|conv2|short`, `out`. A basic block has no `conv2`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pmtrain.system.framework import paddle
 nn: Any = paddle.nn
 
 STAGE_WIDTHS = (64, 128, 256, 512)
-EXPANSION = 4  # a bottleneck's output channels over its inner width
 
 
 class ConvBNLayer(nn.Layer):
@@ -37,21 +36,55 @@ class ConvBNLayer(nn.Layer):
         return nn.functional.relu(y) if self.relu else y
 
 
-class BottleneckBlock(nn.Layer):
-    """1x1 down, 3x3 (with the stride), 1x1 up, added to the input or to its projection."""
+class BasicBlock(nn.Layer):
+    """Two 3x3 (the first with the stride), added to the input or, where the shapes differ, to its projection."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, projection: bool) -> None:
+    EXPANSION = 1  # output channels over the inner width
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        out_channels = width * EXPANSION
+        self.conv0 = ConvBNLayer(in_channels, width, 3, stride)
+        self.conv1 = ConvBNLayer(width, width, 3, relu=False)
+        projection = stride > 1 or in_channels != width
+        self.short = ConvBNLayer(in_channels, width, 1, stride, relu=False) if projection else None
+
+    @property
+    def path(self) -> tuple[ConvBNLayer, ...]:
+        """The layers beside the shortcut, in order."""
+        return self.conv0, self.conv1
+
+    def forward(self, x):  # (N, in, H, W)
+        y = self.conv1(self.conv0(x))  # (N, width, H / stride, W / stride)
+        shortcut = x if self.short is None else self.short(x)
+        return nn.functional.relu(paddle.add(shortcut, y))
+
+
+class BottleneckBlock(nn.Layer):
+    """1x1 down, 3x3 (with the stride), 1x1 up, added to the input or, where the shapes differ, to its projection."""
+
+    EXPANSION = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out_channels = width * self.EXPANSION
         self.conv0 = ConvBNLayer(in_channels, width, 1)
         self.conv1 = ConvBNLayer(width, width, 3, stride)
         self.conv2 = ConvBNLayer(width, out_channels, 1, relu=False)
+        projection = stride > 1 or in_channels != out_channels
         self.short = ConvBNLayer(in_channels, out_channels, 1, stride, relu=False) if projection else None
+
+    @property
+    def path(self) -> tuple[ConvBNLayer, ...]:
+        """The layers beside the shortcut, in order."""
+        return self.conv0, self.conv1, self.conv2
 
     def forward(self, x):  # (N, in, H, W)
         y = self.conv2(self.conv1(self.conv0(x)))  # (N, 4 * width, H / stride, W / stride)
         shortcut = x if self.short is None else self.short(x)
         return nn.functional.relu(paddle.add(shortcut, y))
+
+
+Block = BasicBlock | BottleneckBlock
 
 
 class ResNet(nn.Layer):
@@ -70,15 +103,16 @@ class ResNet(nn.Layer):
         self.layers = layers
         self.conv = ConvBNLayer(3, 64, 7, stride=2)
         self.max_pool = nn.MaxPool2D(kernel_size=3, stride=2, padding=1)
-        self.stages: list[list[BottleneckBlock]] = []
+        self.stages: list[list[Block]] = []
+        depth = DEPTHS[layers]
+        kind = BottleneckBlock if depth.bottleneck else BasicBlock
         channels = 64
-        for stage, (width, depth) in enumerate(zip(STAGE_WIDTHS, DEPTHS[layers], strict=True)):
+        for stage, (width, count) in enumerate(zip(STAGE_WIDTHS, depth.blocks, strict=True)):
             blocks = []
-            for index in range(depth):
+            for index in range(count):
                 stride = 2 if index == 0 and stage > 0 else 1
-                block = BottleneckBlock(channels, width, stride, projection=index == 0)
-                blocks.append(self.add_sublayer(f"bb_{stage}_{index}", block))
-                channels = width * EXPANSION
+                blocks.append(self.add_sublayer(f"bb_{stage}_{index}", kind(channels, width, stride)))
+                channels = width * kind.EXPANSION
             self.stages.append(blocks)
         self.avg_pool = nn.AdaptiveAvgPool2D(output_size=1)
         bound = 1 / math.sqrt(channels)
@@ -90,5 +124,7 @@ class ResNet(nn.Layer):
         x = self.max_pool(self.conv(x))  # (N, 64, H / 4, W / 4)
         for blocks in self.stages:
             for block in blocks:
-                x = block(x)  # (N, 256, H/4, W/4), (N, 512, H/8, W/8), (N, 1024, H/16, W/16), (N, 2048, H/32, W/32)
-        return self.out(paddle.flatten(self.avg_pool(x), 1))  # (N, 2048) -> (N, 1)
+                # Bottlenecks: (N, 256, H/4, W/4), (N, 512, H/8, W/8), (N, 1024, H/16, W/16), (N, 2048, H/32, W/32);
+                # basic blocks: a quarter of the channels.
+                x = block(x)
+        return self.out(paddle.flatten(self.avg_pool(x), 1))  # (N, 512) or (N, 2048) -> (N, 1)

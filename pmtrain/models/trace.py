@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from pmtrain.models import build_model
-from pmtrain.models.resnet import EXPANSION, ConvBNLayer, ResNet
+from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
 
 
@@ -82,13 +82,14 @@ def trace(layers: int, batch_size: int, image_size: int) -> ModelTrace:
 
 
 def as_text(traced: ModelTrace) -> str:
-    """The notes' own print, to the byte."""
+    """The notes' own print, to the byte, with `basic` for `bottleneck` where the blocks are."""
     model = traced.model
+    kind = "bottleneck" if isinstance(model.stages[0][0], BottleneckBlock) else "basic"
     lines = [f"layers= {model.layers}"]
     for stage, blocks in enumerate(model.stages):
-        channels = _width(blocks[0]) * EXPANSION
+        channels = _width(blocks[0]) * blocks[0].EXPANSION
         lines.append(f"block= {stage} depth[block]= {len(blocks)} Cout={channels}")
-        lines += [f"bottleneck[ {channels} {_width(block)} {block.short is None}" for block in blocks]
+        lines += [f"{kind}[ {channels} {_width(block)} {block.short is None}" for block in blocks]
         lines.append(f"create bnb {len(blocks)}")
 
     stem, max_pool, *rest = traced.layers
@@ -98,20 +99,20 @@ def as_text(traced: ModelTrace) -> str:
         _conv_line(stem),
         f"{model.conv.full_name()} {list(stem.output)}",
         f"maxpool2d: {list(max_pool.output)}",
-        "======start bottleneckBlock:",
+        f"======start {kind}Block:",
     ]
     index = 0
     for stage, blocks in enumerate(model.stages):
-        heading = f"#第{chinese(stage + 2)}个模块 Cout={_width(blocks[0]) * EXPANSION}"
-        lines.append(f"{heading} 包括{chinese(len(blocks))}个残差块bottleneckBlock")
+        heading = f"#第{chinese(stage + 2)}个模块 Cout={_width(blocks[0]) * blocks[0].EXPANSION}"
+        lines.append(f"{heading} 包括{chinese(len(blocks))}个残差块{kind}Block")
         for _ in blocks:
             inside = [row for row in rest if row.block == index]
-            lines.append(f"-----print bottleneckBlock: {index}")
+            lines.append(f"-----print {kind}Block: {index}")
             lines += [_conv_line(row) for row in inside]
             lines.append(f"end block: {list(inside[-1].output)}")
             index += 1
     lines += [
-        "======end bottleneckBlock:",
+        f"======end {kind}Block:",
         f"{avg_pool.name} {list(avg_pool.output)}",
         f"y.shape= {list(linear.input)}",
         f"{linear.name} {list(linear.output)} {list(linear.weight)} {list(model.out.bias.shape)}",

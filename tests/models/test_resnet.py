@@ -9,13 +9,14 @@ from pmtrain.models import DEPTHS, build_model, layers_of
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
-# Parameters of torchvision's and Paddle's resnet50/101/152 with 1000 classes (25,557,032 and so on), less their
-# classifier's 2048 * 1000 + 1000, plus ours of 2048 + 1.
-PARAMETERS = {50: 23_510_081, 101: 42_502_209, 152: 58_145_857}
+# Parameters of torchvision's and Paddle's resnet18/34/50/101/152 with 1000 classes (11,689,512 and so on), less their
+# classifier's F * 1000 + 1000, plus ours of F + 1, where F is 512 or, from 50 layers on, 2048.
+PARAMETERS = {18: 11_177_025, 34: 21_285_185, 50: 23_510_081, 101: 42_502_209, 152: 58_145_857}
 
 
-def block_names(blocks: tuple[int, ...]) -> list[str]:
-    """State dict names and shapes of the notes' ResNet, written out from their listing's rule."""
+def block_names(blocks: tuple[int, ...], bottleneck: bool = True) -> list[str]:
+    """State dict names and shapes of the notes' ResNet, written out from their listing's rule, and of its like of
+    basic blocks."""
 
     def conv_bn(name: str, out: int, inner: int, kernel: int) -> list[str]:
         norm = [f"{name}._batch_norm.{part} [{out}]" for part in ("weight", "bias", "_mean", "_variance")]
@@ -27,13 +28,18 @@ def block_names(blocks: tuple[int, ...]) -> list[str]:
         width = 64 * 2**stage
         for index in range(depth):
             name = f"bb_{stage}_{index}"
-            lines += conv_bn(f"{name}.conv0", width, channels, 1)
-            lines += conv_bn(f"{name}.conv1", width, width, 3)
-            lines += conv_bn(f"{name}.conv2", 4 * width, width, 1)
-            if index == 0:
-                lines += conv_bn(f"{name}.short", 4 * width, channels, 1)
-            channels = 4 * width
-    return [*lines, "out.weight [2048, 1]", "out.bias [1]"]
+            if bottleneck:
+                lines += conv_bn(f"{name}.conv0", width, channels, 1)
+                lines += conv_bn(f"{name}.conv1", width, width, 3)
+                lines += conv_bn(f"{name}.conv2", 4 * width, width, 1)
+            else:
+                lines += conv_bn(f"{name}.conv0", width, channels, 3)
+                lines += conv_bn(f"{name}.conv1", width, width, 3)
+            outputs = 4 * width if bottleneck else width
+            if channels != outputs:
+                lines += conv_bn(f"{name}.short", outputs, channels, 1)
+            channels = outputs
+    return [*lines, f"out.weight [{channels}, 1]", "out.bias [1]"]
 
 
 def listing(model) -> list[str]:
@@ -43,7 +49,7 @@ def listing(model) -> list[str]:
 @pytest.mark.parametrize("layers", DEPTHS)
 def test_names_shapes_and_parameter_count(layers):
     model = build_model(layers)
-    assert listing(model) == block_names(DEPTHS[layers])
+    assert listing(model) == block_names(*DEPTHS[layers])
     assert (
         sum(int(np.prod(parameter.shape)) for parameter in model.parameters() if not parameter.stop_gradient)
         == PARAMETERS[layers]
@@ -54,12 +60,13 @@ def test_names_are_the_notes_own(reference):
     assert listing(build_model(50)) == (reference / "state-dict-resnet50.txt").read_text().split("\n")[:-1]
 
 
-def test_every_parameter_receives_a_gradient():
-    model = build_model(50)
+@pytest.mark.parametrize(("layers", "count"), [(18, 62), (50, 161)])
+def test_every_parameter_receives_a_gradient(layers, count):
+    model = build_model(layers)
     model.train()
     (model(paddle.randn([2, 3, 64, 64])) * paddle.to_tensor([[1.0], [-2.0]])).sum().backward()
     learned = {name: p for name, p in model.named_parameters() if not p.stop_gradient}  # running statistics aside
-    assert len(learned) == 161
+    assert len(learned) == count
     without = [name for name, p in learned.items() if p.grad is None or not np.abs(p.grad.numpy()).sum() > 0]
     assert without == []
 
@@ -82,7 +89,7 @@ def paddle_name(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "layers", [50, pytest.param(101, marks=pytest.mark.slow), pytest.param(152, marks=pytest.mark.slow)]
+    "layers", [18, 34, 50, pytest.param(101, marks=pytest.mark.slow), pytest.param(152, marks=pytest.mark.slow)]
 )
 def test_logits_equal_paddles_own_resnet(layers):
     paddle.seed(1)
@@ -107,9 +114,9 @@ def test_classifier_weight_is_within_its_bound():
     assert np.abs(weight).max() > 0.95 * bound  # 2048 draws of a uniform reach near its ends
 
 
-def test_unsupported_depth_is_refused_naming_the_three():
-    with pytest.raises(PmtrainError, match="34.*50, 101, 152"):
-        build_model(34)
+def test_unsupported_depth_is_refused_naming_the_known():
+    with pytest.raises(PmtrainError, match="20.*18, 34, 50, 101, 152"):
+        build_model(20)
 
 
 def test_seed_decides_the_weights():
@@ -126,11 +133,13 @@ def test_layers_are_numbered_from_zero_each_time():
 
 @pytest.mark.parametrize("layers", DEPTHS)
 def test_depth_is_read_off_the_names(layers):
-    assert layers_of(line.split()[0] for line in block_names(DEPTHS[layers])) == layers
+    assert layers_of(line.split()[0] for line in block_names(*DEPTHS[layers])) == layers
 
 
 def test_names_of_no_resnet_are_refused():
-    with pytest.raises(PmtrainError, match=r"\(3, 4, 6, 2\)"):
+    with pytest.raises(PmtrainError, match=r"basic blocks \(3, 4, 23, 3\)"):
+        layers_of(line.split()[0] for line in block_names((3, 4, 23, 3), bottleneck=False))
+    with pytest.raises(PmtrainError, match=r"bottleneck blocks \(3, 4, 6, 2\)"):
         layers_of(line.split()[0] for line in block_names((3, 4, 6, 2)))
     with pytest.raises(PmtrainError, match=r"\(0, 0, 0, 0\)"):
         layers_of(["fc.weight"])

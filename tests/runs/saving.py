@@ -20,8 +20,9 @@ from pmtrain.system.errors import PmtrainError
 
 def small_state(value: float, layers: int = 50) -> dict[str, np.ndarray]:
     """Arrays under a ResNet's block names, enough for its depth to be read off; all of one value."""
-    blocks = [f"bb_{stage}_{block}" for stage, depth in enumerate(DEPTHS[layers]) for block in range(depth)]
-    return {f"{block}.conv0._conv.weight": np.full((2, 3), value, "f4") for block in blocks}
+    depth, last = DEPTHS[layers], "conv2" if DEPTHS[layers].bottleneck else "conv1"
+    blocks = [f"bb_{stage}_{block}" for stage, count in enumerate(depth.blocks) for block in range(count)]
+    return {f"{block}.{last}._conv.weight": np.full((2, 3), value, "f4") for block in blocks}
 
 
 def info_of(epoch: int, **changes) -> CheckpointInfo:

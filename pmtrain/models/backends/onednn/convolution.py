@@ -40,9 +40,9 @@ class Convolution:
         program.add(self._primitive, {Arg.SRC: x, Arg.WEIGHTS: ordered, Arg.DST: self.y})
 
     def data_gradient(self, gradient: Tensor, added_to: Tensor | None = None) -> Tensor:
-        """From the gradient of `y`, that of `x`: in a new tensor, or added to what `added_to` holds (1x1 alone)."""
-        result = added_to or self.program.buffer(self.x.descriptor)
+        """From the gradient of `y`, that of `x`: in a new tensor, or added to what `added_to` holds."""
         if self.window == Window(1):
+            result = added_to or self.program.buffer(self.x.descriptor)
             # The convolution with the transposed weights, which unlike a data gradient can add to its result.
             dims = (self.inputs, self.outputs, 1, 1)
             free = describe(dims, self.dtype, Layout.any)
@@ -52,13 +52,17 @@ class Convolution:
             weights = self._ordered(transposed, primitive.weights(free))
             self.program.add(primitive, {Arg.SRC: gradient, Arg.WEIGHTS: weights, Arg.DST: result})
             return result
-        assert added_to is None
+        result = self.program.buffer(self.x.descriptor)
         primitive = ops.convolution_data_gradient(
             self.x.descriptor, self._free, self.y.descriptor, self.window, self._primitive
         )
         weights = self._ordered(self._weights, primitive.weights(self._free))
         self.program.add(primitive, {Arg.DIFF_DST: gradient, Arg.WEIGHTS: weights, Arg.DIFF_SRC: result})
-        return result
+        if added_to is None:
+            return result
+        total = ops.add(added_to.descriptor, result.descriptor, added_to.descriptor)
+        self.program.add(total, {Arg.SRC: added_to, Arg.SRC_1: result, Arg.DST: added_to})
+        return added_to
 
     def weight_gradient(self, gradient: Tensor, into: Place) -> None:
         """From the gradient of `y`, write the f32 gradient of the weights, in their own order."""

@@ -31,7 +31,7 @@ def fresh(layers: int = 50, seed: int = 0, last_gamma: float | None = 0.1):
     model = build_model(layers)
     if last_gamma is not None:
         for name, parameter in model.named_parameters():
-            if name.endswith("conv2._batch_norm.weight"):
+            if name.endswith(f"conv{2 if layers >= 50 else 1}._batch_norm.weight"):
                 parameter.set_value(parameter * last_gamma)
     model.train()
     return model
@@ -84,6 +84,10 @@ def compared(layers: int, shape: tuple[int, ...], seed: int, precision: str = "f
     return tuple(results)
 
 
+# The layer of each network after which only a sum, a ReLU and the mean come.
+LAST = {18: "bb_3_1.conv1.", 34: "bb_3_2.conv1.", 50: "bb_3_2.conv2.", 101: "bb_3_2.conv2.", 152: "bb_3_2.conv2."}
+
+
 def slow(*cases):
     return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
@@ -92,6 +96,8 @@ def slow(*cases):
 TINY = slow((50, (1, 3, 64, 64)), (50, (2, 3, 33, 32)))
 CASES = [
     (50, (3, 3, 32, 48)),
+    (18, (3, 3, 64, 64)),
+    *slow((18, (5, 3, 33, 47)), (34, (3, 3, 97, 131)), (34, (2, 3, 32, 64))),
     *slow((50, (7, 3, 64, 64)), (50, (13, 3, 32, 32)), (50, (3, 3, 97, 131)), (50, (1, 3, 225, 193))),
     *slow((101, (3, 3, 64, 64)), (152, (3, 3, 64, 64))),
 ]
@@ -104,7 +110,7 @@ def test_fp32_step_follows_float64(layers, shape):
         limit = 0.05  # of a gradient behind a ReLU that rounding opened; see the next test
         if name in ("logits", "loss") or name.endswith(("_mean", "_variance")):
             limit = 1e-5
-        elif name.startswith(("out.", "bb_3_2.conv2.")):  # no ReLU but the last lies between these and the loss
+        elif name.startswith(("out.", LAST[layers])):  # no ReLU but the last lies between these and the loss
             limit = max(1e-4, 2 * error(single[name], double[name]))
         assert error(engine[name], double[name]) < limit, name
 
@@ -142,9 +148,11 @@ def test_bf16_step_follows_float64(layers, shape, precision):
             assert error(engine[name], double[name]) < 0.03, name
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 64, 64), (1, 3, 97, 131), (10, 3, 32, 33)])
-def test_folded_inference_is_paddles(shape, precision):
-    model = fresh()
+@pytest.mark.parametrize(
+    ("layers", "shape"), [(18, (3, 3, 64, 64)), (50, (3, 3, 64, 64)), (50, (1, 3, 97, 131)), (50, (10, 3, 32, 33))]
+)
+def test_folded_inference_is_paddles(layers, shape, precision):
+    model = fresh(layers)
     x, y = batch(shape)
     with attach(model), paddle.no_grad():
         for seed in range(3):  # statistics of their own for the batch norms

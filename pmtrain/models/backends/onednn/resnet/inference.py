@@ -1,4 +1,4 @@
-"""The inference plan of the project's ResNet: 53 convolutions with their batch norms folded in, and two poolings."""
+"""The inference plan of the project's ResNet: convolutions with their batch norms folded in, and two poolings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pmtrain.models.backends.onednn.memory import Arena, DataType, Layout, Place
 from pmtrain.models.backends.onednn.primitives import After, Arg
 from pmtrain.models.backends.onednn.program import Program
 from pmtrain.models.backends.onednn.resnet.training import STEM_POOL, window_of
-from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
+from pmtrain.models.resnet import Block, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
 
 
@@ -54,10 +54,13 @@ class ResNetInference:
         self.program.run()
         return features
 
-    def _block(self, block: BottleneckBlock, x: Tensor) -> Tensor:
-        inner = self._convolution(block.conv1, self._convolution(block.conv0, x))
+    def _block(self, block: Block, x: Tensor) -> Tensor:
+        *layers, last = block.path
+        inner = x
+        for layer in layers:
+            inner = self._convolution(layer, inner)
         shortcut = x if block.short is None else self._convolution(block.short, x)
-        return self._convolution(block.conv2, inner, added_to=shortcut)
+        return self._convolution(last, inner, added_to=shortcut)
 
     def _convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
         """The folded layer; the sum with `added_to`, then a ReLU, are taken in its place."""

@@ -22,7 +22,7 @@ from pmtrain.models.backends.onednn.memory import (
 )
 from pmtrain.models.backends.onednn.primitives import Arg, Window
 from pmtrain.models.backends.onednn.program import Program
-from pmtrain.models.resnet import BottleneckBlock, ConvBNLayer, ResNet
+from pmtrain.models.resnet import Block, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
 
 STEM_POOL = Window(3, stride=2, padding=1)
@@ -180,16 +180,18 @@ class _ConvBatchNorm:
 
 
 class _Block:
-    """A bottleneck block: relu(conv2(conv1(conv0(x))) + shortcut(x))."""
+    """A residual block: relu(path(x) + shortcut(x))."""
 
-    def __init__(self, plan: ResNetTraining, block: BottleneckBlock, x: Tensor) -> None:
+    def __init__(self, plan: ResNetTraining, block: Block, x: Tensor) -> None:
         self.program = plan.program
-        self.conv0 = _ConvBatchNorm(plan, block.conv0, x)
-        self.conv1 = _ConvBatchNorm(plan, block.conv1, self.conv0.z)
-        self.conv2 = _ConvBatchNorm(plan, block.conv2, self.conv1.z)
+        self.path: list[_ConvBatchNorm] = []
+        inner = x
+        for layer in block.path:
+            self.path.append(_ConvBatchNorm(plan, layer, inner))
+            inner = self.path[-1].z
         self.short = _ConvBatchNorm(plan, block.short, x) if block.short is not None else None
         shortcut = self.short.z if self.short is not None else x
-        self.out = self.conv2.z  # the sum is taken in place
+        self.out = inner  # the sum is taken in place
         primitive = ops.add(self.out.descriptor, shortcut.descriptor, self.out.descriptor, relu=True)
         plan.program.add(primitive, {Arg.SRC: self.out, Arg.SRC_1: shortcut, Arg.DST: self.out})
 
@@ -198,10 +200,12 @@ class _Block:
         same = gradient.descriptor
         primitive = ops.relu_gradient(same, same, self.out.descriptor)
         self.program.add(primitive, {Arg.DST: self.out, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: gradient})
-        inner = self.conv2.backward(gradient, overwrite=False)
-        inner = self.conv1.backward(inner, overwrite=True)
+        first, *middle, last = self.path
+        inner = last.backward(gradient, overwrite=False)
+        for layer in reversed(middle):
+            inner = layer.backward(inner, overwrite=True)
         shortcut = gradient if self.short is None else self.short.backward(gradient, overwrite=True)
-        return self.conv0.backward(inner, overwrite=True, added_to=shortcut)
+        return first.backward(inner, overwrite=True, added_to=shortcut)
 
 
 class _StemPool:
