@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ STYLE = {
 
 @dataclass(frozen=True, eq=False)
 class ChartData:
-    """What is drawn.
+    """The data of the charts.
 
     Args:
         labels: (N,) int, 1 is the positive class.
@@ -47,7 +48,7 @@ class ChartData:
         classes: names, negative and positive.
         assessment: of these scores.
         level, n_boot, seed: of the ROC curve's band.
-        marks: words that have to stand on every chart, such as SYNTHETIC.
+        marks: words to print on every chart, such as SYNTHETIC.
     """
 
     labels: np.ndarray
@@ -94,7 +95,7 @@ def roc(axes: Axes, data: ChartData) -> None:
     tp, fp, fn, tn = data.assessment.confusion
     reached = f"{data.threshold_text}:\nsensitivity {tp / (tp + fn):.3f}, specificity {tn / (tn + fp):.3f}"
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="chance")
-    label = f"{percent(data.level)} band, point by point"
+    label = f"{percent(data.level)} pointwise band"
     axes.fill_between(band.fpr, band.low, band.high, color=POSITIVE, alpha=0.2, linewidth=0, label=label)
     axes.plot(curve.fpr, curve.tpr, color=POSITIVE, linewidth=1.8)
     axes.plot(fp / (fp + tn), tp / (tp + fn), "o", color="black", markersize=6, label=reached)
@@ -118,8 +119,8 @@ def precision_recall(axes: Axes, data: ChartData) -> None:
 
 
 def calibration(axes: Axes, data: ChartData) -> None:
-    """Predicted against observed in ten bins, with Wilson's intervals where images are independent."""
-    axes.set(xlabel="Mean predicted probability of a bin's images", ylabel="Share of positive images", aspect="equal")
+    """Predicted against observed in ten bins, with Wilson's intervals if the images are independent."""
+    axes.set(xlabel="Mean predicted probability in the bin", ylabel="Share of positive images", aspect="equal")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     slope, intercept = (data.titled(name, 2) for name in ("calibration_slope", "calibration_intercept"))
     axes.set_title(f"{data.titled('ece')}\n{slope}\n{intercept}")
@@ -131,10 +132,10 @@ def calibration(axes: Axes, data: ChartData) -> None:
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="ideal")
     if independent:
         reach = np.maximum([y - low, high - y], 0)
-        label = f"ten bins, images in each, Wilson's {percent(data.level)} intervals"
+        label = f"ten bins with image counts, Wilson's {percent(data.level)} intervals"
         axes.errorbar(x, y, yerr=reach, color=POSITIVE, fmt="o", capsize=2, label=label)
     else:
-        label = "ten bins, images in each (no intervals: patients have several images)"
+        label = "ten bins with image counts (no intervals: patients have several images)"
         axes.plot(x, y, "o", color=POSITIVE, label=label)
     for b in bins:
         axes.annotate(
@@ -144,7 +145,7 @@ def calibration(axes: Axes, data: ChartData) -> None:
 
 
 def scores(axes: Axes, data: ChartData) -> None:
-    """How the probabilities of each class are spread."""
+    """Histogram of the probabilities of each class."""
     edges = np.linspace(0, 1, 21).tolist()
     kinds = ((0, NEGATIVE, "//"), (1, POSITIVE, "\\\\"))
     for label, colour, hatch in kinds:
@@ -154,7 +155,10 @@ def scores(axes: Axes, data: ChartData) -> None:
         axes.hist(of_class, edges, color=colour, histtype="step", linewidth=1.6)
     axes.axvline(data.assessment.threshold, color="black", linestyle="--", label=data.threshold_text)
     axes.set(
-        xlabel=f"Predicted probability of {data.classes[1]}", ylabel="Images", title="Scores by class", xlim=(0, 1)
+        xlabel=f"Predicted probability of {data.classes[1]}",
+        ylabel="Images",
+        title="Score distribution by class",
+        xlim=(0, 1),
     )
     axes.locator_params(axis="y", integer=True)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: the threshold lies anywhere
@@ -171,9 +175,16 @@ def confusion(axes: Axes, data: ChartData) -> None:
         share = f"\n{shares[row, column]:.1%} of class" if of_class[row, 0] else ""
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, f"{count}{share}", ha="center", va="center", color=colour, fontsize=12)
-    names = [name.replace(" ", "\n", 1) for name in data.classes]
-    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names, yticklabels=names, xlabel="Called", ylabel="Class")
-    axes.set_title(f"Confusion at {data.threshold_text}:\n{data.titled('accuracy')}")
+    names = [fill(name, 16, break_long_words=False, break_on_hyphens=False) for name in data.classes]
+    axes.set(
+        xticks=[0, 1],
+        yticks=[0, 1],
+        xticklabels=names,
+        yticklabels=names,
+        xlabel="Predicted class",
+        ylabel="True class",
+    )
+    axes.set_title(f"Confusion matrix at {data.threshold_text}:\n{data.titled('accuracy')}")
     axes.tick_params(length=0)
 
 

@@ -1,4 +1,4 @@
-"""Comparison: two checkpoints on the same images, every measure's difference with its paired interval, two tests."""
+"""Two checkpoints compared on the same images: each metric's difference with its paired interval, and two tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pmtrain.system.errors import PmtrainError
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: `reasons` are why the figures flatter it."""
+    """One of the two checkpoints; `reasons` say why its results are likely too good (exploratory)."""
 
     checkpoint: Checkpoint
     scored: Scored
@@ -40,7 +40,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found; A is the first checkpoint, B the second, and every difference is A's value minus B's."""
+    """The result. A is the first checkpoint, B the second, and every difference is A's value minus B's."""
 
     config: CompareConfig
     images: Images
@@ -53,13 +53,13 @@ def compare(path_a: Path, path_b: Path, config: CompareConfig) -> None:
     """Print how the checkpoints at the two paths differ on the same images.
 
     Raises:
-        PmtrainError: a checkpoint or the data can't be read, or they don't go together.
+        PmtrainError: a checkpoint or the data can't be read, or their classes differ.
     """
     console.result(FORMATS[config.format](examine(path_a, path_b, config)))
 
 
 def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
-    """Score both and compare them; without --data on the images of the first one's run."""
+    """Score both and compare them; without --data, on the images of the first checkpoint's run."""
     device = select_device(config.device)
     checkpoints = {"A": load_checkpoint(path_a), "B": load_checkpoint(path_b)}
     images = choose_images(checkpoints["A"], config)
@@ -74,8 +74,8 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     a, b = sides["A"], sides["B"]
     if a.scored.scores.samples != b.scored.scores.samples:
         raise PmtrainError(
-            f"{images.data.root}: images could be decoded for one of the checkpoints and not for the other",
-            "see that nothing changes them meanwhile, and compare again",
+            f"{images.data.root}: some images could be read for one checkpoint but not for the other",
+            "make sure that nothing changes the files, and run the comparison again",
         )
     groups = patients(a.scored.scores.samples, images.data.name_of)
     comparison = compare_scores(
@@ -93,16 +93,16 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
 
 
 def as_text(compared: Compared) -> str:
-    """A line a measure, for people."""
+    """One line for each metric, for people."""
     config, data, comparison = compared.config, compared.images.data, compared.comparison
     labels, notes = compared.sides["A"].scored.scores.labels, Notes()
     lines = [SYNTHETIC] if data.synthetic else []
     for name, side in compared.sides.items():
         lines.append(f"{name}: {side.checkpoint.path}, threshold {side.threshold.value:.6g} ({side.threshold.text})")
     lines.append(f"images: {tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)}")
-    lines += ["scores: logits averaged over each image and its mirror image (--tta)"] * config.tta
+    lines += ["scores: mean logit of each image and its mirror image (--tta)"] * config.tta
     for name, side in compared.sides.items():
-        lines += [f"EXPLORATORY: {name}: {reason}, so the figures flatter it" for reason in side.reasons]
+        lines += [f"EXPLORATORY: {name}: {reason}, so these results are likely too good" for reason in side.reasons]
     lines += ["", f"{'':<{TITLE_WIDTH}}  {'A':>7}  {'B':>7}  {'A - B':>7}"]
     for name, difference in comparison.differences.items():
         lines.append(f"{MEASURES[name].title:<{TITLE_WIDTH}}  {_difference_text(difference, notes)}")
@@ -110,8 +110,8 @@ def as_text(compared: Compared) -> str:
     method = comparison.differences["accuracy"].interval.method
     lines += notes.lines()
     lines.append(
-        f"intervals: {method}, seed {config.seed}; thresholds are held fixed;"
-        f" nothing is adjusted for comparing {len(MEASURES)} measures"
+        f"intervals: {method}, seed {config.seed}; the thresholds are held fixed;"
+        f" not adjusted for multiple comparisons ({len(MEASURES)} metrics)"
     )
     return "\n".join(lines)
 
@@ -129,12 +129,12 @@ def _difference_text(found: Difference, notes: Notes) -> str:
 
 def _test_text(test: PairedTest) -> str:
     if test.p is None:
-        return f"{test.method}: can't be tested: {test.note}"
+        return f"{test.method}: not tested: {test.note}"
     p = "p < 0.0001" if test.p < 0.0001 else f"p = {test.p:.4f}"
     parts = [] if test.statistic is None else [f"z = {test.statistic:.3f}"]
     parts.append(p)
     if test.counts:
-        parts.append(f"right on {test.counts[0]} images A alone, on {test.counts[1]} B alone")
+        parts.append(f"only A is right on {test.counts[0]} images, only B on {test.counts[1]}")
     return f"{test.method}: {', '.join(parts)}" + (f" ({test.note})" if test.note else "")
 
 

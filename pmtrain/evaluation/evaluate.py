@@ -1,4 +1,4 @@
-"""Evaluation: a checkpoint's score for every image of a split -> measures with intervals, printed and written."""
+"""Evaluation: a checkpoint's score for every image of a split -> metrics with intervals, printed and written."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ FILES = (*RESULTS, *charts.FILES)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found.
+    """The result of an evaluation.
 
-    `reasons` are why the figures flatter the checkpoint, `groups` the patient of each image, `subgroups` by the value
-    of a column, `also_trained_on` how many images the run trained on as other files, and how many more of its patients,
-    `shortcut` the shortcut baseline on the same images.
+    `reasons` say why the results are likely too good (exploratory), `groups` the patient of each image,
+    `subgroups` by the value of a column, `also_trained_on` how many images the run trained on as other files, and
+    how many more of its patients, `shortcut` the shortcut baseline on the same images.
     """
 
     config: EvalConfig
@@ -60,7 +60,7 @@ class Evaluation:
 
 
 def evaluate(path: Path, config: EvalConfig) -> None:
-    """Print the notes' line and the measures of the checkpoint at `path`, and write them where `config.output` says.
+    """Print the notes' line and the metrics of the checkpoint at `path`, and write them to `config.output`.
 
     Raises:
         PmtrainError: the checkpoint or the data can't be read, or `config.output` already holds results.
@@ -68,14 +68,14 @@ def evaluate(path: Path, config: EvalConfig) -> None:
     for name in FILES if config.output else ():
         if (config.output / name).exists():  # type: ignore[operator]
             raise UsageError(
-                f"--output {config.output}: holds {name} already, and results are never overwritten",
-                "give another folder",
+                f"--output {config.output}: {name} already exists there, and results are never overwritten",
+                "choose another folder",
             )
     evaluation = examine(path, config)
     try:
         if config.output:
             write(config.output, evaluation)
-    finally:  # a full disk doesn't take the figures away, and neither does a reader that leaves early the files
+    finally:  # a full disk still prints the results, and a closed pipe still leaves the files
         scores = evaluation.scored.scores
         console.result(console.validation_line(scores.accuracy, scores.loss))
         for line in as_lines(evaluation):
@@ -100,8 +100,8 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
     copies, related = also_trained_on(checkpoint, images)
     of_these = f"of these {len(images.samples)} images"
-    reasons += [f"{copies} {of_these} are also among the training images, byte for byte"] * bool(copies)
-    reasons += [f"{related} {of_these} are of patients who are also among the training images"] * bool(related)
+    reasons += [f"{copies} {of_these} are byte-for-byte copies of training images"] * bool(copies)
+    reasons += [f"{related} {of_these} are of patients who also have training images"] * bool(related)
 
     def measured(rows: np.ndarray) -> Assessment:
         return assess(
@@ -142,16 +142,16 @@ def in_order(kinds: set[str]) -> list[str]:
 
 
 def as_lines(evaluation: Evaluation) -> list[str]:
-    """The lines after the notes' one."""
+    """The printed lines after the notes' line."""
     data, found, threshold = evaluation.images.data, evaluation.found, evaluation.threshold
     notes = Notes()
     lines = [SYNTHETIC] if data.synthetic else []
     lines += [
         f"images: {counts_text(found, data.classes)}",
-        *["scores: logits averaged over each image and its mirror image (--tta)"] * evaluation.config.tta,
+        *["scores: mean logit of each image and its mirror image (--tta)"] * evaluation.config.tta,
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
-        *(f"EXPLORATORY: {reason}, so the figures flatter it" for reason in evaluation.reasons),
+        *(f"EXPLORATORY: {reason}, so these results are likely too good" for reason in evaluation.reasons),
         "",
         *measure_lines(found, notes),
         "",
@@ -203,7 +203,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def chart_data(evaluation: Evaluation) -> charts.ChartData:
-    """What the charts are drawn from."""
+    """The data that the charts show."""
     config, data = evaluation.config, evaluation.images.data
     return charts.ChartData(
         evaluation.scored.scores.labels,

@@ -162,7 +162,7 @@ def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, 
     for name, data, options in (("plain", "plain", ()), ("turned", "turned", ()), ("tta", "plain", ("--tta",))):
         done = run_cli("eval", run[0], "--data", tmp_path / data, "--workers", 0, "--output", f"out-{name}", *options)
         assert done.exit_code == 0, done.stderr
-        assert ("scores: logits averaged over each image and its mirror image" in done.stdout) == (name == "tta")
+        assert ("scores: mean logit of each image and its mirror image" in done.stdout) == (name == "tta")
         with open(f"out-{name}/predictions.csv", newline="", encoding="utf-8") as file:
             logits[name] = np.array([float(row["logit"]) for row in csv.DictReader(file)])
     assert logits["tta"] == pytest.approx((logits["plain"] + logits["turned"]) / 2, abs=1e-4)

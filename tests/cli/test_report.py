@@ -141,8 +141,16 @@ def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
         if value is not None and interval["low"] is not None:
             figures += f"{interval['low']:.3f} to {interval['high']:.3f}"
         assert figures in measures
-        if name in ("auc", "sensitivity", "specificity", "accuracy") and value is not None:
-            assert f"{MEASURES[name].title} {value:.4f}" in " ".join(short.replace("95 % CI", "").split())
+        if name in ("auc", "sensitivity", "specificity") and value is not None:
+            assert f"{MEASURES[name].title} {value:.4f} 95 % CI {interval['low']:.3f} to " in short
+    positive = f"{written['positives']} {CLASS}, {written['negatives']} well"
+    assert f"{written['images']} validation images, {written['patients']} patients: {positive}" in short
+    assert written["exploratory"] and "EXPLORATORY" in short
+    for reason in written["exploratory_because"]:
+        assert reason[1:] in short
+    assert "Not tested External data" in short
+    assert "no shortcut baseline" in short
+    assert "Subgroups" in short
     assert "bootstrap by patient (4)" in measures
     counts = written["confusion"]
     table = page.text("section", aria_labelledby="confusion")
@@ -170,7 +178,7 @@ def test_every_section_is_there_with_what_the_run_left(run, page):
         assert f"{float(train_loss):.4f} {float(val_loss):.4f}" in page.text("section", aria_labelledby="training")
     checks = page.text("section", aria_labelledby="checks")
     assert checks.count("Not checked") == 1  # the shortcut baseline, with --no-shortcut
-    assert "EXPLORATORY" in page.text("header")
+    assert "EXPLORATORY" in page.text("section", aria_labelledby="summary")
     assert "SYNTHETIC" not in "".join(map("".join, page.texts))
 
 
@@ -260,7 +268,7 @@ def test_what_other_checks_found_is_shown(run_cli, run, tmp_path, monkeypatch):
     done = run_cli("report", other, "--n-boot", 100)
     assert done.exit_code == 0, done.stderr
     checks = Page((other / "report.html").read_text(encoding="utf-8")).text("section", aria_labelledby="checks")
-    assert "The same file on both sides 7" in checks
+    assert "Identical files in both 7" in checks
     assert "AUC 0.7188 (0.500 to 0.900)" in checks
     assert "Not checked" not in checks
 
@@ -333,6 +341,9 @@ def test_a_browser_shows_it_from_disk_with_no_request_and_no_complaint(browser, 
     asked = {request["request"]["url"] for request in requests if request["documentURL"] == file.as_uri()}
     assert {url for url in asked if not url.startswith("data:")} == {file.as_uri()}
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    lines = "return Array.from(document.querySelectorAll('.confusion th .whole')).map(w => w.getClientRects().length)"
+    assert set(browser.execute_script(lines)) == {1}  # no word of a class name is broken
+    assert browser.execute_script("return document.querySelector('.verdict').getBoundingClientRect().top") < 900
     for image in browser.find_elements("css selector", "img, svg"):
         box = image.rect
         assert box["width"] > 50

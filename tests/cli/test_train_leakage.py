@@ -33,9 +33,9 @@ def test_warn_is_the_default_and_eval_tells_of_it(run_cli, leaky_set):
     leakage = record_of("run")["leakage"]
     assert (leakage["policy"], leakage["exact_duplicates"], leakage["dropped"]) == ("warn", 2, 0)
     assert record_of("run")["images"]["train"] == {"healthy": 6, "sick": 6}
-    told = "2 of these 10 images are also among the training images, byte for byte"
+    told = "2 of these 10 images are byte-for-byte copies of training images"
     evaluated = run_cli("eval", "run", "--workers", 0, "--output", "out")
-    assert f"EXPLORATORY: {told}, so the figures flatter it" in evaluated.stdout
+    assert f"EXPLORATORY: {told}, so these results are likely too good" in evaluated.stdout
     report = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     assert report["also_trained_on"] == {"byte_for_byte": 2, "same_patient": 0}
     assert told in report["exploratory_because"]

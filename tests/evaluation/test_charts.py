@@ -46,7 +46,10 @@ def test_every_chart_is_a_whole_file_in_both_formats(tmp_path):
         ("precision_recall", ["Average precision {average_precision:.3f} (95 % CI", "Recall", "Precision"]),
         ("calibration", ["Expected calibration error {ece:.3f} (95 % CI", "Calibration slope", "Wilson's 95 %"]),
         ("scores", ["well (30)", "ill (20)", "threshold 0.4", "Predicted probability of ill"]),
-        ("confusion", ["Confusion at threshold 0.4", "Accuracy {accuracy:.3f} (95 % CI", "Called", "Class"]),
+        (
+            "confusion",
+            ["Confusion matrix at threshold 0.4", "Accuracy {accuracy:.3f} (95 % CI", "Predicted class", "True class"],
+        ),
     ],
 )
 def test_a_chart_states_its_figures(name, said):
@@ -76,6 +79,14 @@ def test_awkward_scores_are_drawn_too(name):
     assert b"nan" not in svg.lower()
     one_class = text_of(draw(name, data_of([1, 1, 1], [0.2, 0.6, 0.7])))
     assert name not in ("roc", "precision_recall") or "undefined: no negative image" in one_class
+
+
+def test_a_class_name_never_breaks_inside_a_word():
+    found = assess(LABELS, PROBABILITIES, 0.4, n_boot=100)
+    names = ("non-pathological", "hypertensive-retinopathologically severe")
+    svg = draw("confusion", ChartData(LABELS, PROBABILITIES, None, names, found, n_boot=100))
+    pieces = {piece.strip() for piece in ElementTree.fromstring(svg).itertext()}
+    assert {word for name in names for word in name.split()} <= pieces
 
 
 def test_names_of_any_script_are_text_in_the_svg():

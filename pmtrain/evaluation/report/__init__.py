@@ -1,6 +1,6 @@
-"""`pmtrain report`: a run as one HTML file that opens from disk, reads on a phone and in print, and needs no network.
+"""`pmtrain report`: a run as one HTML file that opens from disk, on a phone and in print, without a network.
 
-The figures are those of `pmtrain eval` on the same images with the same options; nothing is measured here.
+The results are those of `pmtrain eval` on the same images with the same options; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FILE = "report.html"
 def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Path:
     """Write the report of the run in the folder `path`; return the file.
 
-    It is a view of the run that can be made again at any time, so an older one is replaced.
+    The report can be made again at any time, so an older one is replaced.
 
     Args:
         scored: as of `examine`.
     Raises:
-        PmtrainError: it is no run's folder, no epoch of it has ended, or the data can't be read.
+        PmtrainError: the folder is no run, no epoch of it has finished, or the data can't be read.
     """
     run = RunFolder.open(path)
     file = config.output or path / FILE

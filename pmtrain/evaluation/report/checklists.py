@@ -54,8 +54,8 @@ class StudyFacts:
     group_by: str  # empty where nothing was grouped
     patients: bool  # whether they are known
     errors: int  # images shown
-    leakage: bool  # whether it was looked for
-    held_out: bool  # whether the images had no part in choosing epoch, threshold or weights
+    leakage: bool  # whether it was checked
+    held_out: bool  # whether the images played no part in choosing epoch, threshold or weights
     external: bool  # whether they are other data than the run's
     seed: int
 
@@ -67,28 +67,28 @@ def checklists(facts: StudyFacts) -> list[Checklist]:
 
 def _grouped(facts: StudyFacts) -> tuple[Answered, str]:
     if facts.group_by:
-        return PART, f"Every measure by {facts.group_by}; say whether that was planned beforehand."
-    return AUTHOR, "Nothing was grouped: give --group-by a column such as sex or camera."
+        return PART, f"All metrics by {facts.group_by}; state whether this was planned in advance."
+    return AUTHOR, "No subgroups: use --group-by with a column such as sex or camera."
 
 
 def _tested(facts: StudyFacts) -> str:
     if facts.held_out:
-        return "These images had no part in the training."
-    return "These images chose the epoch or the threshold: measure on images that did not, with pmtrain eval --data."
+        return "These images played no part in the training."
+    return "The epoch or threshold was chosen on these images: test on others with pmtrain eval --data."
 
 
 def _external(facts: StudyFacts) -> tuple[Answered, str]:
     if facts.external:
-        return PART, "The images aren't those of the run; describe how they differ."
-    return AUTHOR, "No external data are on this page: pmtrain report RUN --data has it made on others."
+        return PART, "These images are not from the run's data; describe how they differ."
+    return AUTHOR, "This page has no external data: use pmtrain report RUN --data."
 
 
 def _stard_ai(f: StudyFacts) -> Checklist:
     grouped, by_group = _grouped(f)
-    left_out = f"{f.left_out} images that can't be decoded were left out and are listed."
+    left_out = f"{f.left_out} unreadable images were left out and are listed."
     items = (
         Item("1", "The title or abstract names an AI-centred diagnostic accuracy study and a measure", AUTHOR, ""),
-        Item("2", "A structured abstract", AUTHOR, "The key figures are in the summary.", "summary"),
+        Item("2", "A structured abstract", AUTHOR, "The key results are listed.", "summary"),
         Item("3", "Background; intended use, novelty and place in the workflow", AUTHOR, ""),
         Item("4", "Aims and hypotheses", AUTHOR, ""),
         Item("5", "Data collected before or after the tests were planned", AUTHOR, ""),
@@ -117,15 +117,23 @@ def _stard_ai(f: StudyFacts) -> Checklist:
         Item("15d", "Who is to use it, with which expertise", AUTHOR, ""),
         Item("16a", "The reference standard, so that it can be replicated", AUTHOR, ""),
         Item("16b", "Why that reference standard", AUTHOR, ""),
-        Item("16c", "Its cut-off or categories", AUTHOR, "The page knows the two classes alone.", "data"),
-        Item("17a", "What readers of the index test knew", PART, "The network is given pixels and nothing else."),
+        Item("16c", "Its cut-off or categories", AUTHOR, "The page only knows the two classes.", "data"),
+        Item("17a", "What readers of the index test knew", PART, "The network sees only the pixels."),
         Item("17b", "What assessors of the reference standard knew", AUTHOR, ""),
         Item("18", "How accuracy was estimated and compared", HERE, f.intervals + ".", "measures"),
-        Item("19", "Indeterminate results", PART, "The test always answers; tell of the reference standard."),
+        Item(
+            "19", "Indeterminate results", PART, "The network always gives a result; describe the reference standard."
+        ),
         Item("20", "Missing data", PART, left_out, "checks"),
         Item("21", "Variability of accuracy, planned or exploratory", grouped, by_group, "subgroups"),
         Item("22", "Intended sample size and its reason", AUTHOR, ""),
-        Item("23", "Analysis of errors, of bias and of fairness", PART, "The surest errors; add your own.", "errors"),
+        Item(
+            "23",
+            "Analysis of errors, of bias and of fairness",
+            PART,
+            "The worst cases; add your own analysis.",
+            "errors",
+        ),
         Item("24", "A diagram of the flow of participants", AUTHOR, "Images by split are counted.", "data"),
         Item("25", "Characteristics of participants by split", PART, "Images by class; add age, sex, camera.", "data"),
         Item("26a", "How severe the disease was", AUTHOR, ""),
@@ -143,9 +151,7 @@ def _stard_ai(f: StudyFacts) -> Checklist:
         Item("37", "Where the protocol is", AUTHOR, ""),
         Item("38", "Funding", AUTHOR, ""),
         Item("39", "Commercial interests", AUTHOR, ""),
-        Item(
-            "40a", "Whether data and code are to be had", PART, "Revision, fingerprints; say how to get them.", "again"
-        ),
+        Item("40a", "Availability of data and code", PART, "Revision, fingerprints; say how to get them.", "again"),
         Item(
             "40b", "Whether outputs are stored and auditable", PART, "pmtrain eval --output stores each score.", "again"
         ),
@@ -161,11 +167,11 @@ def _stard_ai(f: StudyFacts) -> Checklist:
 
 def _claim(f: StudyFacts) -> Checklist:
     grouped, by_group = _grouped(f)
-    apart = "Patients are kept on one side of the split." if f.patients else "By image: no patients are named."
-    looked = " Duplicates were looked for." if f.leakage else " Duplicates were not looked for."
+    apart = "All images of a patient are in one split." if f.patients else "By image: the patients are unknown."
+    looked = " Duplicates were checked." if f.leakage else " Duplicates were not checked."
     items = (
         Item("1", "The title or abstract names the kind of AI", AUTHOR, f"{f.network}, a convolutional network."),
-        Item("2", "A structured abstract", AUTHOR, "The key figures are in the summary.", "summary"),
+        Item("2", "A structured abstract", AUTHOR, "The key results are listed.", "summary"),
         Item("3", "Background, intended use and clinical role", AUTHOR, ""),
         Item("4", "Aims and hypotheses", AUTHOR, ""),
         Item("5", "Prospective or retrospective", AUTHOR, ""),
@@ -175,7 +181,7 @@ def _claim(f: StudyFacts) -> Checklist:
         Item("9", "Preprocessing", HERE, f"{f.preprocessing}, {f.image_size} pixels; kept with the weights.", "data"),
         Item("10", "Selection of parts of the images or data", PART, "Whole images; say whether any were picked."),
         Item("11", "De-identification", AUTHOR, "This page shows photographs and file names of the data."),
-        Item("12", "Missing data", PART, f"{f.left_out} images that can't be decoded were left out.", "checks"),
+        Item("12", "Missing data", PART, f"{f.left_out} unreadable images were left out.", "checks"),
         Item("13", "How images were acquired", AUTHOR, ""),
         Item("14", "What the reference standard is", AUTHOR, ""),
         Item("15", "Why that one", AUTHOR, ""),
@@ -187,7 +193,7 @@ def _claim(f: StudyFacts) -> Checklist:
         Item("21", "Intended sample size", AUTHOR, "Images by split are counted.", "data"),
         Item("22", "The model in detail", HERE, f"{f.network}, input {f.image_size} pixels, one logit.", "again"),
         Item("23", "Software and versions", HERE, "Every library with its version.", "again"),
-        Item("24", "How weights were initialised", HERE, f"At random, seed {f.seed}; none from elsewhere.", "again"),
+        Item("24", "How weights were initialised", HERE, f"Randomly, seed {f.seed}; no pretrained weights.", "again"),
         Item("25", "How it was trained", HERE, "Every option, and the curves.", "training"),
         Item("26", "How the final model was chosen", HERE, "The epoch of the highest validation AUC.", "training"),
         Item("27", "Ensembling", HERE, "None: one network."),
@@ -208,11 +214,11 @@ def _claim(f: StudyFacts) -> Checklist:
         Item("36", "Characteristics of every split", PART, "Images by class; add age, sex, camera.", "data"),
         Item("37", "Performance with its uncertainty, on every split", PART, "On one split, and by epoch.", "measures"),
         Item("38", "Diagnostic estimates with their precision", HERE, f"{f.intervals}; the ROC curve.", "measures"),
-        Item("39", "Analysis of failures", PART, "Confusion and the surest errors; interpret them.", "errors"),
+        Item("39", "Analysis of failures", PART, "Confusion matrix and worst cases; interpret them.", "errors"),
         Item("40", "Limitations", PART, _tested(f), "checks"),
         Item("41", "Implications for practice", AUTHOR, ""),
         Item("42", "Where protocol and technical details are", PART, "The technical details.", "again"),
-        Item("43", "Whether software, weights and data are to be had", PART, "Versions and fingerprints.", "again"),
+        Item("43", "Availability of software, weights and data", PART, "Versions and fingerprints.", "again"),
         Item("44", "Funding, and the role of funders", AUTHOR, ""),
     )
     return Checklist(

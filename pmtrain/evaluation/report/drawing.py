@@ -1,4 +1,4 @@
-"""Charts as SVG that lies in a page: colours follow the page's, ids are its own, and the numbers are a table."""
+"""Charts as inline SVG with the page's colours and unique ids, each with its data as a table."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def thinned(headings: Sequence[str], columns: Iterable[np.ndarray]) -> Table:
     if len(rows) <= MAX_POINTS:
         return Table(headings, rows)
     kept = np.unique(np.linspace(0, len(rows) - 1, MAX_POINTS).round().astype(int))
-    note = f"{len(kept)} of {len(rows)} thresholds, evenly chosen; pmtrain eval --output writes every image's score."
+    note = (
+        f"{len(kept)} of {len(rows)} thresholds, evenly spaced; pmtrain eval --output writes the score of every image."
+    )
     return Table(headings, [rows[row] for row in kept], note)
 
 
@@ -100,12 +102,12 @@ def roc(data: ChartData) -> Chart:
     svg, title = draw("roc", lambda axes: charts.roc(axes, data), SQUARE, data.marks)
     level = percent(data.level)
     caption = (
-        f"Every point is a threshold: further up, more {data.classes[1]} images are found; further right, more"
-        f" {data.classes[0]} images are called so by mistake. The shaded band holds the curve at any one point with"
-        f" {level} confidence. The dotted line is guessing."
+        f"Each point is a threshold. Further up, more {data.classes[1]} images are detected; further right, more"
+        f" {data.classes[0]} images are false positives. The shaded band is a pointwise {level} confidence band."
+        " The dotted line is chance."
     )
     if data.missing:
-        return Chart("roc", title, svg, f"There is no curve: {data.missing}.", Table((), ()))
+        return Chart("roc", title, svg, f"No curve: {data.missing}.", Table((), ()))
     curve = roc_points(data.labels, data.probabilities)
     low, high = (np.interp(curve.fpr, data.band.fpr, ends) for ends in (data.band.low, data.band.high))
     headings = ("Threshold", "Sensitivity", "Specificity", f"Band ({level}), from", "to")
@@ -116,11 +118,11 @@ def precision_recall(data: ChartData) -> Chart:
     """The precision-recall curve."""
     svg, title = draw("pr", lambda axes: charts.precision_recall(axes, data), SQUARE, data.marks)
     if data.missing:
-        return Chart("pr", title, svg, f"There is no curve: {data.missing}.", Table((), ()))
+        return Chart("pr", title, svg, f"No curve: {data.missing}.", Table((), ()))
     prevalence = percent(round(data.assessment.prevalence, 4))
     caption = (
-        f"Of the images called {data.classes[1]}, the share that is so, against the share of all {data.classes[1]}"
-        f" images that is found. It changes with how common they are, here {prevalence}."
+        f"Precision is the share of images predicted {data.classes[1]} that are correct; recall is the share of all"
+        f" {data.classes[1]} images that are detected. Precision depends on the prevalence, here {prevalence}."
     )
     curve = pr_points(data.labels, data.probabilities)
     table = thinned(("Threshold", "Recall", "Precision"), (curve.thresholds, curve.recall, curve.precision))
@@ -131,8 +133,8 @@ def calibration(data: ChartData) -> Chart:
     """Predicted against observed."""
     svg, figures = draw("calibration", lambda axes: charts.calibration(axes, data), TALL, data.marks)
     caption = (
-        f"{figures}. Is a probability what it says? On the dotted line, of images given 0.8 eight in ten are"
-        f" {data.classes[1]}. A point above the line: there are more of them than the network says; below: fewer."
+        f"{figures}. On the dotted line the probabilities are right: of images with 0.8, eight in ten are"
+        f" {data.classes[1]}. Above the line the network's probabilities are too low; below it, too high."
     )
     bins = calibration_bins(data.labels, data.probabilities, data.level)
     rows = [
@@ -153,8 +155,8 @@ def scores(data: ChartData) -> Chart:
     """How the probabilities of each class are spread."""
     svg, title = draw("scores", lambda axes: charts.scores(axes, data), TALL, data.marks)
     caption = (
-        f"How many images of each class got which probability of {data.classes[1]}. Images right of the dashed line"
-        " are called so. The more the two classes overlap, the more errors no threshold can avoid."
+        f"The number of images of each class by predicted probability of {data.classes[1]}. Images to the right of the"
+        f" dashed line are predicted {data.classes[1]}. Where the classes overlap, no threshold separates them."
     )
     edges = np.linspace(0, 1, 21)
     counts = [np.histogram(data.probabilities[data.labels == label], edges)[0] for label in (0, 1)]
@@ -182,7 +184,7 @@ def by_epoch(
             values = [float(row[column]) if row[column] else np.nan for row in history]
             axes.plot(epochs, values, markersize=5, label=label, **style)
         if best is not None:
-            axes.axvline(best, color=GUIDE, linestyle=":", label="weights kept")
+            axes.axvline(best, color=GUIDE, linestyle=":", label="saved weights")
         axes.set(xlabel="Epoch", title=title)
         axes.locator_params(axis="x", integer=True)
         axes.margins(x=0.06, y=0.08)

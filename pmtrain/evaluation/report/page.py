@@ -1,4 +1,4 @@
-"""What stands in the page: a run's files and its evaluation, in the words and the order of the template."""
+"""The content of the page: a run's files and its evaluation, as the template needs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from pmtrain.evaluation.evaluate import Evaluation, as_report, chart_data
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
 from pmtrain.evaluation.report.drawing import Chart
-from pmtrain.evaluation.report.mistakes import mistakes
+from pmtrain.evaluation.report.verdict import verdict
+from pmtrain.evaluation.report.worst_cases import worst_cases
+from pmtrain.evaluation.saliency.overlay import css_gradient
 from pmtrain.metrics import MEASURES, Assessment
 from pmtrain.metrics.text import Notes, ends, method_lines, percent
 from pmtrain.runs.run_folder import RunFolder
@@ -25,14 +27,14 @@ from pmtrain.system.console import quoted
 from pmtrain.system.version import __version__
 
 TEMPLATE = "template.html.j2"
-HEADLINE = ("auc", "sensitivity", "specificity", "accuracy")
+HEADLINE = ("auc", "sensitivity", "specificity")
 
 
 def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
     """The report as HTML.
 
     Raises:
-        PmtrainError: a file of the run is damaged, or an image can't be read any more.
+        PmtrainError: a file of the run is damaged, or an image can no longer be read.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -50,13 +52,14 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
     drawn = chart_data(evaluation)
     history = read_history(run)
     wrong = found.confusion.fp + found.confusion.fn
-    shown = mistakes(evaluation, config.errors)
+    shown = worst_cases(evaluation, config.errors)
     shortcut = written.get("shortcut")
     leakage = info.get("leakage") or info["data"].get("leakage")
     network = f"ResNet-{checkpoint.info.layers}"
     threshold = f"{evaluation.threshold.value:.4g} ({evaluation.threshold.text})"
     counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
     splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
+    external = written["data_fingerprint"] != info["data"]["fingerprint"] and not evaluation.reasons
     facts = StudyFacts(
         network=network,
         image_size=checkpoint.info.image_size,
@@ -64,14 +67,14 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         epochs=len(history),
         counts=splits,
         threshold=f"Threshold {threshold}",
-        intervals=f"{percent(config.ci)} intervals, bootstrap by {written['resampled']}",
+        intervals=f"{percent(config.ci)} intervals, bootstrapped by {written['resampled']}",
         left_out=len(written["left_out"]),
         group_by=config.group_by or "",
         patients=found.patients is not None,
         errors=len(shown),
         leakage=leakage is not None,
         held_out=not evaluation.reasons,
-        external=config.data is not None and not evaluation.reasons,
+        external=external,
         seed=trained.seed,
     )
     return {
@@ -85,6 +88,8 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
         "written": written,
         "reasons": evaluation.reasons,
+        "verdict": verdict(run, evaluation, external, leakage is not None, shortcut),
+        "gradient": css_gradient(),
         "synthetic": bool(written["synthetic"] or info["data"]["synthetic"]),
         "classes": data.classes,
         "found": found,
@@ -121,24 +126,24 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "chosen"}
 HEADINGS = {
-    "summary": "In short",
-    "data": "What was trained on what",
-    "training": "Training by epoch",
-    "measures": "Every measure",
+    "summary": "Key results",
+    "data": "Data and training",
+    "training": "Training curves",
+    "measures": "All metrics",
     "curves": "ROC and precision-recall",
-    "probabilities": "Calibration and scores by class",
-    "confusion": "Confusion at the threshold",
-    "errors": "The most confident errors",
+    "probabilities": "Calibration and score distribution",
+    "confusion": "Confusion matrix",
+    "errors": "Worst cases",
     "subgroups": "Subgroups",
-    "checks": "Checks of the data",
-    "again": "How to do it again",
-    "checklists": "STARD-AI and CLAIM",
+    "checks": "Data checks",
+    "again": "How to reproduce this",
+    "checklists": "Reporting checklists: STARD-AI and CLAIM",
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measure as a table's row and a card show it; `reason` says what is missing, `card` is a card's interval."""
+    """A metric as a table row or a card shows it; `reason` says what is missing, `card` is the interval for a card."""
 
     name: str
     title: str
@@ -152,7 +157,7 @@ class Row:
 
 
 def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
-    """One measure of `found`; what has to be remarked goes to `notes`."""
+    """One metric of `found`; remarks go to `notes`."""
     measured = found.measures[name]
     value, interval, second = measured.value, measured.interval, measured.second
     if value.value is None:
@@ -173,7 +178,7 @@ def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
 
 
 def read_history(run: RunFolder) -> list[dict[str, str]]:
-    """The rows of metrics.csv, one an epoch; none where there is no such file."""
+    """The rows of metrics.csv, one per epoch; none if there is no such file."""
     if not run.metrics.is_file():
         return []
     with open(run.metrics, newline="", encoding="utf-8") as file:
@@ -181,7 +186,7 @@ def read_history(run: RunFolder) -> list[dict[str, str]]:
 
 
 def epoch_charts(history: Sequence[dict[str, str]], best: int | None, marks: Sequence[str]) -> list[Chart]:
-    """Loss, and accuracy with AUC; the figures of training itself are not exploratory, so that mark isn't theirs."""
+    """Loss, and accuracy with AUC; curves of the training itself carry no EXPLORATORY mark."""
     marks = [mark for mark in marks if mark != "EXPLORATORY"]
     loss = {"train_loss": "training", "val_loss": "validation"}
     quality = {"val_accuracy": "accuracy at 0.5", "val_auc": "AUC"}
@@ -192,7 +197,7 @@ def epoch_charts(history: Sequence[dict[str, str]], best: int | None, marks: Seq
 
 
 def subgroups(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row a value of the column: its images, and every measure as `measure_row` gives it."""
+    """One row for each value of the column: its images, and all metrics as `measure_row` returns them."""
     notes = Notes()
     return [
         {
@@ -206,7 +211,7 @@ def subgroups(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def leakage_rows(leakage: Mapping[str, Any] | None) -> list[tuple[str, str]] | None:
-    """What the run's record says of images and patients on both sides of the split; None where nothing was checked."""
+    """What the run recorded about images and patients in both training and validation; None if nothing was checked."""
     if leakage is None:
         return None
 
@@ -215,15 +220,15 @@ def leakage_rows(leakage: Mapping[str, Any] | None) -> list[tuple[str, str]] | N
         return f"{leakage.get(number) or 'none'}" + (f": {first_few(named)}" if named else "")
 
     return [
-        ("The same file on both sides", counted("exact_duplicates", "files")),
-        ("Patients on both sides", counted("patients", "patient_names")),
-        ("What was to be done about it", f"--leakage {leakage.get('policy')}"),
+        ("Identical files in both", counted("exact_duplicates", "files")),
+        ("Patients in both", counted("patients", "patient_names")),
+        ("Policy", f"--leakage {leakage.get('policy')}"),
         ("Training images left out", counted("dropped", "dropped_files")),
     ]
 
 
 def shortcut_rows(shortcut: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The baseline that sees no detail: its AUC and accuracy, and by how much the network is better."""
+    """The shortcut baseline: its AUC and accuracy, and the network's difference from it."""
     if shortcut is None:
         return None
     rows = []
@@ -252,7 +257,7 @@ def _with_ends(of_it: Mapping[str, Any], key: str = "value", form: str = ".4f") 
 
 
 def text_of(value: Any) -> str:
-    """A value of a record in words: lists joined, nothing for None."""
+    """A value of a record as text: lists joined, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -265,7 +270,7 @@ def text_of(value: Any) -> str:
 
 
 def times(run: RunFolder) -> str:
-    """From the log's first line to its last, to the minute; empty where it tells none."""
+    """From the log's first line to its last, to the minute; empty if the log has no times."""
     if not run.log.is_file():
         return ""
     stamps = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d):\d\d", run.log.read_text("utf-8", "replace"), re.MULTILINE)
@@ -273,7 +278,7 @@ def times(run: RunFolder) -> str:
 
 
 def command_again(run: RunFolder, config: ReportConfig) -> str:
-    """The command that makes this page: options that aren't the run's own or the defaults."""
+    """The command that makes this page, with the options that differ from the run's own and the defaults."""
     kept, words = run.config(), []
     for name, value in config.model_dump(mode="json").items():
         usual = getattr(kept, name) if name in AS_TRAINED else ReportConfig.model_fields[name].default

@@ -11,8 +11,8 @@ import pytest
 from pmtrain.evaluation.charts import ChartData
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import AUTHOR, HERE, PART, StudyFacts, checklists
-from pmtrain.evaluation.report.mistakes import worst_cases
 from pmtrain.evaluation.report.page import HEADINGS, leakage_rows, shortcut_rows, text_of
+from pmtrain.evaluation.report.worst_cases import worst_rows
 from pmtrain.metrics import assess
 
 LABELS = np.repeat([0, 1], [300, 200])
@@ -99,7 +99,7 @@ def test_the_surest_errors_of_either_kind_are_chosen(most, rows):
     probabilities = np.array([0.6, 0.9, 0.1, 0.2, 0.8, 0.3, 0.1])
     scores = SimpleNamespace(labels=labels, probabilities=probabilities)
     evaluation = SimpleNamespace(scored=SimpleNamespace(scores=scores), threshold=SimpleNamespace(value=0.5))
-    assert worst_cases(evaluation, most) == rows
+    assert worst_rows(evaluation, most) == rows
 
 
 def facts(**changes) -> StudyFacts:
@@ -129,7 +129,7 @@ def test_the_checklists_claim_no_more_than_was_done():
 
     stard, claim = answers()
     assert (stard["21"].answered, claim["33"].answered, claim["20"].answered) == (AUTHOR, AUTHOR, PART)
-    assert "not looked for" in claim["20"].answer
+    assert "not checked" in claim["20"].answer
     assert claim["32"].answered == PART
     stard, claim = answers(group_by="sex", patients=True, leakage=True, held_out=True, external=True, errors=0)
     assert (stard["21"].answered, claim["33"].answered, claim["20"].answered) == (PART, PART, HERE)
@@ -140,9 +140,9 @@ def test_records_of_checks_are_told_in_words():
     assert leakage_rows(None) is None
     record = {"policy": "drop", "exact_duplicates": 1, "patients": 0, "files": [["a.png", "b.png"]], "dropped": 2}
     assert leakage_rows(record | {"dropped_files": [f"{n}.png" for n in range(7)]}) == [
-        ("The same file on both sides", "1: a.png, b.png"),
-        ("Patients on both sides", "none"),
-        ("What was to be done about it", "--leakage drop"),
+        ("Identical files in both", "1: a.png, b.png"),
+        ("Patients in both", "none"),
+        ("Policy", "--leakage drop"),
         ("Training images left out", "2: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"),
     ]
     assert shortcut_rows(None) is None

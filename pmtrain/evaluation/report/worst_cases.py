@@ -1,4 +1,4 @@
-"""The images that a checkpoint is wrong about and surest of, with what it looked at."""
+"""The worst cases: the images that a network gets wrong with the most confidence, and their Grad-CAM."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from pmtrain.config import ExplainConfig, load_config
 from pmtrain.evaluation.classifier import Classifier
 from pmtrain.evaluation.evaluate import Evaluation
-from pmtrain.evaluation.explain import overlay
-from pmtrain.evaluation.gradcam import grad_cam, layers_for
+from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
+from pmtrain.evaluation.saliency.overlay import overlay
 
-SIDES = (96, 256)  # pixels of a thumbnail: smaller and greater inputs of the network are scaled
+SIDES = (96, 256)  # pixels of a thumbnail: smaller and larger network inputs are scaled
 QUALITY = 85  # of the JPEGs
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """An image that is called wrongly: its name, label and P(positive), and two JPEGs as data URIs."""
+class WorstCase:
+    """A misclassified image: its name, label and P(positive), and two JPEGs as data URIs."""
 
     name: str
     label: int
@@ -29,12 +29,12 @@ class Mistake:
     map: str
 
 
-def mistakes(evaluation: Evaluation, most: int) -> list[Mistake]:
-    """The most confident errors of either kind, the surest first: half of `most` each, more where one kind has fewer.
+def worst_cases(evaluation: Evaluation, most: int) -> list[WorstCase]:
+    """The most confident errors, worst first: up to half of `most` of each kind, more where the other has fewer.
 
-    The pictures are what the network sees, after its preprocessing, and the Grad-CAM of the last block over it.
+    The pictures are the image after preprocessing, as the network sees it, and the Grad-CAM of the last block over it.
     """
-    chosen = worst_cases(evaluation, most)
+    chosen = worst_rows(evaluation, most)
     if not chosen:
         return []
     scores, name_of = evaluation.scored.scores, evaluation.images.data.name_of
@@ -49,12 +49,12 @@ def mistakes(evaluation: Evaluation, most: int) -> list[Mistake]:
         seen = cv2.resize(seen, (side, side), interpolation=cv2.INTER_AREA if side < len(seen) else cv2.INTER_LINEAR)
         pictures = jpeg(seen), jpeg(overlay(seen, heat))
         label, probability = int(scores.labels[row]), float(scores.probabilities[row])
-        found.append(Mistake(name_of(sample), label, probability, *pictures))
+        found.append(WorstCase(name_of(sample), label, probability, *pictures))
     return found
 
 
-def worst_cases(evaluation: Evaluation, most: int) -> list[int]:
-    """The rows of the errors to show."""
+def worst_rows(evaluation: Evaluation, most: int) -> list[int]:
+    """The row of each error to show."""
     labels, probabilities = evaluation.scored.scores.labels, evaluation.scored.scores.probabilities
     wrong = (probabilities >= evaluation.threshold.value) != (labels == 1)
     order = np.argsort(-np.abs(probabilities - labels), kind="stable")

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network finds what speaks for the positive class."""
+"""Grad-CAM: where in an image a network finds evidence for the positive class."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pmtrain.system.framework import paddle
 
 
 def grad_cam(model: Any, layer: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps for the positive logit, and the logits, both of one pass in evaluation mode.
+    """Maps for the positive logit, and the logits, from one pass in evaluation mode.
 
     A map is ReLU(sum over k of a_k A_k), where A_k is channel k of the layer's output and a_k the mean over positions
-    of d logit / d A_k. It is in units of the logit and not scaled; what speaks against the positive class is cut off
-    at 0, so that an image called negative may have an empty map.
+    of d logit / d A_k. It is in units of the logit and unscaled. Evidence against the positive class is cut off at 0,
+    so the map of an image predicted negative may be empty.
 
     Args:
         model: a Paddle layer, images -> (N, 1) logits; one image's logit must not depend on the others.
-        layer: a layer inside it, run once a pass, that gives (N, K, h, w).
+        layer: a layer inside it that runs once a pass and returns (N, K, h, w).
         images: (N, C, H, W) float32.
     Returns: (N, h, w) float32, never negative; (N,) float64.
     Raises:
-        ValueError: the layer isn't run once, or gives no maps.
+        ValueError: the layer doesn't run exactly once, or its output is no map.
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     outputs: list[Any] = []
@@ -50,5 +50,5 @@ def grad_cam(model: Any, layer: Any, images: np.ndarray) -> tuple[np.ndarray, np
 
 
 def layers_for(model: Any) -> dict[str, Any]:
-    """The layers of our ResNet that have a map, by name, in the order that they are run: conv, bb_0_0 ... bb_3_2."""
+    """The layers of our ResNet that have a map, by name, in the order they run: conv, bb_0_0 ... bb_3_2."""
     return {name: layer for name, layer in model.named_children() if name == "conv" or name.startswith("bb_")}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from pmtrain.evaluation.gradcam import grad_cam, layers_for
+from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn import attach, unavailable_reason
 from pmtrain.system.framework import paddle
