@@ -86,6 +86,11 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     return run.go(when_done=when_done)
 
 
+def shown(value: Any) -> str:
+    """An option's value as a person writes it."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
 def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     """The run's options, with those of `flags` that may change.
 
@@ -96,7 +101,7 @@ def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     for key, value in flags.items():
         if value is not None and key not in RESUMABLE and value != getattr(config, key):
             raise UsageError(
-                f"{flag_of(key)} {value}: the run has {getattr(config, key)}, and a resumed run keeps it",
+                f"{flag_of(key)} {shown(value)}: the run has {shown(getattr(config, key))}, and a resumed run keeps it",
                 f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
             )
     config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
