@@ -117,9 +117,9 @@ def decoded(monkeypatch) -> list[str]:
     names: list[str] = []
     real = workers.decode
 
-    def counting(path, preprocess):
+    def counting(path, *rest):
         names.append(path.name)
-        return real(path, preprocess)
+        return real(path, *rest)
 
     monkeypatch.setattr(workers, "decode", counting)
     return names

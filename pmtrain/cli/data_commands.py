@@ -56,7 +56,7 @@ def cache(**flags: Any) -> None:
     It is in the folder PMTRAIN_CACHE, by default in this system's folder for caches.
     """
     checked = load_config(CacheConfig, flags)
-    from pmtrain.data.loading import cache as images
+    from pmtrain.data.loading import cache_folder as images
 
     console.result(images.clean(0 if checked.clear else checked.limit))
 

@@ -1,4 +1,4 @@
-"""The shortcut baseline beside a network: fitted and kept when a run begins, scored on the images of an evaluation."""
+"""The shortcut baseline of a run: fitted once, kept in its folder, and compared with the network in evaluations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from pmtrain.config import ScoringOptions
 from pmtrain.data.audit.shortcut import (
-    GROUPS,
     METHOD,
     WARN_ABOVE,
     CrossValidated,
@@ -21,7 +20,10 @@ from pmtrain.data.audit.shortcut import (
     training_samples,
 )
 from pmtrain.data.dataset import DataSet
-from pmtrain.evaluation.scores.score import Scores
+from pmtrain.data.images.shortcut_features import GROUPS, FeatureTable
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.loading.cache_folder import open_cache
+from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.metrics import Assessed, Assessment, Comparison, Interval, PairedTest, assess, compare_scores
 from pmtrain.metrics.text import ends, percent
 from pmtrain.runs.checkpoint import Checkpoint
@@ -30,36 +32,56 @@ from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.stop import Stopped
 
-THRESHOLD = 0.5  # of the baseline, and of the network beside it: neither then owes anything to a chosen one
+THRESHOLD = 0.5  # of the baseline and of the network compared with it: neither was chosen on images
 NAME = f"shortcut baseline ({', '.join(GROUPS)}; no network)"
 SHOWN = ("auc", "accuracy")
 N_BOOT = 500  # resamples for the validation figures of a run
 
 
-def keep_baseline(folder: RunFolder, data: DataSet, seed: int, check: Callable[[], None] = lambda: None) -> None:
+def wanted_features(data: DataSet, seed: int) -> FeatureTable:
+    """A table for the features that the baseline is fitted and scored on, to be filled while images are decoded."""
+    samples = [*draw(training_samples(data), seed), *data.split("val")]
+    return FeatureTable(sample.path for sample in samples)
+
+
+def keep_baseline(
+    folder: RunFolder,
+    data: DataSet,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+    known: FeatureTable | None = None,
+    cache: Cache | None = None,
+) -> None:
     """Fit the baseline on the training images, score the validation images, and keep it in the run's folder.
 
-    A run that has one keeps it. Whatever goes wrong is a warning: the training goes on.
+    A run that has one keeps it. An error is a warning: the training goes on.
 
     Args:
-        check: called after every image; raises Stopped where a stop is wanted, and the rest is left for a resumed run.
+        check: called after every image; raises Stopped where a stop was requested: then a resumed run makes it.
+        known, cache: as of `measure`.
     """
     if folder.shortcut.exists():
         return
     try:
-        report = make_baseline(data, seed, check)
+        report = make_baseline(data, seed, check, known, cache)
         folder.write_shortcut(report)
     except Stopped:
-        return  # the training stops after its first batch, from where it can go on; the baseline is made then
+        return
     except Exception as error:
         console.warn(f"the shortcut baseline is left out: {type(error).__name__}: {error}")
 
 
-def make_baseline(data: DataSet, seed: int, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Say what the baseline reaches; return what shortcut.json holds: its figures and all that scores other images."""
+def make_baseline(
+    data: DataSet,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+    known: FeatureTable | None = None,
+    cache: Cache | None = None,
+) -> dict[str, Any]:
+    """Print the baseline's metrics; return the content of shortcut.json: metrics, and the model for other images."""
     samples, validation = training_samples(data), data.split("val")
-    fit_on = measure(draw(samples, seed), check, len(samples))
-    score_on = measure(draw(validation, seed), check, len(validation))
+    fit_on = measure(draw(samples, seed), check, len(samples), known, cache)
+    score_on = measure(draw(validation, seed), check, len(validation), known, cache)
     found = cross_validate_features(fit_on, data.classes, seed)
     (console.warn if found.suspicious else console.notice)(found.describe())
     report = {
@@ -91,7 +113,7 @@ def make_baseline(data: DataSet, seed: int, check: Callable[[], None] = lambda: 
 
 @dataclass(frozen=True)
 class ShortcutComparison:
-    """The baseline on the images of an evaluation, and the network's figures minus its; or why there is none."""
+    """The baseline on the images of an evaluation, and the network's metrics minus its; or why there is none."""
 
     reason: str
     cross_validated: dict[str, Any]
@@ -137,10 +159,16 @@ class ShortcutComparison:
         return {"auc": self.minus.delong, "accuracy": self.minus.mcnemar} if self.minus else {}
 
 
+def has_baseline(checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint's own run has a shortcut baseline."""
+    folder = RunFolder.around(checkpoint.path)
+    return folder is not None and folder.shortcut.exists()
+
+
 def compare_with_shortcut(
-    checkpoint: Checkpoint, scores: Scores, groups: list[str] | None, options: ScoringOptions
+    checkpoint: Checkpoint, scored: Scored, groups: list[str] | None, options: ScoringOptions
 ) -> ShortcutComparison | None:
-    """Score the baseline of the checkpoint's own run on the very images of `scores`; None where the run has none.
+    """Score the baseline of the checkpoint's own run on the same images as `scored`; None where the run has none.
 
     Args:
         groups: (N,) the patient of each image; None where none is known.
@@ -157,8 +185,11 @@ def compare_with_shortcut(
     except PmtrainError as error:
         return ShortcutComparison(error.message, {})
     except (ValueError, KeyError, TypeError) as error:
-        return ShortcutComparison(f"{folder.shortcut}: isn't what a run keeps ({type(error).__name__}: {error})", {})
-    features = measure(scores.samples)
+        return ShortcutComparison(f"{folder.shortcut}: isn't a shortcut baseline ({type(error).__name__}: {error})", {})
+    scores, cache = scored.scores, open_cache(options.cache_limit)
+    features = measure(scores.samples, known=scored.features, cache=cache)
+    if cache:
+        cache.close()
     if features.left_out:
         sample, reason = next(iter(features.left_out.items()))
         return ShortcutComparison(

@@ -9,17 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.config import CompareConfig
-from pmtrain.evaluation.scores.scoring import (
-    Images,
-    OperatingPoint,
-    Scored,
-    choose_images,
-    compare_classes,
-    operating_point,
-    patients,
-    score_checkpoint,
-    seen_before,
-)
+from pmtrain.evaluation.scores.chosen_images import Images, choose_images, compare_classes, patients
+from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
+from pmtrain.evaluation.scores.prior_use import seen_before
+from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
 from pmtrain.models.backends.device import select_device

@@ -11,20 +11,12 @@ import numpy as np
 
 from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
-from pmtrain.evaluation.baseline import ShortcutComparison, compare_with_shortcut
+from pmtrain.evaluation.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
+from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
+from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
+from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score_table import score_table
-from pmtrain.evaluation.scores.scoring import (
-    Images,
-    OperatingPoint,
-    Scored,
-    also_trained_on,
-    by_column,
-    choose_images,
-    operating_point,
-    patients,
-    score_checkpoint,
-    seen_before,
-)
+from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
 from pmtrain.models.backends.device import select_device
@@ -92,7 +84,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     checkpoint = load_checkpoint(path)
     images = choose_images(checkpoint, config)
     kinds = by_column(images, config.group_by) if config.group_by else {}
-    scored = scored or score_checkpoint(checkpoint, images, config, device)
+    scored = scored or score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint))
     scores = scored.scores
     threshold = operating_point(config.threshold, checkpoint, scores)
     groups = patients(scores.samples, images.data.name_of)
@@ -117,7 +109,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
-    shortcut = compare_with_shortcut(checkpoint, scores, groups, config)
+    shortcut = compare_with_shortcut(checkpoint, scored, groups, config)
     return Evaluation(
         config,
         checkpoint,

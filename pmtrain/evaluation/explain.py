@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from pmtrain.config import ExplainConfig
 from pmtrain.data.images.find import find_images
-from pmtrain.data.images.read import BadImage, read_image
+from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.classifier import Classifier
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
@@ -54,23 +54,24 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
     with console.progress(len(targets), "image", "explanation") as bar:
         for path, target in targets.items():
             try:
-                image = read_image(path)
+                file = ImageFile(path)
+                image = file.decode()
             except BadImage as error:
                 bad += 1
                 console.warn(f"{path}: {error.reason}")
                 console.result(csv_row(path, None, None, None, None, error.reason))
                 bar.update()
                 continue
-            pixels = classifier.preprocess.normalise(classifier.preprocess.read(path)[None])
+            pixels = classifier.preprocess.normalise(classifier.preprocess.read_file(file)[None])
             (heat,), (logit,) = grad_cam(classifier.model, layers[name], pixels)
             classified = classifier.classify(path, float(expit(logit)))
             captions = _captions(classifier, float(expit(logit)), name)
             shown = picture(classifier.preprocess.seen(image), heat, captions, _scale_ends(heat))
             picture_file, map_file = _with(target, PICTURE), _with(target, NUMBERS)
-            with new_file(map_file) as file:
-                file.write(_npy(heat))
-            with new_file(picture_file) as file:
-                file.write(cv2.imencode(".png", shown)[1].tobytes())
+            with new_file(map_file) as output:
+                output.write(_npy(heat))
+            with new_file(picture_file) as output:
+                output.write(cv2.imencode(".png", shown)[1].tobytes())
             console.result(csv_row(path, classified.probability, classified.class_name, picture_file, map_file, None))
             bar.update()
     if bad:

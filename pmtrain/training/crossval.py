@@ -25,9 +25,9 @@ from pmtrain.data.splits.record import contents, read_record, write_record
 from pmtrain.data.splits.split import folds, given_folds
 from pmtrain.data.splits.split_command import warn_of_loners
 from pmtrain.evaluation.evaluate import metrics_of
+from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import read_logits, score_table
-from pmtrain.evaluation.scores.scoring import patients
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
 from pmtrain.models.backends.device import gpu_names, select_device

@@ -14,12 +14,14 @@ import numpy as np
 from pmtrain import metrics
 from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.data.dataset import DataSet
+from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.balance import class_weights
-from pmtrain.data.loading.cache import open_cache
-from pmtrain.data.loading.loader import Batch, Loader
+from pmtrain.data.loading.cache_folder import open_cache
+from pmtrain.data.loading.loader import Batch, Loader, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
-from pmtrain.evaluation.baseline import keep_baseline
+from pmtrain.data.splits.record import write_record
+from pmtrain.evaluation.baseline import keep_baseline, wanted_features
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
@@ -85,6 +87,7 @@ class Run:
         self.preprocess = Preprocess(config.preprocess, config.image_size)
         self.class_weights = weights_of_classes(config, data)
         self.cache = open_cache(config.cache_limit)
+        self.recorded = data  # what images.csv lists: before --leakage drop
         self.at = RunState()
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
         paddle.seed(config.seed)
@@ -102,7 +105,7 @@ class Run:
             self.class_weights,
         )
 
-    def loader(self, split: str) -> Loader:
+    def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
         """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
         return Loader(
             self.data.split(split),
@@ -117,6 +120,7 @@ class Run:
             name_of=self.data.name_of,
             cache=self.cache,
             patient=True,
+            features=features,
         )
 
     def go(self, stop: StopSignal | None = None, when_done: WhenDone | None = None) -> int:
@@ -124,6 +128,7 @@ class Run:
 
         `stop`: the signals' receiver where one is in charge already.
         """
+        features = wanted_features(self.data, self.config.seed) if self.config.shortcut else None
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
             paddle.utils.unique_name.guard(),
@@ -131,8 +136,8 @@ class Run:
             console.logged(self.folder.log),
             StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
             BackgroundWriter() as self.writer,
-            self.loader("train") as train_loader,
-            self.loader("val") as val_loader,
+            self.loader("train", features) as train_loader,
+            self.loader("val", features) as val_loader,
             Tracking(
                 self.config.track,
                 self.folder.path,
@@ -144,11 +149,12 @@ class Run:
                 if self.preprocess.lacks_statistics:
                     self.measure(train_loader, stop)
                     val_loader.preprocess = self.preprocess
-                if self.config.shortcut:
-                    keep_baseline(self.folder, self.data, self.config.seed, stop.check)
+                if self.at.epoch:  # a stop came before they were made
+                    self.keep_records(features, stop)
                 while self.at.epoch < self.config.epochs:
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
+                    self.keep_records(features, stop)
                 self.writer.wait()
             except Stopped:
                 self.save()
@@ -166,6 +172,17 @@ class Run:
         if when_done and self.config.report and self.at.best:
             when_done(self.folder.path, self.best)
         return 0
+
+    def keep_records(self, features: FeatureTable | None, stop: StopSignal) -> None:
+        """Write images.csv and the shortcut baseline unless they are there.
+
+        This is done after an epoch, since then every file has been read and decoded, and hardly anything is left to do.
+        """
+        if not self.folder.images.exists():
+            write_record(self.folder.images, self.recorded)
+        if self.config.shortcut and not self.folder.shortcut.exists():
+            keep_baseline(self.folder, self.data, self.config.seed, stop.check, features, self.cache)
+            stop.check()
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:
         """Measure the training images' mean and standard deviation, by which every image is normalised from here on."""
@@ -262,7 +279,7 @@ class Run:
         places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
         return {
             f"worst_cases/{rank}": annotated(
-                self.preprocess.read(scores.samples[place].path)[..., ::-1],
+                read_one(scores.samples[place].path, self.preprocess, self.cache)[..., ::-1],
                 int(scores.labels[place]),
                 float(probabilities[place]),
             )

@@ -13,7 +13,6 @@ from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
 from pmtrain.data.dataset import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.splits import leakage
-from pmtrain.data.splits.record import write_record
 from pmtrain.data.splits.split import hold_out, require_both_classes
 from pmtrain.models.backends.device import gpu_names, select_device
 from pmtrain.runs.records import STATE
@@ -50,7 +49,7 @@ def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
             "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
         }
     )
-    write_record(run.folder.images, data)
+    run.recorded = data
     return run.go(when_done=when_done)
 
 
@@ -71,10 +70,8 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     data = with_validation(select(config), config)
     if data.fingerprint() != folder.info()["data"]["fingerprint"]:
         raise other_data(data)
-    if not folder.images.exists():  # stopped before it was written
-        write_record(folder.images, data)
     run = Run(config, leakage.without(data, folder.dropped_files()), device)
-    run.folder = folder
+    run.folder, run.recorded = folder, data
     if (folder.last / STATE).exists():
         saved = load_resume(folder.last)
         run.restore(saved)

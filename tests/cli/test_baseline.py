@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from pmtrain.data.audit.shortcut import GROUPS, columns_of, measure
+from pmtrain.data.audit.shortcut import measure
+from pmtrain.data.images.shortcut_features import GROUPS, columns_of
 from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.evaluation import baseline
 from pmtrain.runs.run_folder import RunFolder

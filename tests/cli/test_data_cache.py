@@ -65,7 +65,7 @@ def test_damage_is_a_warning_and_not_the_end(run_cli, small_set, checkpoint, fol
     folder.mkdir()
     (folder / "index.sqlite").write_bytes(b"no database" * 1000)
     done = run_cli("eval", checkpoint, "--data", small_set, "--workers", 0)
-    assert done.exit_code == 0 and "warning: " in done.stderr and "begun anew" in done.stderr
+    assert done.exit_code == 0 and "warning: " in done.stderr and "started again" in done.stderr
     with contextlib.closing(sqlite3.connect(folder / "index.sqlite")) as index:
         assert index.execute("SELECT COUNT(*) FROM images").fetchone() == (8,)
 

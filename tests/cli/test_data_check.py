@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.data.loading.cache import open_cache
+from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.preprocessing.preprocess import Preprocess
 
 
@@ -45,7 +45,7 @@ def test_a_warning_fails_a_strict_check_alone(run_cli, own_set):
     done = run_cli("data", "check", own_set)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "warning: one photograph several times (duplicate): 1",
+        "warning: duplicate images (duplicate): 1",
         "  train/sick/1.png, train/sick/again.png: equal byte for byte",
         "21 images: no errors, 1 warning, no notes",
     ]

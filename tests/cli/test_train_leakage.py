@@ -28,7 +28,7 @@ def record_of(run: str) -> dict:
 def test_warn_is_the_default_and_eval_tells_of_it(run_cli, leaky_set):
     done = run_cli("train", "--data", leaky_set, "--epochs", 1, "--output", "run", *QUICK)
     assert done.exit_code == 0, done.stderr
-    assert "2 photographs are in more than one split, byte for byte" in done.stderr
+    assert "2 images are in more than one split, byte for byte" in done.stderr
     assert "train/sick/1.png (train) = val/sick/copy.png (val)" in done.stderr
     leakage = record_of("run")["leakage"]
     assert (leakage["policy"], leakage["exact_duplicates"], leakage["dropped"]) == ("warn", 2, 0)

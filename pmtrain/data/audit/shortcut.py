@@ -1,27 +1,37 @@
-"""The shortcut baseline: what a classifier reaches that sees the camera and the tint, and nothing of the disease.
+"""The shortcut baseline: a classifier that sees camera and tint, and nothing of the disease.
 
-A logistic regression on a few features of each image: its file's size, its sides, its colours, a thumbnail too coarse
-for any lesion. Where this comes near a network's metrics, the two classes may differ by who took the photographs, and
-the network may have learned that instead. The model is scikit-learn's; what is kept of it is one number a figure, so
-that images are scored, years later too, without scikit-learn and without running anything out of a file.
+It is a logistic regression on a few features of each image: file size, width and height, colours, and a thumbnail too
+coarse for any lesion. If its metrics come near a network's, the two classes may differ by who took the photographs, and
+the network may have learned that instead. The model is scikit-learn's; one weight per feature is kept, so that images
+can be scored years later without scikit-learn and without unpickling anything.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from scipy.special import expit
 
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.file_table import FILES
 from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.data.images.shortcut_features import (
+    DARK,
+    FEATURES_KIND,
+    GROUPS,
+    THUMBNAIL,
+    TOGETHER,
+    FeatureTable,
+    columns_of,
+    features_of,
+)
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.loading.slots import Look
 from pmtrain.metrics import Interval, delong, delong_interval
 from pmtrain.system import console
 from pmtrain.system.hardware import available_cpus, use_every_core
@@ -30,87 +40,12 @@ FOLDS = 5
 WARN_ABOVE = 0.80  # cross-validated AUC
 MOST_IMAGES = 3000  # to fit on; of more, a sample is drawn
 STRENGTH = 0.1  # scikit-learn's C, on standardised features; fixed, so that nothing is chosen on the images
-THUMBNAIL = 16  # pixels a side
-DARK = 16  # a pixel without a channel above it lies outside the field of view
-LARGE = 2000  # pixels; a JPEG with a longer side is decoded at an eighth of its scale
 AT_A_TIME = 64  # images handed to the threads
-
-
-class Photograph(NamedTuple):
-    """What features are made of: bytes of the file, sides in pixels, uint8 (h, w, 3) BGR, maybe at a smaller scale."""
-
-    size: int
-    height: int
-    width: int
-    pixels: np.ndarray
-
-
-@dataclass(frozen=True)
-class Group:
-    """Features that give the same thing away: how many, and how they are made."""
-
-    width: int
-    features: Callable[[Photograph], Sequence[float] | np.ndarray]
-
-
-def _sizes(photograph: Photograph) -> Sequence[float]:
-    """Logarithms of the file's bytes, the height and the width."""
-    return [math.log(max(1, number)) for number in (photograph.size, photograph.height, photograph.width)]
-
-
-def _colours(photograph: Photograph) -> np.ndarray:
-    """Mean and standard deviation of blue, green and red inside the field of view (the whole of a black image)."""
-    bright = (photograph.pixels.max(axis=2) > DARK).astype(np.uint8)
-    return np.concatenate(cv2.meanStdDev(photograph.pixels, mask=bright if bright.any() else None)).ravel()
-
-
-def _thumbnail(photograph: Photograph) -> np.ndarray:
-    """The whole image at 16 x 16 pixels, in colour."""
-    return cv2.resize(photograph.pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
-
-
-GROUPS: dict[str, Group] = {
-    "size": Group(3, _sizes),
-    "colour": Group(6, _colours),
-    "thumbnail": Group(3 * THUMBNAIL**2, _thumbnail),
-}
-TOGETHER = "all"
 METHOD = (
     f"logistic regression (L2, C = {STRENGTH}) on standardised features: size is the logarithms of file size, height"
     f" and width; colour is mean and standard deviation of each channel where one is above {DARK};"
     f" thumbnail is {THUMBNAIL} x {THUMBNAIL} pixels in colour"
 )
-
-
-def columns_of(group: str) -> slice:
-    """Where the features of a group of `GROUPS`, or of all of them, stand in a row."""
-    if group == TOGETHER:
-        return slice(0, sum(one.width for one in GROUPS.values()))
-    names = list(GROUPS)
-    start = sum(GROUPS[name].width for name in names[: names.index(group)])
-    return slice(start, start + GROUPS[group].width)
-
-
-def features_of(path: Path) -> np.ndarray:
-    """(F,) the features of one image file, group after group.
-
-    Raises:
-        BadImage: it can't be decoded.
-    """
-    photograph = _look_at(path)
-    return np.concatenate([np.asarray(group.features(photograph), np.float32) for group in GROUPS.values()])
-
-
-def _look_at(path: Path) -> Photograph:
-    file = ImageFile(path)
-    if file.scalable_sides is None or max(file.scalable_sides) <= LARGE:
-        pixels = file.decode()
-        return Photograph(len(file.data), pixels.shape[0], pixels.shape[1], pixels)
-    pixels = file.decode(8)  # several times as quick
-    height, width = file.scalable_sides
-    if (pixels.shape[0] > pixels.shape[1]) != (height > width):  # turned, as its EXIF data say
-        height, width = width, height
-    return Photograph(len(file.data), height, width, pixels)
 
 
 @dataclass(frozen=True)
@@ -141,37 +76,77 @@ def unit_of(sample: Sample) -> str:
     return f"p {sample.patient}" if sample.patient else f"f {sample.path}"
 
 
-def measure(samples: Sequence[Sample], on_image: Callable[[], None] = lambda: None, drawn_from: int = 0) -> Features:
+def measure(
+    samples: Sequence[Sample],
+    on_image: Callable[[], None] = lambda: None,
+    drawn_from: int = 0,
+    known: FeatureTable | None = None,
+    cache: Cache | None = None,
+) -> Features:
     """The features of every image that can be decoded, on as many threads as there are cores.
 
     Args:
         on_image: called after every image; what it raises ends the measuring.
+        known: features that have been computed already; the others are looked up in the cache, or else computed.
+        cache: where features are kept for later commands.
     """
     values = np.empty((len(samples), columns_of(TOGETHER).stop), np.float32)
     kept: list[Sample] = []
     left_out: dict[Sample, str] = {}
+
+    def find(sample: Sample) -> np.ndarray | str | _Computed:
+        if known is not None and (row := known.rows.get(sample.path)) is not None:
+            return row
+        if cache and (place := cache.find(sample.path, FEATURES_KIND)) and (data := cache.read(place)) is not None:
+            return data.view(np.float32)
+        try:
+            return _compute(sample)
+        except BadImage as bad:
+            return bad.reason
+
     with (
         ThreadPoolExecutor(available_cpus(), "features", use_every_core) as threads,
         console.progress(len(samples), "image", "shortcut baseline") as bar,
     ):
         rest = iter(samples)
         while some := list(islice(rest, AT_A_TIME)):
-            for sample, found in zip(some, threads.map(_figures_or_reason, some), strict=True):
+            new: list[tuple[Look, np.ndarray]] = []
+            for sample, found in zip(some, threads.map(find, some), strict=True):
                 if isinstance(found, str):
                     left_out[sample] = found
                 else:
+                    if isinstance(found, _Computed):
+                        new += [(found.look, found.row)] if found.look else []
+                        found = found.row
                     values[len(kept)] = found
                     kept.append(sample)
                 bar.update()
                 on_image()
+            if cache and new:
+                cache.store(FEATURES_KIND, new)
     return Features(tuple(kept), values[: len(kept)], left_out, drawn_from or len(samples))
 
 
-def _figures_or_reason(sample: Sample) -> np.ndarray | str:
+class _Computed(NamedTuple):
+    """Features computed just now, and of which file; None where that was being written."""
+
+    row: np.ndarray
+    look: Look | None
+
+
+def _compute(sample: Sample) -> _Computed:
+    """
+    Raises:
+        BadImage: the image can't be decoded.
+    """
     try:
-        return features_of(sample.path)
-    except BadImage as bad:
-        return bad.reason
+        content = FILES.read(sample.path)
+    except OSError:  # reading it again raises the error that names the file
+        content = None
+    if content is None:
+        return _Computed(features_of(ImageFile(sample.path)), None)
+    row = features_of(ImageFile(sample.path, content.data))
+    return _Computed(row, Look(sample.path, content.state, content.digest, None))
 
 
 def draw(samples: Sequence[Sample], seed: int, most: int = MOST_IMAGES) -> Sequence[Sample]:
@@ -309,10 +284,15 @@ def training_samples(dataset: DataSet) -> Sequence[Sample]:
     return dataset.split("train") or [sample for sample in dataset.samples if sample.split is None]
 
 
-def cross_validate(dataset: DataSet, seed: int = 0) -> CrossValidated:
-    """The baseline of the training images, cross-validated: see `cross_validate_features`."""
+def cross_validate(dataset: DataSet, seed: int = 0, known: FeatureTable | None = None) -> CrossValidated:
+    """The baseline of the training images, cross-validated: see `cross_validate_features`.
+
+    Args:
+        known: as of `measure`.
+    """
     samples = training_samples(dataset)
-    return cross_validate_features(measure(draw(samples, seed), drawn_from=len(samples)), dataset.classes, seed)
+    features = measure(draw(samples, seed), drawn_from=len(samples), known=known)
+    return cross_validate_features(features, dataset.classes, seed)
 
 
 def cross_validate_features(features: Features, classes: tuple[str, str], seed: int = 0) -> CrossValidated:

@@ -1,4 +1,4 @@
-"""One look at every image of a data set: what the file is, and what its pixels show."""
+"""Every image of a data set read and decoded once: the file's format and header, and what its pixels show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,9 @@ import numpy as np
 
 from pmtrain.data.audit.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, texture, thumbnail
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.file_table import FILES, FileContent
 from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.data.images.shortcut_features import FEATURES_KIND, FeatureTable
 from pmtrain.data.loading.cache import Cache
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system import console
@@ -86,28 +88,31 @@ class Survey:
 
 
 class Keeper:
-    """Keeps the training-size bytes of what is looked at, so that a training needn't decode it again."""
+    """Keeps what a training needs of each image that is decoded here: its training-size bytes and its features."""
 
     def __init__(self, cache: Cache, preprocess: Preprocess) -> None:
         self.cache, self.preprocess = cache, preprocess
 
-    def keep(self, file: ImageFile, decoded: np.ndarray, content: bytes) -> None:
-        """Store one image unless it is there already; `content` is the SHA-256 of the bytes that were decoded."""
+    def keep(self, file: ImageFile, content: FileContent, row: np.ndarray | None) -> None:
+        """Store one image and its features `row`, where there are any, unless they are in the cache already."""
         kind = self.preprocess.pixels_key
         there = self.cache.look(file.path, kind)
-        if there and there.place is None and there.digest == content:
-            self.cache.store(kind, [(there, self.preprocess.read_file(file, decoded))])
+        if there and there.digest == content.digest:
+            if there.place is None:
+                self.cache.store(kind, [(there, self.preprocess.read_file(file))])
+            if row is not None:
+                self.cache.store(FEATURES_KIND, [(there, row)])
 
 
-def survey(data: DataSet, threads: int, keeper: Keeper | None = None) -> Survey:
-    """Look at every image once, `threads` at a time, with progress."""
+def survey(data: DataSet, threads: int, keeper: Keeper | None = None, features: FeatureTable | None = None) -> Survey:
+    """Read and decode every image once, `threads` at a time, with progress; `features` gets those that it wants."""
     count = len(data.samples)
     looks = []
     textures = np.zeros((count, THUMBNAIL, THUMBNAIL), np.int8)
     hashes = np.zeros((count, HASH_SIDE * HASH_SIDE // 8), np.uint8)
     with _any_size(), console.progress(count, "image", "looking at images") as bar:
         for index, (seen, fine, bits) in enumerate(
-            _in_order([sample.path for sample in data.samples], threads, keeper)
+            _in_order([sample.path for sample in data.samples], threads, keeper, features)
         ):
             looks.append(seen)
             textures[index], hashes[index] = fine, bits
@@ -118,37 +123,45 @@ def survey(data: DataSet, threads: int, keeper: Keeper | None = None) -> Survey:
 Looked = tuple[Look, "np.ndarray | int", "np.ndarray | int"]
 
 
-def _in_order(paths: list[Path], threads: int, keeper: Keeper | None) -> Iterator[Looked]:
-    """`look` at each path; no more than twice as many as there are threads are under way."""
+def _in_order(
+    paths: list[Path], threads: int, keeper: Keeper | None, features: FeatureTable | None
+) -> Iterator[Looked]:
+    """`look` at each path; at most twice as many as there are threads at the same time."""
     waiting = iter(paths)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="look")
     try:
         under_way: deque[Future[Looked]] = deque(
-            pool.submit(look, path, keeper) for path in itertools.islice(waiting, 2 * threads)
+            pool.submit(look, path, keeper, features) for path in itertools.islice(waiting, 2 * threads)
         )
         while under_way:
             yield under_way.popleft().result()
-            under_way.extend(pool.submit(look, path, keeper) for path in itertools.islice(waiting, 1))
+            under_way.extend(pool.submit(look, path, keeper, features) for path in itertools.islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def look(path: Path, keeper: Keeper | None = None) -> Looked:
+def look(path: Path, keeper: Keeper | None = None, features: FeatureTable | None = None) -> Looked:
     """One image's look, texture and perceptual hash; zeros for the last two where it can't be decoded."""
     try:
-        file = ImageFile(path)
+        content = FILES.read(path)
+    except OSError:  # reading it again says why
+        content = None
+    try:
+        file = ImageFile(path, content.data if content else None)
         image = file.decode()
     except BadImage as bad:
         return Look(bad.reason), 0, 0
+    if features is not None:
+        with suppress(BadImage):  # of another scale: the baseline leaves it out
+            features.fill(file)
     small = thumbnail(image)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     pixels = hashlib.sha256(repr(image.shape).encode())
     pixels.update(np.ascontiguousarray(image).data)
-    content = hashlib.sha256(file.data).digest()
-    if keeper:
-        keeper.keep(file, image, content)
+    if keeper and content:
+        keeper.keep(file, content, features.rows.get(path) if features is not None else None)
     found = Look(
-        content=content,
+        content=content.digest if content else hashlib.sha256(file.data).digest(),
         pixels=pixels.digest(),
         size=(image.shape[1], image.shape[0]),
         header=_header(file.data, small),
@@ -159,7 +172,7 @@ def look(path: Path, keeper: Keeper | None = None) -> Looked:
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Pillow refuses headers of very large images, for fear of decoding them, which isn't done with it here."""
+    """Let Pillow read the headers of very large images, which it refuses because decoding them may fill the memory."""
     from PIL import Image
 
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -182,7 +195,7 @@ def _header(content: bytes, small: np.ndarray) -> Header:
             orientation = opened.getexif().get(0x0112, 1) if has_exif else 1
             bits = _bits(opened, content)
             return Header(opened.format or "", colour, bits, orientation if orientation in range(1, 9) else 1)
-    except Exception:  # it was decoded: that another library can't read its header is no fault of the image
+    except Exception:  # it was decoded, so the image is good even if another library can't read its header
         return Header()
 
 

@@ -1,4 +1,4 @@
-"""Files to pixels. What can't be decoded whole is an error that names the file and the reason."""
+"""Image files to pixels; a file that can't be decoded completely is an error with the file's name and the reason."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from pmtrain.data.images.containers import HEADERS, JPEG_SIGNATURE, TIFF_SIGNATURES, Header, Unreadable
 from pmtrain.data.images.decoders import decode_deep, decode_jpeg, decode_other, decode_plain
 from pmtrain.data.images.dicom import count_frames, decode_dicom, is_dicom
+from pmtrain.data.images.file_table import FILES
 from pmtrain.system.errors import PmtrainError
 
 # Files taken for photographs, by lower-case suffix. What a file is, its content decides.
@@ -43,16 +44,20 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 class ImageFile:
-    """A file's bytes, and what its header says; read whole and checked when it is made.
+    """A file's bytes and header, checked when it is made; each scale is decoded once, however often it is asked for.
 
+    Args:
+        data: the file's bytes where they have been read already.
     Raises:
         BadImage: as `read_image`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], data: bytes | None = None) -> None:
         self.path = Path(path)
+        self._decoded: dict[int, np.ndarray] = {}
         try:
-            self.data = self.path.read_bytes()  # not cv2.imread, which can't open every name on Windows
+            # Not cv2.imread, which can't open every name on Windows.
+            self.data = self.path.read_bytes() if data is None else data
         except OSError as error:
             raise BadImage(self.path, error.strerror or type(error).__name__) from None
         if not self.data:
@@ -74,9 +79,17 @@ class ImageFile:
     def decode(self, by: int = 1) -> np.ndarray:
         """uint8 (H, W, 3), BGR; where there are `scalable_sides`, both divided by 1, 2, 4 or 8 and rounded up.
 
+        Callers share the array and must not change it.
+
         Raises:
             BadImage: it can't be decoded.
         """
+        by = by if self.scalable_sides else 1
+        if by not in self._decoded:
+            self._decoded[by] = self._decode(by)
+        return self._decoded[by]
+
+    def _decode(self, by: int) -> np.ndarray:
         header, data = self.header, self.data
         try:
             if header and header.plain:
@@ -95,6 +108,10 @@ def count_pictures(path: Path) -> int:
     """
     if path.suffix.lower() not in OF_MANY_PICTURES:
         return 1
+    return FILES.pictures(path, _count_pictures)
+
+
+def _count_pictures(path: Path) -> int:
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""Samples to batches: seeded order, decoding beside the main thread, every image decoded once."""
+"""Samples to batches: seeded order, decoding beside the main thread, each image decoded once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pmtrain.data.dataset import Sample
 from pmtrain.data.images.read import BadImage
+from pmtrain.data.images.shortcut_features import FEATURES_KIND, FeatureTable
 from pmtrain.data.loading.balance import SAMPLERS
-from pmtrain.data.loading.cache import Cache, Look, Place
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.loading.slots import Look, Place
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
@@ -23,9 +26,9 @@ from pmtrain.system.hardware import available_memory
 ON_BAD_IMAGE = ("stop", "skip")
 
 MEMORY_BESIDE = 512 * 2**20  # bytes: for images that the cache on disk doesn't take
-NEW = 16  # images that the disk gets at once
-# When workers pay: after so many images, where one takes longer than its way through a pipe, and all that are left
-# longer than it takes two processes to start and share them (seconds).
+NEW = 16  # images that are written to disk at once
+# When worker processes pay: after so many images, if decoding one takes longer than sending it through a pipe, and
+# decoding all that are left longer than two processes take to start and share them (seconds).
 PROBES, WORTH_A_PIPE, WORTH_A_START = 8, 0.003, 3.0
 
 
@@ -40,23 +43,24 @@ class Batch:
 
 
 class Loader:
-    """Batches of samples, in an order that depends on nothing but the seed and the epoch's number.
+    """Batches of samples, in an order that depends on the seed and the epoch's number alone.
 
-    So any epoch can be had from any batch on, with any number of workers. Decoded images are kept at training
-    size, as bytes: in the cache on disk, or what that doesn't take in memory, up to its limit. Workers are started for
-    the first image that isn't kept and let go when all are.
+    So an epoch can be started at any batch, with any number of workers. Decoded images are kept at training size, as
+    bytes: in the cache on disk, or in memory what the cache doesn't take, up to a limit. Workers are started for the
+    first image that isn't kept and stopped when all are.
 
     Args:
         batch_size: images a batch; the last one of an epoch may be shorter.
         workers: processes that decode; 0: a thread of this process does.
         shuffle: a new order every epoch; otherwise the samples' own.
-        sampler: a row of SAMPLERS: which images a shuffled epoch has.
+        sampler: a row of SAMPLERS: which images a shuffled epoch contains.
         augment: changes each image at random.
-        on_bad_image: a row of ON_BAD_IMAGE: raise, or leave the image out of its batch and note it in `bad_images`.
+        on_bad_image: a value of ON_BAD_IMAGE: raise, or leave the image out of its batch and list it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
-        cache: where decoded images are kept on disk for later runs too; beside it, memory takes at most MEMORY_BESIDE.
-        patient: a thread decodes, and workers are started only where images prove slow enough to pay for it.
+        cache: where decoded images are kept on disk, also for later runs; memory then takes at most MEMORY_BESIDE.
+        patient: a thread decodes first, and workers are started only if images turn out slow enough to pay for it.
+        features: gets the shortcut features that it wants of each image that is decoded.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Loader:
         cache_limit_bytes: int | None = None,
         cache: Cache | None = None,
         patient: bool = False,
+        features: FeatureTable | None = None,
     ) -> None:
         if on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(f"on_bad_image must be one of {ON_BAD_IMAGE}, not {on_bad_image!r}")
@@ -94,6 +99,7 @@ class Loader:
         limit = min(limit, MEMORY_BESIDE) if cache else limit
         shape = (preprocess.size, preprocess.size, 3)
         room = min(len(self.samples), limit // int(np.prod(shape)))
+        self.features = features
         self._cache = np.empty((room, *shape), np.uint8)  # memory is taken as it fills
         self._cached: dict[int, int] = {}  # index of a sample -> its place in the cache
         self._bad: dict[int, str] = {}  # index of a sample -> why it can't be read
@@ -105,12 +111,12 @@ class Loader:
         self._looks: dict[int, Future[Look | None]] = {}  # files being read to find their images by content
         self._looker: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()  # over the start of the workers
-        self._new: dict[int, tuple[Look, np.ndarray]] = {}  # decoded images that the disk hasn't got yet
+        self._new: dict[int, tuple[Look, np.ndarray]] = {}  # decoded images that aren't on disk yet
         self._patient = patient
-        self._first: DecodingThread | None = None  # what the workers have taken over from
+        self._first: DecodingThread | None = None  # which the workers have replaced
 
     def __len__(self) -> int:
-        """Batches in an epoch, those counted that bad images may leave empty."""
+        """Batches in an epoch, including those that bad images may leave empty."""
         return -(-len(self.samples) // self.batch_size)
 
     @property
@@ -142,7 +148,7 @@ class Loader:
             )
 
     def pixels(self) -> Iterator[np.ndarray]:
-        """Every image once, uint8 (S, S, 3), in the order of the samples; the epochs find them decoded.
+        """Every image once, uint8 (S, S, 3), in the order of the samples; the epochs then needn't decode them.
 
         Raises:
             PmtrainError: an image is bad and `on_bad_image` is `stop`; a worker died.
@@ -182,10 +188,10 @@ class Loader:
         return SAMPLERS[self.sampler](labels, self.seed, epoch).tolist()
 
     def _request(self, indices: list[int]) -> None:
-        """Have decoded what of these isn't at hand or under way."""
+        """Start decoding those of these images that are neither kept nor being decoded."""
         for index in indices:
-            at_hand = index in self._places or index in self._cached or index in self._new or index in self._bad
-            if at_hand or index in self._looks or index in self._decoding:
+            kept = index in self._places or index in self._cached or index in self._new or index in self._bad
+            if kept or index in self._looks or index in self._decoding:
                 continue
             if self._disk is None:
                 self._decode(index)
@@ -196,25 +202,26 @@ class Loader:
                 self._looks[index] = self._looker.submit(self._look, index, self._disk)
 
     def _look(self, index: int, disk: Cache) -> Look | None:
-        """The thread beside: look for the image by the content of its file, and have it decoded if it isn't there."""
+        """In a thread: look for the image by the content of its file, and have it decoded if it isn't there."""
         look = disk.look(self.samples[index].path, self._kind)
         if look is None or look.place is None:
-            self._decode(index)
-        return look
+            self._decode(index, look.data if look else None)
+        return look._replace(data=None) if look else None
 
-    def _decode(self, index: int) -> None:
+    def _decode(self, index: int, data: bytes | None = None) -> None:
         with self._starting:
             if self._pool is None:
-                self._pool = DecodingThread(self.preprocess) if self._patient or not self.workers else self._start()
+                in_thread = self._patient or not self.workers
+                self._pool = DecodingThread(self.preprocess, self.features) if in_thread else self._start()
             elif isinstance(self._pool, DecodingThread) and self._workers_pay(self._pool):
                 self._first, self._pool = self._pool, self._start()
-            self._decoding[index] = self._pool.submit(self.samples[index].path)
+            self._decoding[index] = self._pool.submit(self.samples[index].path, data)
 
     def _start(self) -> DecodingProcesses:
-        return DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess)
+        return DecodingProcesses(min(self.workers, len(self.samples)), self.preprocess, self.features)
 
     def _workers_pay(self, thread: DecodingThread) -> bool:
-        """Whether what is left to decode takes the thread longer than workers take to start and do it."""
+        """Whether decoding the rest takes the thread longer than workers take to start and do it."""
         if not self.workers or thread.decoded < PROBES:
             return False
         each = thread.seconds / thread.decoded
@@ -237,7 +244,8 @@ class Loader:
                 return pixels.reshape(self._cache.shape[1:])
             del self._places[index]  # damaged, or another run took its room
             look = self._disk.look(self.samples[index].path, self._kind)
-            self._decode(index)
+            self._decode(index, look.data if look else None)
+            look = look and look._replace(data=None)
         decoded = self._decoding.pop(index).result()
         if isinstance(decoded, str):
             if self.on_bad_image == "stop":
@@ -263,13 +271,16 @@ class Loader:
             self._cache[self._cached[index]] = image
 
     def _store(self) -> None:
-        """Have the disk keep what was decoded, or memory what the disk doesn't."""
+        """Write the decoded images to disk, or keep in memory what the disk doesn't take."""
         if self._disk and self._new:
             for index, place in zip(self._new, self._disk.store(self._kind, list(self._new.values())), strict=True):
                 if place:
                     self._places[index] = place
                 else:
                     self._keep(index, self._new[index][1])
+            if self.features:
+                rows = [(look, self.features.rows.get(look.path)) for look, _ in self._new.values()]
+                self._disk.store(FEATURES_KIND, [(look, row) for look, row in rows if row is not None])
             self._new.clear()
 
     def _release_workers(self) -> None:
@@ -280,7 +291,7 @@ class Loader:
     def _augmented(
         self, read: list[tuple[int, np.ndarray]], epoch: int, shown: Counter[int]
     ) -> list[tuple[int, np.ndarray]]:
-        """The images as this epoch changes them; `shown` counts how often it has had each so far."""
+        """The images as this epoch changes them; `shown` counts how often each has been in it so far."""
         if self.augment is None:
             return read
         changed = []
@@ -297,3 +308,14 @@ class Loader:
             np.array([[sample.label] for sample in samples], np.float32),
             samples,
         )
+
+
+def read_one(path: Path, preprocess: Preprocess, cache: Cache | None) -> np.ndarray:
+    """`Preprocess.read` of one image that a loader may have decoded already: uint8 (S, S, 3), from the cache if there.
+
+    Raises:
+        BadImage: as `Preprocess.read`.
+    """
+    if cache and (place := cache.find(path, preprocess.pixels_key)) and (pixels := cache.read(place)) is not None:
+        return pixels.reshape(preprocess.size, preprocess.size, 3)
+    return preprocess.read(path)

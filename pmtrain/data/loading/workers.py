@@ -1,4 +1,4 @@
-"""Decoding off the main thread: a pool of spawned processes, or one thread where none are wanted."""
+"""Decoding beside the main thread: a pool of spawned processes, or one thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from typing import NamedTuple, cast
 import cv2
 import numpy as np
 
-from pmtrain.data.images.read import BadImage
+from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.hardware import ALLOWED_CORES, worker_processes
@@ -34,29 +35,47 @@ Decoded = np.ndarray | str
 TASKS_AHEAD = 2  # per worker: one in work and one waiting, so that no worker waits for the parent
 
 
-def decode(path: Path, preprocess: Preprocess) -> Decoded:
-    """Read and resize one image: uint8 (S, S, 3), or the reason why it can't be read."""
+def decode(
+    path: Path, preprocess: Preprocess, data: bytes | None = None, features: FeatureTable | None = None
+) -> Decoded:
+    """Read and resize one image: uint8 (S, S, 3), or the reason why it can't be read.
+
+    Args:
+        data: the file's bytes where they have been read already.
+        features: gets the image's shortcut features if it wants them.
+    """
     try:
-        return preprocess.read(path)
+        file = ImageFile(path, data)
+        image = preprocess.read_file(file)
     except BadImage as bad:
         return bad.reason
+    if features is not None:
+        with contextlib.suppress(BadImage):  # of another scale than the image's: the baseline leaves it out
+            features.fill(file)
+    return image
 
 
 class DecodingThread:
-    """Decodes one image after the other beside the main thread, and keeps the time."""
+    """Decodes one image after the other beside the main thread, and measures the time.
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    Args:
+        features: as of `decode`.
+    """
+
+    def __init__(self, preprocess: Preprocess, features: FeatureTable | None = None) -> None:
         self.decoded = 0
         self.seconds = 0.0  # that those took
         self._preprocess = preprocess
+        self._features = features
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
-    def submit(self, path: Path) -> Future[Decoded]:
-        return self._executor.submit(self._decode, path)
+    def submit(self, path: Path, data: bytes | None = None) -> Future[Decoded]:
+        """Queue one image; `data`: the file's bytes where they have been read already."""
+        return self._executor.submit(self._decode, path, data)
 
-    def _decode(self, path: Path) -> Decoded:
+    def _decode(self, path: Path, data: bytes | None) -> Decoded:
         started = time.perf_counter()
-        decoded = decode(path, self._preprocess)
+        decoded = decode(path, self._preprocess, data, self._features)
         self.seconds += time.perf_counter() - started
         self.decoded += 1
         return decoded
@@ -67,20 +86,23 @@ class DecodingThread:
 
 class _Worker(NamedTuple):
     paths: connection.Connection
-    futures: dict[int, Future[Decoded]]  # what it has been given, by number
+    tasks: dict[int, tuple[Path, Future[Decoded]]]  # what it has been given, by number
 
 
 class DecodingProcesses:
-    """Processes that decode what is submitted, by the spawn start method on every system.
+    """Processes that decode what is submitted, started by `spawn` on every system.
 
-    They hold nothing worth saving, so they leave Ctrl-C and SIGTERM to the parent, are killed by `close()`, and
-    end by themselves when the parent is gone: a pipe to each is all that ties them to it.
+    They hold nothing worth saving, so they ignore Ctrl-C and SIGTERM, are killed by `close()`, and end by themselves
+    when the parent is gone: they are connected to it by a pipe each.
 
+    Args:
+        features: as of `decode`.
     Raises, from the futures:
         PmtrainError: a worker died.
     """
 
-    def __init__(self, count: int, preprocess: Preprocess) -> None:
+    def __init__(self, count: int, preprocess: Preprocess, features: FeatureTable | None = None) -> None:
+        self._features = features
         self._lock = threading.Lock()  # over all below
         self._waiting: deque[tuple[Path, Future[Decoded]]] = deque()
         # By the pipe that a worker's images come through. Numbers tell whose an image is, even where an
@@ -135,47 +157,50 @@ class DecodingProcesses:
                 self._workers[images_out] = _Worker(paths_in, {})
                 self._feed(self._workers[images_out])
 
-    def submit(self, path: Path) -> Future[Decoded]:
-        """Queue one image."""
+    def submit(self, path: Path, data: bytes | None = None) -> Future[Decoded]:
+        """Queue one image. A process reads the file itself: paths fit into a pipe, `data` doesn't."""
         future: Future[Decoded] = Future()
         with self._lock:
             if self._failure:
                 future.set_exception(self._failure)
                 return future
             self._waiting.append((path, future))
-            for worker in sorted(self._workers.values(), key=lambda worker: len(worker.futures)):
+            for worker in sorted(self._workers.values(), key=lambda worker: len(worker.tasks)):
                 self._feed(worker)
         return future
 
     def _feed(self, worker: _Worker) -> None:
         """Give a worker what it can take; the lock is held. Paths are short, so that sending never blocks."""
-        while self._waiting and len(worker.futures) < TASKS_AHEAD:
+        while self._waiting and len(worker.tasks) < TASKS_AHEAD:
             path, future = self._waiting.popleft()
             number = next(self._numbers)
-            worker.futures[number] = future
+            worker.tasks[number] = path, future
             try:
-                worker.paths.send((number, path))
+                worker.paths.send((number, path, self._features is not None and self._features.wants(path)))
             except OSError:  # the worker is dead: the collector finds that out and says so
                 return
 
     def _collect(self, pipe: connection.Connection) -> None:
         """Hand one result to its future and new work to its worker; take a dead worker off the list."""
         try:
-            number, reason = pipe.recv()
+            number, reason, row = pipe.recv()
             decoded = reason or np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(self._shape)
         except (EOFError, OSError):
             with self._lock:
                 worker = self._workers.pop(pipe)
                 self._fail(
-                    "a process that decodes images died; the system may be out of memory", worker.futures.values()
+                    "a process that decodes images died; the system may be out of memory",
+                    [future for _, future in worker.tasks.values()],
                 )
             pipe.close()
             worker.paths.close()
             return
         with self._lock:
             worker = self._workers[pipe]
-            future = worker.futures.pop(number)
+            path, future = worker.tasks.pop(number)
             self._feed(worker)
+        if row is not None and self._features is not None:
+            self._features.rows[path] = row
         future.set_result(decoded)
 
     def _fail(self, message: str, in_work: Iterable[Future[Decoded]] = ()) -> None:
@@ -224,7 +249,8 @@ def _children_ignore_ctrl_c() -> Iterator[None]:
 def _work(
     paths: connection.Connection, images: connection.Connection, preprocess: Preprocess, cores: frozenset[int]
 ) -> None:
-    """A worker's life: numbered paths in; out, the number with the reason or with None, and then the image."""
+    """A worker's loop. In: a number, a path, whether its features are wanted. Out: the number, the reason or None, the
+    features or None; then the image, if there is no reason."""
     for name in StopSignal.names:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if cores:  # OpenMP may have pinned the parent's thread that started us
@@ -232,12 +258,13 @@ def _work(
     cv2.setNumThreads(1)
     try:
         while True:
-            number, path = paths.recv()
-            decoded = decode(path, preprocess)
+            number, path, wanted = paths.recv()
+            features = FeatureTable([path] if wanted else [])
+            decoded = decode(path, preprocess, None, features)
             if isinstance(decoded, str):
-                images.send((number, decoded))
+                images.send((number, decoded, None))
             else:
-                images.send((number, None))
+                images.send((number, None, features.rows.get(path)))
                 images.send_bytes(np.ascontiguousarray(decoded).data.cast("B"))
     except (EOFError, OSError):  # the parent is gone
         return

@@ -160,15 +160,15 @@ class Preprocess:
         """
         return self.read_file(ImageFile(path))
 
-    def read_file(self, file: ImageFile, decoded: np.ndarray | None = None) -> np.ndarray:
-        """`read` of a file whose bytes are at hand, and its whole image where that is, too.
+    def read_file(self, file: ImageFile) -> np.ndarray:
+        """`read` of a file whose bytes have been read already.
 
         Raises:
             BadImage: as `read`.
         """
         if self.row.by_area and file.scalable_sides:
             return self._by_area(*self._part(file.scalable_sides, file.decode)[:2])
-        return self.resize(file.decode() if decoded is None else decoded)
+        return self.resize(file.decode())
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """A decoded image, uint8 (H, W, 3) -> uint8 (S, S, 3), the channels as they come (BGR).

@@ -1,4 +1,4 @@
-"""The quick check before a training: photographs and patients that are on both sides of a split."""
+"""The quick check before a training: images and patients in more than one split."""
 
 from __future__ import annotations
 
@@ -12,29 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.data.dataset import DataSet, Sample, first_few
+from pmtrain.data.images.file_table import FILES
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 
-CHUNK = 1 << 20  # bytes read at a time
 GLANCE = 1 << 16  # bytes from a large file's middle that are compared before all of it is read
-
-
-def content_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hex.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """What is on both sides of a split: files that are equal byte for byte, and patients with their images."""
+    """What more than one split holds: files that are equal byte for byte, and patients with their images."""
 
     copies: tuple[tuple[Sample, ...], ...]
     patients: dict[str, tuple[Sample, ...]]
@@ -50,17 +37,17 @@ def find_leaks(data: DataSet) -> Leaks:
     """The files and patients that more than one split of `data` holds.
 
     Equal files have equal sizes, and equal bytes in their middle: only files that share both with one of another split
-    are read whole. A file that can't be read is equal to none.
+    are hashed. A file that can't be read is equal to none.
     """
     groups = [tuple(sample for sample in data.samples if sample.split)]
-    for key in (_size, _glance, content_digest):
+    for key in (_size, _glance, FILES.digest):
         groups = [part for group in groups for part in _parts(group, partial(_of_file, key))]
     of_patients = _parts([sample for sample in data.samples if sample.split], lambda sample: sample.patient or None)
     return Leaks(tuple(groups), {part[0].patient: part for part in of_patients})
 
 
 def _parts(samples: Iterable[Sample], key: Callable[[Sample], Hashable]) -> list[tuple[Sample, ...]]:
-    """The samples by equal key, those parts alone that more than one split holds; a key of None equals none."""
+    """The samples by equal key, only those groups that more than one split holds; a key of None equals none."""
     parts = defaultdict(list)
     for sample in samples:
         if (value := key(sample)) is not None:
@@ -80,7 +67,7 @@ def _size(path: Path) -> int:
 
 
 def _glance(path: Path) -> bytes:
-    """A digest of the file's middle; empty where all of it is read as soon."""
+    """A digest of the file's middle; empty where the file is so small that all of it is read at once."""
     size = _size(path)
     if size <= 2 * GLANCE:
         return b""
@@ -91,14 +78,14 @@ def _glance(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Enforced:
-    """The data to train on, and what run.json tells of its leaks."""
+    """The data to train on, and what run.json says about its leaks."""
 
     data: DataSet
     record: dict[str, Any]
 
 
 def enforce(data: DataSet, policy: str) -> Enforced:
-    """Look for leaks and do what `--leakage` says: warn of them, stop, or drop the training images concerned.
+    """Look for leaks and do what `--leakage` says: warn, stop, or leave out the training images concerned.
 
     Raises:
         PmtrainError: there are some and the policy is `stop`; the message counts and names them.
@@ -109,7 +96,7 @@ def enforce(data: DataSet, policy: str) -> Enforced:
     if lines and policy == "stop":
         raise PmtrainError(
             f"{data.root}: " + "\n".join(lines),
-            "leave those training images out: --leakage drop; or train on them all the same: --leakage warn",
+            "leave those training images out: --leakage drop; or train on them nevertheless: --leakage warn",
         )
     for line in lines:
         console.warn(line)
@@ -132,17 +119,17 @@ def enforce(data: DataSet, policy: str) -> Enforced:
 
 
 def without(data: DataSet, names: Collection[str]) -> DataSet:
-    """The data but for the training images of these names."""
+    """The data without the training images of these names."""
     gone = set(names)
     return replace(data, samples=tuple(s for s in data.samples if not (s.split == "train" and data.name_of(s) in gone)))
 
 
 def _in_words(leaks: Leaks, data: DataSet) -> list[str]:
-    """A line on the files and a line on the patients, where there are some."""
+    """A line about the files and a line about the patients, where there are some."""
     lines = []
     if leaks.copies:
         pairs = [" = ".join(f"{data.name_of(s)} ({s.split})" for s in group) for group in leaks.copies]
-        many = "photograph is" if len(pairs) == 1 else "photographs are"
+        many = "image is" if len(pairs) == 1 else "images are"
         lines.append(f"{len(pairs)} {many} in more than one split, byte for byte: {first_few(pairs)}")
     if leaks.patients:
         many = "patient has" if len(leaks.patients) == 1 else "patients have"
@@ -152,11 +139,12 @@ def _in_words(leaks: Leaks, data: DataSet) -> list[str]:
 
 
 def also_trained_on(data: DataSet, samples: Iterable[Sample], record: dict[str, Any]) -> tuple[int, int]:
-    """How many of a run's own images it was trained on under another name, and how many others show its patients.
+    """How many of a run's images it also trained on as another, identical file, and how many more show patients of its
+    training images.
 
     Args:
         data: the run's data, split as the run split it, with the images that it dropped.
-        record: what `enforce` recorded of it; an empty one tells of no leaks.
+        record: what `enforce` recorded; empty where leaks weren't looked for.
     """
     trained = without(data, record.get("dropped_files", ())).split("train")
     trained_names = {data.name_of(sample) for sample in trained}

@@ -1,9 +1,8 @@
-"""A run's record of its images: a table of the name, size, content and split of every one."""
+"""A run's record of its images: a table of name, patient, label, split, size and SHA-256."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.file_table import FILES
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
@@ -30,7 +30,7 @@ class Content(NamedTuple):
 
 
 def contents(samples: Sequence[Sample]) -> dict[Path, Content]:
-    """The content of every image's file, by path; it takes as long as reading them all."""
+    """The content of every image's file, by path; files that no part of the command has read yet are read."""
     found: dict[Path, Content] = {}
     with (
         ThreadPoolExecutor(available_cpus()) as pool,  # hashing lets other threads run
@@ -45,14 +45,14 @@ def contents(samples: Sequence[Sample]) -> dict[Path, Content]:
 
 def _content(path: Path) -> Content:
     try:
-        data = path.read_bytes()
-    except OSError:  # decoding will say so, and stop or leave it out
+        size, digest = FILES.digest(path)
+    except OSError:  # decoding reports it, and stops or leaves the image out
         return Content(-1, "")
-    return Content(len(data), hashlib.sha256(data).hexdigest())
+    return Content(size, digest.hex())
 
 
 def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | None = None) -> None:
-    """Write the record of a run on `dataset`; `known` holds the contents where they are known already."""
+    """Write the record of a run on `dataset`; `known`: the contents where they were computed before."""
     known = contents(dataset.samples) if known is None else known
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -65,13 +65,13 @@ def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | N
 
 @dataclass(frozen=True)
 class Record:
-    """What `write_record` wrote: by an image's name its split, by its content the names that have it."""
+    """What `write_record` wrote: the split of each image by name, and the names by content."""
 
     splits: dict[str, str | None]
     contents: dict[Content, list[str]]
 
     def applied(self, listed: DataSet, fingerprint: str) -> DataSet | None:
-        """The data as the run split it; None where its images aren't all there as they were.
+        """The data as the run split it; None unless all of the run's images are there, unchanged.
 
         Images that the run didn't have keep the split that they are listed with.
 
@@ -89,7 +89,7 @@ class Record:
         return listed if tuple(samples) == listed.samples else replace(listed, samples=tuple(samples))
 
     def used(self, samples: Iterable[Sample], dropped: Collection[str] = ()) -> Counter[str | None]:
-        """How many of these images are, byte for byte, in each of the run's splits, but for those that it dropped."""
+        """How many of these images are, as identical files, in each of the run's splits; dropped ones don't count."""
         sizes = {content.bytes for content in self.contents}
         maybe = [sample for sample in samples if _size(sample.path) in sizes]
         found = contents(maybe)
@@ -121,5 +121,5 @@ def read_record(path: Path) -> Record:
                 if row["sha256"]:
                     by_content.setdefault(Content(int(row["bytes"]), row["sha256"]), []).append(row["file"])
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise PmtrainError(f"{path}: can't be read: {error}", "bring back the file as the run wrote it") from None
+        raise PmtrainError(f"{path}: can't be read: {error}", "restore the file as the run wrote it") from None
     return Record(splits, by_content)

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 from pmtrain.config import ExplainConfig, load_config
+from pmtrain.data.loading.cache_folder import open_cache
+from pmtrain.data.loading.loader import read_one
 from pmtrain.evaluation.classifier import Classifier
 from pmtrain.evaluation.evaluate import Evaluation
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
@@ -40,16 +42,19 @@ def worst_cases(evaluation: Evaluation, most: int) -> list[WorstCase]:
     scores, name_of = evaluation.scored.scores, evaluation.images.data.name_of
     classifier = Classifier(evaluation.checkpoint, load_config(ExplainConfig, {"device": evaluation.config.device}))
     last = list(layers_for(classifier.model).values())[-1]
+    cache = open_cache(evaluation.config.cache_limit)
     found = []
     for row in chosen:
         sample = scores.samples[row]
-        seen = classifier.preprocess.read(sample.path)  # (S, S, 3)
+        seen = read_one(sample.path, classifier.preprocess, cache)  # (S, S, 3)
         (heat,), _ = grad_cam(classifier.model, last, classifier.preprocess.normalise(seen[None]))
         side = int(np.clip(len(seen), *SIDES))
         seen = cv2.resize(seen, (side, side), interpolation=cv2.INTER_AREA if side < len(seen) else cv2.INTER_LINEAR)
         pictures = jpeg(seen), jpeg(overlay(seen, heat))
         label, probability = int(scores.labels[row]), float(scores.probabilities[row])
         found.append(WorstCase(name_of(sample), label, probability, *pictures))
+    if cache:
+        cache.close()
     return found
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pmtrain.data.audit.check import CHECKS, SEVERITIES, Finding, as_json, as_text, examine
+from pmtrain.data.audit.check import Finding, as_json, as_text, examine
+from pmtrain.data.audit.findings import CHECKS, SEVERITIES
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.layouts.readers import read_dataset
 

@@ -12,23 +12,23 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
+from pmtrain.data.audit import shortcut
 from pmtrain.data.audit.shortcut import (
-    GROUPS,
-    TOGETHER,
     Features,
     Shortcut,
-    columns_of,
     cross_validate,
     cross_validate_features,
     draw,
-    features_of,
     fit_pipeline,
     measure,
     training_samples,
 )
 from pmtrain.data.dataset import DataSet, Sample
-from pmtrain.data.images.read import read_image
+from pmtrain.data.images import file_table
+from pmtrain.data.images.read import ImageFile, read_image
+from pmtrain.data.images.shortcut_features import GROUPS, TOGETHER, FeatureTable, columns_of, features_of
 from pmtrain.data.layouts.readers import read_dataset
+from pmtrain.data.loading.cache import Cache
 
 CLASSES = ("well", "ill")
 
@@ -56,43 +56,6 @@ def noise(count: int, seed: int, per_patient: int = 1) -> Features:
     ]
     values = rng.normal(size=(count, columns_of(TOGETHER).stop)).astype(np.float32)
     return Features(tuple(samples), values, {}, count)
-
-
-def test_figures_are_those_of_numpy(tmp_path):
-    path = photographs(tmp_path, 1).samples[0].path
-    found, image = features_of(path), read_image(path)
-    inside = image[4:36, 8:40].reshape(-1, 3).astype(float)
-    assert found[columns_of("size")] == pytest.approx(np.log([len(path.read_bytes()), 40, 48]))
-    assert found[columns_of("colour")] == pytest.approx(np.concatenate([inside.mean(0), inside.std(0)]), rel=1e-5)
-    big = np.kron(image, np.ones((16, 16, 1)))  # 640 x 768: a cell of the thumbnail is a whole number of these pixels
-    cells = big.reshape(16, 40, 16, 48, 3).mean((1, 3))
-    assert np.abs(found[columns_of("thumbnail")].reshape(16, 16, 3) - cells).max() <= 1  # rounded
-    assert len(found) == sum(group.width for group in GROUPS.values())
-
-
-def test_an_image_without_a_bright_pixel_has_figures(tmp_path):
-    (tmp_path / "black.png").write_bytes(cv2.imencode(".png", np.full((1, 1, 3), 3, np.uint8))[1].tobytes())
-    found = features_of(tmp_path / "black.png")
-    assert found[columns_of("colour")].tolist() == [3, 3, 3, 0, 0, 0]
-    assert np.isfinite(found).all()
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_large_jpeg_at_reduced_scale_has_nearly_the_figures_of_the_whole(tmp_path, turned):
-    rng = np.random.default_rng(0)
-    image = cv2.resize(rng.integers(0, 255, (4, 6, 3), np.uint8), (2403, 1602), interpolation=cv2.INTER_CUBIC)
-    data = cv2.imencode(".jpg", image)[1].tobytes()
-    if turned:  # EXIF orientation 6, as a camera held upright writes it
-        exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-        data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
-    path = tmp_path / "large.jpg"
-    path.write_bytes(data)
-    found, whole = features_of(path), read_image(path)
-    assert whole.shape[:2] == ((2403, 1602) if turned else (1602, 2403))
-    assert found[columns_of("size")] == pytest.approx(np.log([len(data), *whole.shape[:2]]))
-    assert found[columns_of("colour")][:3] == pytest.approx(whole.reshape(-1, 3).mean(0), abs=2)
-    thumbnail = cv2.resize(whole, (16, 16), interpolation=cv2.INTER_AREA).ravel().astype(float)
-    assert np.abs(found[columns_of("thumbnail")] - thumbnail).mean() < 1.5
 
 
 def test_a_planted_tint_is_found_and_named(tmp_path):
@@ -196,7 +159,7 @@ def test_bad_images_are_left_out_and_counted(tmp_path):
     found = measure(data.samples)
     assert list(found.left_out) == [data.samples[3], data.samples[7]]
     assert found.samples == tuple(sample for sample in data.samples if sample not in found.left_out)
-    assert found.values[3] == pytest.approx(features_of(data.samples[4].path))
+    assert found.values[3] == pytest.approx(features_of(ImageFile(data.samples[4].path)))
     assert ", 2 left out" in cross_validate(data).describe()
 
 
@@ -245,3 +208,19 @@ def test_six_colour_figures_tell_the_challenges_training_images_apart(real_data)
     logits = Shortcut.fit(train.values[:, colour], train.labels).logits(val.values[:, colour])
     assert roc_auc_score(val.labels, logits) == pytest.approx(0.970, abs=0.02)
     assert np.mean((logits > 0) == val.labels) == pytest.approx(0.9325, abs=0.02)
+
+
+def test_features_come_the_same_from_a_table_and_from_the_cache_and_decode_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_table, "SETTLED", -1.0)
+    samples = photographs(tmp_path, 6).samples
+    plain = measure(samples).values
+    table = FeatureTable(sample.path for sample in samples[:2])
+    for sample in samples:
+        table.fill(ImageFile(sample.path))
+    assert list(table.rows) == [sample.path for sample in samples[:2]]
+    for _ in range(2):
+        cache = Cache(tmp_path / "cache", 2**30, warn=pytest.fail)
+        np.testing.assert_array_equal(measure(samples, known=table, cache=cache).values, plain)
+        cache.close()
+        # The second time the table has two of them and the cache the others.
+        monkeypatch.setattr(shortcut, "ImageFile", lambda *_: pytest.fail("nothing is left to decode"))

@@ -18,10 +18,14 @@ import pytest
 
 import pmtrain
 from pmtrain.data.dataset import Sample
+from pmtrain.data.images import file_table
+from pmtrain.data.images.file_table import FILES
 from pmtrain.data.images.read import read_image
 from pmtrain.data.loading import cache as caching
+from pmtrain.data.loading import slots as slot_files
 from pmtrain.data.loading import workers
-from pmtrain.data.loading.cache import Cache, default_limit, open_cache
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.loading.cache_folder import default_limit, open_cache
 from pmtrain.data.loading.loader import Loader
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
@@ -46,7 +50,7 @@ def samples(tmp_path, make_image) -> list[Sample]:
 @pytest.fixture
 def settled(monkeypatch) -> None:
     """Files are trusted at once: nobody can set back ctime, and no test wants to wait."""
-    monkeypatch.setattr(caching, "SETTLED", -1.0)
+    monkeypatch.setattr(file_table, "SETTLED", -1.0)
 
 
 def old(path: Path) -> Sample:
@@ -91,7 +95,8 @@ def test_a_second_run_decodes_nothing_and_starts_no_process(samples, folder, dec
     epochs(samples, quiet(folder), 2)
     assert sorted(decoded) == sorted(sample.path.name for sample in samples)
     decoded.clear()
-    monkeypatch.setattr(caching, "_digest", lambda path: pytest.fail("an unchanged file isn't read"))
+    FILES.clear()
+    monkeypatch.setattr(FILES, "read", lambda path: pytest.fail("an unchanged file isn't read"))
     with Loader(samples, PREPROCESS, 4, workers=2, cache=quiet(folder)) as loader:
         next(loader.epoch(0))
         assert loader._pool is None and not multiprocessing.active_children()
@@ -143,9 +148,9 @@ def test_a_changed_file_is_never_served_stale(samples, folder, decoded, settled,
 def test_a_file_changed_between_hash_and_decoding_is_not_kept(samples, folder, make_image, monkeypatch):
     real = workers.decode
 
-    def changing(path, preprocess):
+    def changing(path, preprocess, data, *rest):
         make_image(path, 99)
-        return real(path, preprocess)
+        return real(path, preprocess, None, *rest)
 
     monkeypatch.setattr(workers, "decode", changing)
     with Loader(samples, PREPROCESS, 4, cache=quiet(folder)) as loader:
@@ -363,7 +368,7 @@ def test_a_full_disk_is_one_warning_and_the_run_goes_on(samples, folder, decoded
         return Full(file) if Path(path).suffix == ".bytes" and held_after_first else file
 
     held_after_first: list[int] = []
-    monkeypatch.setattr(caching, "open", opened, raising=False)
+    monkeypatch.setattr(slot_files, "open", opened, raising=False)
     said: list[str] = []
     cache = Cache(folder, MUCH, said.append)
     with Loader(samples, PREPROCESS, 8, cache=cache) as loader:
@@ -423,7 +428,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pmtrain.data.loading import cache as caching
+from pmtrain.data.images import file_table
 from pmtrain.data.loading.cache import Cache
 from pmtrain.data.images.read import read_image
 from pmtrain.data.loading.loader import Loader
@@ -431,7 +436,7 @@ from pmtrain.data.dataset import Sample
 from pmtrain.data.preprocessing.preprocess import Preprocess
 
 folder, images, limit, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-caching.SETTLED = -1.0
+file_table.SETTLED = -1.0
 preprocess = Preprocess(size=32)
 samples = [Sample(path, 0) for path in sorted(images.iterdir())]
 right = {sample: preprocess.resize(read_image(sample.path)) for sample in samples}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.file_table import FILES
 from pmtrain.data.splits import leakage
-from pmtrain.data.splits.leakage import also_trained_on, content_digest, enforce, find_leaks, without
+from pmtrain.data.splits.leakage import also_trained_on, enforce, find_leaks, without
 from pmtrain.system.errors import PmtrainError
 
 
@@ -41,12 +41,6 @@ def leaky(tmp_path) -> DataSet:
     )
 
 
-def test_the_digest_is_sha256_of_the_bytes(tmp_path):
-    content = bytes(range(256)) * 5000  # more than is read at a time
-    (tmp_path / "a").write_bytes(content)
-    assert content_digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from([b"", b"aa", b"bb", b"abc"]), st.sampled_from(["train", "val", "test", None])))
@@ -72,7 +66,8 @@ def test_large_files_that_differ_at_their_ends_alone_are_no_copies(tmp_path):
 
 def test_files_of_a_size_of_their_own_are_not_read(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(leakage, "content_digest", lambda path: read.append(path.name) or content_digest(path))
+    real = FILES.digest
+    monkeypatch.setattr(FILES, "digest", lambda path: read.append(path.name) or real(path))
     rows = [("1", b"a", "train", ""), ("2", b"bb", "val", ""), ("3", b"ccc", "train", ""), ("4", b"ddd", "train", "")]
     assert find_leaks(data_of(tmp_path, [*rows, ("5", b"e", "val", "")])).copies == ()
     assert read == ["1", "5"]
@@ -97,7 +92,7 @@ def test_leaks_are_found_and_warned_of(leaky, capsys):
     }
     out, err = capsys.readouterr()
     assert out == ""
-    assert "1 photograph is in more than one split, byte for byte: 1 (train) = 2 (train) = 6 (val)" in err
+    assert "1 image is in more than one split, byte for byte: 1 (train) = 2 (train) = 6 (val)" in err
     assert "1 patient has images in more than one split: x" in err
 
 

@@ -1,4 +1,4 @@
-"""Which images flatter a checkpoint, whom resamples are drawn by, where scores are cut."""
+"""What a run used the images for: found by split, by record, and by content."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pmtrain.config import TrainConfig, dump_yaml
-from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.layouts.readers import read_dataset
+from pmtrain.data.splits import record
 from pmtrain.data.splits.record import write_record
 from pmtrain.data.splits.split import hold_out
-from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import MAX_GROUPS, Images, by_column, operating_point, patients, seen_before
+from pmtrain.evaluation.scores import own_run as own_runs
+from pmtrain.evaluation.scores.chosen_images import Images
+from pmtrain.evaluation.scores.own_run import own_run
+from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.runs.records import notes_info
-from pmtrain.system.errors import PmtrainError, UsageError
 
 
 @pytest.fixture
@@ -86,37 +86,15 @@ def test_a_record_tells_the_split_whatever_was_drawn(listed, tmp_path):
         assert seen_before(checkpoint, Images(listed, own, own.split(split), split)).endswith(said)
 
 
-def test_an_image_without_a_patient_is_one_of_its_own(capsys):
-    samples = [Sample(Path(f"{n}"), 0, None, patient) for n, patient in enumerate(["x", "x", "", "2", ""])]
-    groups = patients(samples, lambda sample: str(sample.path))
-    assert [groups.index(group) for group in groups] == [0, 0, 2, 3, 4]
-    assert "2 of 5 images name no patient" in capsys.readouterr().err
-    assert patients(samples[2:3], str) is None
-
-
-def test_a_column_of_names_is_no_column_of_kinds():
-    samples = tuple(Sample(Path(f"{n}"), 0, columns=(("age", str(n)), ("sex", "fm"[n % 2]))) for n in range(30))
-    data = all_of(samples)
-    assert set(by_column(data, "sex").values()) == {"f", "m"}
-    with pytest.raises(UsageError, match=f"30 values, more than {MAX_GROUPS}"):
-        by_column(data, "age")
-    with pytest.raises(UsageError, match="it has age, sex"):
-        by_column(data, "Sex")
-
-
-def all_of(samples: tuple[Sample, ...]) -> Images:
-    data = DataSet(Path("."), "csv", ("well", "ill"), samples)
-    return Images(data, data, samples, "all")
-
-
-def test_a_threshold_is_stored_given_or_chosen():
-    scores = Scores([], np.array([0, 0, 1, 1]), np.array([-2.0, -1.0, 1.0, 2.0]))
-    checkpoint = Checkpoint({}, notes_info(50), Path("a"), None)
-    stored, given = (operating_point(text, checkpoint, scores) for text in ("stored", "0.3"))
-    assert (stored.value, stored.tuned) == (0.5, False)
-    assert (given.value, given.tuned) == (0.3, False)
-    chosen = operating_point("youden", checkpoint, scores)
-    assert chosen.tuned
-    assert 0.2689 < chosen.value <= 0.7311  # between the probabilities of -1 and 1
-    with pytest.raises(PmtrainError, match="0 are positive"):
-        operating_point("youden", checkpoint, Scores([], np.array([0, 0]), np.array([0.0, 1.0])))
+def test_the_record_of_a_run_is_read_once_for_all_questions(listed, tmp_path, monkeypatch):
+    checkpoint = checkpoint_of_run(tmp_path / "run", listed, 0)
+    held = hold_out(listed, 0.34, 0)
+    write_record(tmp_path / "run" / "images.csv", held)
+    read = []
+    monkeypatch.setattr(own_runs, "read_record", lambda path: read.append(path.name) or record.read_record(path))
+    images = Images(listed, held, held.split("val"), "val", own_run(checkpoint, listed))
+    assert seen_before(checkpoint, images) == "the epoch and the stored threshold were chosen on these 4 images"
+    assert also_trained_on(checkpoint, images) == (0, 0)
+    assert read == ["images.csv"]
+    other = checkpoint_of_run(tmp_path / "other", listed, 1)  # another run is asked for what it used them for
+    assert seen_before(other, images).startswith("the network was trained on ")

@@ -1,0 +1,81 @@
+"""Facts about a data set: what its files and pixels are, and which photographs it holds more than once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pmtrain.data.audit.shortcut import CrossValidated, cross_validate, draw, training_samples
+from pmtrain.data.audit.similar import block_pairs, near_groups
+from pmtrain.data.audit.survey import Keeper, Survey, survey
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.shortcut_features import FeatureTable
+from pmtrain.system import console
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Images that show one photograph, and in what they are equal."""
+
+    samples: tuple[Sample, ...]
+    alike: str
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the checks read: the survey, the photographs that occur more than once, and the shortcut baseline."""
+
+    survey: Survey
+    equal: list[Photograph]
+    near: list[Photograph]
+    shortcut: CrossValidated
+
+    @property
+    def data(self) -> DataSet:
+        return self.survey.data
+
+    def samples(self, indices: Iterable[int]) -> tuple[Sample, ...]:
+        """The samples at these places."""
+        return _samples(self.survey, indices)
+
+
+def gather(data: DataSet, threads: int = 1, keeper: Keeper | None = None) -> DatasetFacts:
+    """Read and decode every image of `data` once; no file is changed."""
+    features = FeatureTable(sample.path for sample in draw(training_samples(data), 0))
+    found = survey(data, threads, keeper, features)
+    return DatasetFacts(
+        found, _equal_photographs(found), _near_photographs(found), cross_validate(data, known=features)
+    )
+
+
+def _equal_photographs(found: Survey) -> list[Photograph]:
+    """The photographs that several files hold pixel for pixel. Images of one colour don't count."""
+    groups = defaultdict(list)
+    for index, _, look in found.seen():
+        if not look.one_colour:
+            groups[look.pixels].append(index)
+    repeated = [group for group in groups.values() if len(group) > 1]
+    alike = ("equal pixel for pixel, in different files", "equal byte for byte")
+    return [
+        Photograph(_samples(found, group), alike[len({found.looks[index].content for index in group}) == 1])
+        for group in repeated
+    ]
+
+
+def _near_photographs(found: Survey) -> list[Photograph]:
+    """The photographs that several files hold with small changes: compressed again, resized, brighter or darker."""
+    same = defaultdict(list)
+    for index, _, look in found.seen():
+        if not look.one_colour:
+            same[look.pixels].append(index)
+    first = [group[0] for group in same.values()]
+    with console.progress(block_pairs(len(first)), "block", "comparing images") as bar:
+        groups = near_groups(found.hashes[first], found.textures[first], lambda done: bar.update(done - bar.n))
+    # With each image come those that are equal to it.
+    whole = [sorted(i for place in group for i in same[found.looks[first[place]].pixels]) for group in groups]
+    return [Photograph(_samples(found, group), "nearly equal") for group in whole]
+
+
+def _samples(found: Survey, indices: Iterable[int]) -> tuple[Sample, ...]:
+    return tuple(found.data.samples[index] for index in indices)

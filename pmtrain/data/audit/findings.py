@@ -1,0 +1,278 @@
+"""The table of checks: each finds one kind of fault in the facts about a data set."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pmtrain.data.audit.facts import DatasetFacts, Photograph
+from pmtrain.data.audit.survey import Look
+from pmtrain.data.dataset import SPLITS, DataSet, Sample, first_few
+from pmtrain.data.images.read import count_pictures
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+SMALLEST = 32  # pixels; the least that images are resized to for training
+MOST_STRETCHED = 3.0  # longer side to shorter; training squeezes every image into a square
+RARE = 0.1  # share of a class below which a split has too little of it
+UNEVEN = 0.25
+
+# The suffixes that each of Pillow's formats goes by. A camera's MPO is a JPEG with another one behind it.
+SUFFIXES_OF = {
+    "BMP": {".bmp"},
+    "JPEG": {".jpg", ".jpeg"},
+    "MPO": {".jpg", ".jpeg"},
+    "PNG": {".png"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+}
+
+# 12_left.jpg and 12_right.jpg, Patient3-L.png, 0007 OD.tif: a name, then the eye.
+EYE = re.compile(r"(?P<who>.*\w)[ _.-]+(?P<eye>left|right|l|r|od|os)", re.IGNORECASE)
+RIGHT = {"right", "r", "od"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check yields: the images concerned and what is wrong with them."""
+
+    samples: tuple[Sample, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of CHECKS: its severity, its title, and the function that finds it."""
+
+    severity: Severity
+    title: str
+    find: Callable[[DatasetFacts], Iterable[Found]]
+
+
+# Images that can't be read, or hold nothing
+
+
+def _unreadable(facts: DatasetFacts) -> Iterator[Found]:
+    for sample, look in zip(facts.data.samples, facts.survey.looks, strict=True):
+        if look.error:
+            yield Found((sample,), look.error)
+
+
+def _blank(facts: DatasetFacts) -> Iterator[Found]:
+    for _, sample, look in facts.survey.seen():
+        if look.one_colour:
+            yield Found((sample,), f"the whole image is {look.one_colour}")
+
+
+def _suffix(facts: DatasetFacts) -> Iterator[Found]:
+    known = set().union(*SUFFIXES_OF.values())
+    for _, sample, look in facts.survey.seen():
+        suffix, fits = os.path.splitext(sample.path)[1].lower(), SUFFIXES_OF.get(look.header.format)
+        if fits and suffix in known and suffix not in fits:
+            yield Found((sample,), f"is a {look.header.format} file")
+
+
+def _pages(facts: DatasetFacts) -> Iterator[Found]:
+    for _, sample, _ in facts.survey.seen():
+        if (pages := count_pictures(sample.path)) > 1:
+            yield Found((sample,), f"only the first of {pages} pictures is read")
+
+
+def _tiny(facts: DatasetFacts) -> Iterator[Found]:
+    for _, sample, look in facts.survey.seen():
+        if min(look.size) < SMALLEST:
+            yield Found((sample,), f"{_pixels(look)} pixels")
+
+
+def _stretched(facts: DatasetFacts) -> Iterator[Found]:
+    for _, sample, look in facts.survey.seen():
+        if max(look.size) > MOST_STRETCHED * min(look.size):
+            yield Found((sample,), f"{_pixels(look)} pixels")
+
+
+def _pixels(look: Look) -> str:
+    return f"{look.size[0]} x {look.size[1]}"
+
+
+# One photograph in several files
+
+
+def _conflicting(photographs: list[Photograph], data: DataSet) -> Iterator[Found]:
+    for one in photographs:
+        if len({sample.label for sample in one.samples}) > 1:
+            yield Found(one.samples, f"{one.alike}, labelled {_by(one.samples, lambda s: data.classes[s.label])}")
+
+
+def _leaking(photographs: list[Photograph]) -> Iterator[Found]:
+    for one in photographs:
+        if len(_splits(one.samples)) > 1:
+            yield Found(one.samples, f"{one.alike}, in {_by(one.samples, lambda s: s.split)}")
+
+
+def _repeated(photographs: list[Photograph]) -> Iterator[Found]:
+    """Those that neither labels nor splits tell apart."""
+    for one in photographs:
+        if len({sample.label for sample in one.samples}) == 1 and len(_splits(one.samples)) < 2:
+            yield Found(one.samples, one.alike)
+
+
+def _by(samples: Iterable[Sample], key: Callable[[Sample], str | None]) -> str:
+    return " and ".join(dict.fromkeys(key(sample) or "no split" for sample in samples))
+
+
+def _splits(samples: Iterable[Sample]) -> set[str]:
+    return {sample.split for sample in samples if sample.split}
+
+
+# Patients
+
+
+def _patients(facts: DatasetFacts) -> Iterator[Found]:
+    of_patient = defaultdict(list)
+    for sample in facts.data.samples:
+        if sample.patient:
+            of_patient[sample.patient].append(sample)
+    for patient, samples in of_patient.items():
+        if len(_splits(samples)) > 1:
+            yield Found(tuple(samples), f"patient {patient} is in {_by(samples, lambda s: s.split)}")
+
+
+def _eyes(facts: DatasetFacts) -> Iterator[Found]:
+    """Names that look like a left and a right eye, in data without patients: both eyes of a patient look alike, so
+    they must not be in different splits."""
+    if any(sample.patient for sample in facts.data.samples):
+        return
+    pairs: dict[str, list[tuple[bool, Sample]]] = defaultdict(list)
+    for sample in facts.data.samples:
+        if name := EYE.fullmatch(sample.path.stem):
+            pairs[name["who"].lower()].append((name["eye"].lower() in RIGHT, sample))
+    both = {who: pair for who, pair in pairs.items() if len(pair) == 2 and pair[0][0] != pair[1][0]}
+    if not both:
+        return
+    if not facts.data.split("val"):  # so that one will be held out
+        samples = tuple(sample for pair in both.values() for _, sample in pair)
+        yield Found(
+            samples,
+            f"{len(both)} pairs of names look like two eyes of one patient; without a patient column a split may"
+            " separate them",
+        )
+    for who, pair in both.items():
+        samples = tuple(sample for _, sample in pair)
+        if len(_splits(samples)) > 1:
+            yield Found(samples, f"{who} looks like one patient, and is in {_by(samples, lambda s: s.split)}")
+
+
+# Classes
+
+
+def _shares(facts: DatasetFacts) -> Iterator[tuple[str, tuple[Sample, ...], list[int], float]]:
+    """The name of every split, its samples, their number in each class, and the rarer class's share."""
+    for split in (*SPLITS, None):
+        samples = facts.data.split(split)
+        counts = [sum(sample.label == label for sample in samples) for label in (0, 1)]
+        if samples:
+            yield split or "the data", samples, counts, min(counts) / len(samples)
+
+
+def _missing_class(facts: DatasetFacts) -> Iterator[Found]:
+    for split, _, counts, _ in _shares(facts):
+        if 0 in counts:
+            yield Found((), f"{split} has no image of class {facts.data.classes[counts.index(0)]}")
+
+
+def _balance(facts: DatasetFacts, least: float, most: float) -> Iterator[Found]:
+    """Splits whose rarer class has a share in [least, most); splits without that class don't count."""
+    for split, samples, counts, share in _shares(facts):
+        if 0 not in counts and least <= share < most:
+            rarer = counts.index(min(counts))
+            yield Found(
+                (), f"{split}: {counts[rarer]} of {len(samples)} images ({share:.1%}) are {facts.data.classes[rarer]}"
+            )
+
+
+def _shortcut(facts: DatasetFacts) -> Iterator[Found]:
+    if facts.shortcut.suspicious:
+        yield Found((), facts.shortcut.describe())
+
+
+# Properties that most images share and some don't
+
+
+def _kinds(facts: DatasetFacts, kind: Callable[[Look], str], usual: Callable[[str], bool]) -> Iterator[Found]:
+    """One finding where images are of several kinds, or of one unusual kind.
+
+    Its files are those of every kind but the most common one, and of that too where it is unusual.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, _, look in facts.survey.seen():
+        if value := kind(look):
+            groups[value].append(index)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    noted = sorted(i for place, (value, group) in enumerate(ordered) if place or not usual(value) for i in group)
+    if noted:
+        kinds = [f"{value}: {_in_classes(facts.samples(group), facts)}" for value, group in ordered]
+        yield Found(facts.samples(noted), first_few(kinds))
+
+
+def _in_classes(samples: tuple[Sample, ...], facts: DatasetFacts) -> str:
+    """The number of images, and of each class: a kind that occurs in one class alone gives the class away."""
+    counts = Counter(sample.label for sample in samples)
+    classes = ", ".join(f"{counts[label]} {name}" for label, name in enumerate(facts.data.classes) if counts[label])
+    return f"{len(samples)} image{'s' * (len(samples) != 1)} ({classes})"
+
+
+def _sizes(facts: DatasetFacts) -> Iterator[Found]:
+    yield from _kinds(facts, _pixels, lambda value: True)
+
+
+def _formats(facts: DatasetFacts) -> Iterator[Found]:
+    yield from _kinds(facts, lambda look: look.header.format, lambda value: True)
+
+
+def _colours(facts: DatasetFacts) -> Iterator[Found]:
+    colour = lambda look: "" if look.one_colour else look.header.colour  # noqa: E731
+    yield from _kinds(facts, colour, lambda value: value in ("colour", "grey"))
+
+
+def _depths(facts: DatasetFacts) -> Iterator[Found]:
+    bits = lambda look: f"{look.header.bits} bits" if look.header.bits else ""  # noqa: E731
+    yield from _kinds(facts, bits, lambda value: value == "8 bits")
+
+
+def _turns(facts: DatasetFacts) -> Iterator[Found]:
+    turned = tuple(sample for _, sample, look in facts.survey.seen() if look.header.orientation != 1)
+    if turned:
+        yield Found(turned, "pmtrain rotates them when it reads them; other programs may not")
+
+
+# In the order that findings are printed in.
+CHECKS: dict[str, Check] = {
+    "unreadable": Check("error", "can't be decoded", _unreadable),
+    "blank": Check("error", "blank image", _blank),
+    "duplicate-splits": Check("error", "same image in several splits", lambda f: _leaking(f.equal)),
+    "duplicate-labels": Check("error", "same image with both labels", lambda f: _conflicting(f.equal, f.data)),
+    "near-splits": Check("error", "near-duplicate images in several splits", lambda f: _leaking(f.near)),
+    "near-labels": Check("error", "near-duplicate images with both labels", lambda f: _conflicting(f.near, f.data)),
+    "patient-splits": Check("error", "same patient in several splits", _patients),
+    "missing-class": Check("error", "a split without one of the classes", _missing_class),
+    "duplicate": Check("warning", "duplicate images", lambda f: _repeated(f.equal)),
+    "near-duplicate": Check("warning", "near-duplicate images", lambda f: _repeated(f.near)),
+    "eyes": Check("warning", "left and right eye of one patient, by file name", _eyes),
+    "imbalance": Check("warning", f"a class below {RARE:.0%} of a split", lambda f: _balance(f, 0, RARE)),
+    "shortcut": Check("warning", "the classes differ in camera or tint", _shortcut),
+    "suffix": Check("warning", "file content and suffix differ", _suffix),
+    "pages": Check("warning", "several pictures in one file", _pages),
+    "tiny": Check("warning", f"smaller than {SMALLEST} pixels", _tiny),
+    "stretched": Check("warning", f"one side more than {MOST_STRETCHED:g} times the other", _stretched),
+    "balance": Check("note", f"a class below {UNEVEN:.0%} of a split", lambda f: _balance(f, RARE, UNEVEN)),
+    "sizes": Check("note", "several sizes", _sizes),
+    "formats": Check("note", "several file formats", _formats),
+    "colours": Check("note", "several colour modes, or an unusual one", _colours),
+    "depths": Check("note", "several bit depths, or an unusual one", _depths),
+    "turns": Check("note", "rotated by EXIF orientation", _turns),
+}

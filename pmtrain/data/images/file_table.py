@@ -1,0 +1,130 @@
+"""What a command has found out about image files, so that each is read, hashed and counted once: one table a process.
+
+Every answer is given together with the file's state (size, mtime, ctime, inode) and holds for that state alone: a file
+that changes is read again. The limit of that: a change that leaves all of them as they were goes unnoticed. On POSIX it
+takes a clock set back, since nobody can set ctime; on Windows, where ctime is the time of creation, a change within
+the size whose mtime is put back is enough. A file that changed less than SETTLED seconds before it was read is not
+remembered: it may change again within one tick of the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+SETTLED = 2.0  # seconds: the coarsest file times (FAT)
+CHUNK = 1 << 20  # bytes read at a time
+LOCKS = 64  # files that are read at the same time, at most
+
+
+class FileContent(NamedTuple):
+    """A file read whole: its bytes, its state, and the SHA-256 of its bytes (32 bytes)."""
+
+    data: bytes
+    state: str
+    digest: bytes
+
+
+class FileTable:
+    """State and SHA-256 of image files by path; threads may share it.
+
+    Memory: about 250 bytes a file besides its path.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[str, bytes] = {}  # by path: the state, then the 32 bytes of the digest
+        self._pictures: dict[str, tuple[str, int]] = {}
+        # Whoever asks for a file that another thread is reading waits for it.
+        self._locks = [threading.Lock() for _ in range(LOCKS)]
+
+    def known(self, path: Path, state: str) -> bytes | None:
+        """The SHA-256 of the file in this state, if it was hashed or looked up before."""
+        entry = self._digests.get(str(path))
+        return entry[-32:] if entry is not None and entry[:-32] == state.encode() else None
+
+    def learn(self, path: Path, state: str, digest: bytes) -> None:
+        """Remember the SHA-256 of a file in this state, unless the file changed just now."""
+        if is_settled(state):
+            self._digests[str(path)] = state.encode() + digest
+
+    def digest(self, path: Path) -> tuple[int, bytes]:
+        """The file's size in bytes and SHA-256; the file is read only where they aren't known.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        with self._lock_of(path):
+            state = file_state(path)
+            digest = self.known(path, state)
+            if digest is None:
+                hashed = hashlib.sha256()
+                with open(path, "rb") as file:
+                    while chunk := file.read(CHUNK):
+                        hashed.update(chunk)
+                digest = hashed.digest()
+                if file_state(path) == state:
+                    self.learn(path, state, digest)
+        return int(state.split()[0]), digest
+
+    def read(self, path: Path) -> FileContent | None:
+        """The file's bytes and their SHA-256; None where the file changes while it is read.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        with self._lock_of(path):
+            state = file_state(path)
+            data = path.read_bytes()
+            if file_state(path) != state:
+                return None
+            digest = self.known(path, state)
+            if digest is None:
+                digest = hashlib.sha256(data).digest()
+                self.learn(path, state, digest)
+        return FileContent(data, state, digest)
+
+    def pictures(self, path: Path, count: Callable[[Path], int]) -> int:
+        """How many pictures the file holds, as `count` finds; 1 where there is no such file."""
+        try:
+            state = file_state(path)
+        except OSError:
+            return 1
+        with self._lock_of(path):
+            entry = self._pictures.get(str(path))
+            if entry is None or entry[0] != state:
+                entry = (state, count(path))
+                if is_settled(state):
+                    self._pictures[str(path)] = entry
+        return entry[1]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._digests.clear()
+        self._pictures.clear()
+
+    def _lock_of(self, path: Path) -> threading.Lock:
+        return self._locks[hash(path) % LOCKS]
+
+
+FILES = FileTable()
+
+
+def file_state(path: str | os.PathLike[str]) -> str:
+    """What differs after a file has changed: size, mtime, ctime and inode, as text.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    stat = os.stat(path)
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def is_settled(state: str) -> bool:
+    """Whether the last change is so long ago that another one would have changed the times."""
+    _, changed, status_changed, _ = map(int, state.split())
+    return time.time() - max(changed, status_changed) / 1e9 > SETTLED
