@@ -1,4 +1,4 @@
-"""The records that every layout is read into."""
+"""Sample and DataSet: what every layout is read into."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One photograph: its file, its label (1 is the positive class), and what the layout says of it.
+    """One image: its file, its label (1 is the positive class), and what the layout says about it.
 
     `split` is a name of SPLITS, or None where the layout has no splits; `patient` is empty where unknown; `columns`
-    are (name, cell) of whatever else a table says of it.
+    are (name, cell) of a table's other columns.
     """
 
     path: Path
@@ -32,9 +32,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The photographs found at `root`, in a fixed order, with the names of the negative and the positive class.
+    """The images found at `root`, in a fixed order, with the names of the negative and the positive class.
 
-    `notes` are what a person should be told of how the listing was read.
+    `notes` are messages for people about how the listing was read.
     """
 
     root: Path
@@ -45,17 +45,17 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def split(self, name: str | None) -> tuple[Sample, ...]:
-        """The samples of one split, none where the data set lacks it."""
+        """The samples of one split; empty where the data set has no such split."""
         return tuple(sample for sample in self.samples if sample.split == name)
 
     def name_of(self, sample: Sample) -> str:
-        """The sample's path from `root` with forward slashes: what is printed and written for it."""
+        """The sample's path relative to `root`, with forward slashes: its name in everything printed and written."""
         return _relative(str(sample.path), str(self.root))
 
     def describe(self) -> str:
-        """What was found, for people: the layout, then images per class, a line a split."""
+        """The layout, and the number of images of each class in each split, as text for people."""
         counts = Counter((sample.split, sample.label) for sample in self.samples)
-        made = "SYNTHETIC images, no patients'; " if self.synthetic else ""
+        made = "SYNTHETIC images; " if self.synthetic else ""
         lines = [f"{self.root}: {made}{self.layout} layout, {len(self.samples)} images"]
         for split in (*SPLITS, None):
             negatives, positives = counts[split, 0], counts[split, 1]
@@ -68,7 +68,7 @@ class DataSet:
     def fingerprint(self) -> str:
         """SHA-256 of the listing: relative path, size in bytes, label and split of every file, sorted by path.
 
-        Equal listings have equal fingerprints on every system; a file changed within its size goes unnoticed.
+        Equal listings have equal fingerprints on every system; a file changed without a change in size goes unnoticed.
 
         Raises:
             PmtrainError: a file is gone.
@@ -96,6 +96,6 @@ def _relative(path: str, root: str) -> str:
 
 
 def first_few(things: Sequence[object], few: int = 5) -> str:
-    """The first few of a list in words: `a, b, c and 7 more`."""
+    """The first few items of a list as text: `a, b, c and 7 more`."""
     named = ", ".join(str(thing) for thing in things[:few])
     return named if len(things) <= few else f"{named} and {len(things) - few} more"

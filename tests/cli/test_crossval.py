@@ -239,7 +239,7 @@ def test_a_validation_split_is_folded_in_and_what_is_left_out_is_told(run_cli, s
     done = run_cli("train", "--data", root, *options, *SMALL)
     assert done.exit_code == 0, done.stderr
     assert "own validation split is folded together" in done.stderr
-    assert "20 of 20 images name no patient" in done.stderr
+    assert "20 of 20 images have no patient" in done.stderr
     assert "2 folds, drawn by image, the classes' shares kept alike, seed 0;" in done.stdout
     assert "images: 19 (9 sick, 10 healthy)" in done.stdout
     assert "left out, since they can't be decoded: 1" in done.stdout

@@ -33,7 +33,7 @@ def test_a_table_is_printed_and_written(run_cli, listed):
     assert lines[0] == ["images/patients", "all", "healthy", "ill"]
     assert [line[0] for line in lines[1:]] == ["train", "val", "test"]
     assert lines[2:] == [["val", "8/4", "4/2", "4/2"], ["test", "12/7", "6/4", "6/3"]]
-    assert "2 of 40 images name no patient: each counts as one of its own" in done.stderr
+    assert "2 of 40 images have no patient: each counts as one of its own" in done.stderr
     assert done.stderr.splitlines()[-1] == (
         f"wrote {Path('tables/split.csv')}; next: pmtrain train --data {Path('tables/split.csv')}"
     )

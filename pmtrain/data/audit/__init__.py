@@ -1,1 +1,1 @@
-"""Is this data set fit to learn from?"""
+"""Checks of a data set before training."""

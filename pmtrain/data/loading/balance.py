@@ -1,4 +1,4 @@
-"""Classes of unequal size: how often each is drawn, and how much its errors weigh."""
+"""Class imbalance: how often each class is sampled, and how much its errors weigh in the loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def shuffled(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many images as there are, half of each class; of an odd number the larger class has one more.
+    """As many images as the data has, half of each class; if the number is odd, the larger class has one more.
 
-    A class goes round in passes over all of its images, each in a fresh order, and goes on in the next epoch where
-    it stopped. So no image comes again before every other of its class has come.
+    Each class is sampled in passes over all of its images, each pass in a new order, which continue in the next epoch.
+    So no image is repeated before every other image of its class was drawn.
 
     Raises:
         PmtrainError: a class has no image.
@@ -35,12 +35,12 @@ def balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return _generator(seed, 0, epoch).permutation(np.concatenate(drawn))
 
 
-# (labels (N,), seed, epoch) -> (N,) places of samples, in the order of that epoch.
+# (labels (N,), seed, epoch) -> (N,) indices of samples, in the order of that epoch.
 SAMPLERS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {"shuffle": shuffled, "balanced": balanced}
 
 
 def class_weights(text: str, labels: np.ndarray) -> tuple[float, float]:
-    """What an error on a negative and on a positive image weighs.
+    """The weights of the negative and of the positive class in the loss.
 
     Args:
         text: `balanced`, n / (2 n_class) for each class, or a number, the positive class's weight against 1.

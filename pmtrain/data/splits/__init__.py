@@ -1,1 +1,1 @@
-"""Which image is on which side of a split, and who is on both."""
+"""Splits and folds, the record of them, and leakage between them."""

@@ -19,7 +19,7 @@ OWN = ("path", "label", "patient", "split")
 
 
 def write_manifest(path: Path, dataset: DataSet, fold_of: Mapping[Path, int] | None = None) -> None:
-    """Write a row an image, sorted by path: path, label, patient, split, and the data's other columns.
+    """Write a row for each image, sorted by path: path, label, patient, split, and the data's other columns.
 
     Paths are relative to the table's folder, with forward slashes; absolute on another drive.
 
@@ -27,7 +27,7 @@ def write_manifest(path: Path, dataset: DataSet, fold_of: Mapping[Path, int] | N
         fold_of: the fold of each image, by its path, for a column `fold`; then there is a column `split` only where
             the data has a test split.
     Raises:
-        PmtrainError: `path` exists already or can't be written, or an image's name can't stand in such a table.
+        PmtrainError: `path` exists already or can't be written, or an image's name can't be written to such a table.
     """
     with_split = any(sample.split == "test" or (sample.split and fold_of is None) for sample in dataset.samples)
     names = dict.fromkeys(name for sample in dataset.samples for name, _ in sample.columns)
@@ -50,7 +50,7 @@ def write_manifest(path: Path, dataset: DataSet, fold_of: Mapping[Path, int] | N
 
 
 def _renamed(name: str) -> str:
-    """A column's name that can't be taken for the path, the label, the split or the patient."""
+    """A column's name that can't be mistaken for the path, the label, the split or the patient."""
     return f"{name} (data)" if any(plain(name) in known for known, _ in COLUMNS.values()) else name
 
 
@@ -68,7 +68,7 @@ def _path_from(folder: Path, sample: Sample) -> str:
         readable = False
     if not readable:
         raise PmtrainError(
-            f"{where!r}: can't stand in a table: it isn't UTF-8, has a backslash in it, or a space at an end",
+            f"{where!r}: can't be written to a table: it isn't UTF-8, contains a backslash, or has a space at an end",
             "rename the file or its folder",
         )
     return name

@@ -1,4 +1,4 @@
-"""Splits and folds: which images are trained on, with whatever belongs together on one side."""
+"""Splits and folds; the images of a group, such as a patient, stay together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLD = "fold"  # the column of a table that says which fold an image is in
 
 
 def require_both_classes(dataset: DataSet) -> None:
-    """Refuse what can't be trained on: both the training and the validation split need both classes.
+    """Refuse data that can't be trained on: the training and the validation split both need both classes.
 
     Raises:
         PmtrainError: one is empty or lacks a class.
@@ -31,15 +31,15 @@ def require_both_classes(dataset: DataSet) -> None:
 
 
 def hold_out(dataset: DataSet, fraction: float, seed: int) -> DataSet:
-    """Hold a part of the training images out for validation, the same part of each class.
+    """Hold out a fraction of the training images for validation, the same fraction of each class.
 
-    All images of a patient stay on one side where patients are known. Which images are held out depends on the
-    seed and the relative paths alone. A data set that has a validation split is returned as it is.
+    All images of a patient stay in one split where patients are known. Which images are held out depends on the
+    seed and the relative paths alone. A data set that has a validation split is returned unchanged.
 
     Args:
-        fraction: the part to hold out, between 0 and 1.
+        fraction: the share to hold out, between 0 and 1.
     Raises:
-        PmtrainError: a class hasn't enough images (or patients) for both sides.
+        PmtrainError: a class hasn't enough images (or patients) for both splits.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
@@ -66,18 +66,18 @@ def hold_out(dataset: DataSet, fraction: float, seed: int) -> DataSet:
 def split_into(
     dataset: DataSet, val: float, test: float, group_by: str = "patient", stratify: bool = True, seed: int = 0
 ) -> DataSet:
-    """Split the images into train, val and test, no group on two sides.
+    """Split the images into train, val and test, with no group in two splits.
 
-    An own test split stays as it is, an own validation split is joined to the training images first. What is drawn
+    A test split of the data stays as it is; a validation split is joined to the training images first. What is drawn
     depends on the seed, the groups' names and the relative paths alone.
 
     Args:
-        val, test: shares of the images that are split, in [0, 1); a share is met as nearly as whole groups allow.
+        val, test: shares of the images that are split, in [0, 1); shares are met as closely as whole groups allow.
         group_by: as `groups_of`.
         stratify: meet the shares class by class.
     Raises:
         UsageError: the shares leave nothing, there is a test split already, or no such column.
-        PmtrainError: a side lacks a class, or a group lies in the test split and outside of it.
+        PmtrainError: a split lacks a class, or a group lies in the test split and outside of it.
     """
     if val + test <= 0 or val + test >= 1:
         raise UsageError(
@@ -108,7 +108,7 @@ def split_into(
 def folds(dataset: DataSet, k: int, seed: int, group_by: str = "patient", stratify: bool = True) -> list[DataSet]:
     """`k` data sets: the validation split of the i-th is the i-th fold, and its training split all the others.
 
-    An own test split stays as it is, an own validation split is folded with the training images. No group lies in
+    A test split of the data stays as it is; a validation split is folded with the training images. No group lies in
     two folds. What is drawn depends on the seed, the groups' names, the relative paths and scikit-learn alone.
 
     Args:
@@ -155,8 +155,8 @@ def given_folds(dataset: DataSet, k: int) -> list[DataSet] | None:
         number = cell.removesuffix(".0")  # as a spreadsheet may write it
         if not number.isdecimal() or int(number) < 1:
             raise PmtrainError(
-                f"{dataset.root}: {dataset.name_of(sample)}: its fold is {cell!r}, no number from 1 on",
-                "fill the column fold, or take it away to have the folds drawn",
+                f"{dataset.root}: {dataset.name_of(sample)}: its fold is {cell!r}, which isn't a number from 1 on",
+                "fill the column fold, or remove it to have the folds drawn",
             )
         fold_of[sample.path] = int(number)
     if (there := set(fold_of.values())) != set(range(1, k + 1)):
@@ -174,7 +174,7 @@ def given_folds(dataset: DataSet, k: int) -> list[DataSet] | None:
             f"{dataset.root}: the column fold puts patients into more than one fold: {first_few(torn)}",
             "put each patient into one fold: `pmtrain data split --folds` does",
         )
-    return _folded(dataset, fold_of, k, "mend the column fold")
+    return _folded(dataset, fold_of, k, "correct the column fold")
 
 
 def groups_of(dataset: DataSet, group_by: str) -> dict[str, list[Sample]]:
@@ -201,7 +201,7 @@ def groups_of(dataset: DataSet, group_by: str) -> dict[str, list[Sample]]:
         raise PmtrainError(
             f"{dataset.root}: {len(torn)} groups (by {group_by}) lie in the test split and outside of it: "
             + first_few([name[2:] for name in torn]),
-            "mend the test split, or leave it out of the data and have one drawn: pmtrain data split --test 0.2",
+            "correct the test split, or leave it out of the data and have one drawn: pmtrain data split --test 0.2",
         )
     return dict(sorted(groups.items()))
 
@@ -222,7 +222,7 @@ def group_cell(dataset: DataSet, sample: Sample, group_by: str) -> str:
     columns = dict.fromkeys(name for sample in dataset.samples for name, _ in sample.columns)
     raise UsageError(
         f"--group-by {group_by!r}: {dataset.root} has no such column",
-        f"there are {', '.join(['patient', *columns])}, and none for each image by itself",
+        f"give one of {', '.join(['patient', *columns])}; or none, for each image by itself",
     )
 
 
@@ -271,9 +271,9 @@ def _draw(
     seed: int,
     tally: Callable[[Iterable[Sample]], list[int]] = _per_class,
 ) -> tuple[list[int], set[str]]:
-    """Draw groups whose images come near the `wanted` counts; what they count, and their names.
+    """Draw groups whose numbers of images are close to `wanted`; their numbers, and their names.
 
-    Groups come by lot, and each is taken that brings the counts nearer.
+    Groups come in random order, and each one is taken that brings the numbers closer.
     """
     held, drawn = [0] * len(wanted), set()
     for name in sorted(groups, key=lambda name: _lot(seed, name)):
@@ -289,5 +289,5 @@ def _distance(these: list[int], those: list[int]) -> int:
 
 
 def _lot(seed: int, name: str) -> bytes:
-    """A group's place in the seeded drawing: the same on every system and for every version of NumPy."""
+    """A group's sort key in the seeded random order: the same on every system and for every version of NumPy."""
     return hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()

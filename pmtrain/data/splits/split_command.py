@@ -18,7 +18,7 @@ DEFAULT_VAL = 0.2
 
 
 def split(config: SplitConfig) -> None:
-    """Write the table, and print images and groups per side and class.
+    """Write the table, and print images and groups of each split and class.
 
     Raises:
         PmtrainError: the data can't be read or split so, or the table exists already.
@@ -27,7 +27,7 @@ def split(config: SplitConfig) -> None:
         raise UsageError(f"--output {config.output}: exists already, and is not overwritten", "give another name")
     if config.folds and config.val is not None:
         raise UsageError(
-            f"--val {config.val:g} with --folds {config.folds}: each fold is validated on in its turn",
+            f"--val {config.val:g} with --folds {config.folds}: each fold is the validation split once",
             "leave one of them out",
         )
     data = select(config, make_synthetic_set=False)
@@ -55,14 +55,14 @@ def split(config: SplitConfig) -> None:
 
 
 def warn_of_loners(data: DataSet, group_by: str) -> None:
-    """Say how many images name no group, so that nothing keeps those that belong together on one side."""
+    """Warn of images without a group: if some belong together, they may be in different splits."""
     count = sum(not group_cell(data, sample, group_by) for sample in data.samples)
     if count and group_by != "none":
-        console.warn(f"{count} of {len(data.samples)} images name no {group_by}: each counts as one of its own")
+        console.warn(f"{count} of {len(data.samples)} images have no {group_by}: each counts as one of its own")
 
 
 def table(data: DataSet, sides: dict[str, tuple[Sample, ...]], group_by: str) -> list[str]:
-    """A row a side: its images, and how many groups they make where there are groups; all, then class by class."""
+    """A row for each split: its images, and where there are groups their number; of all classes, then of each."""
     grouped = any(group_cell(data, sample, group_by) for sample in data.samples)
     what = {"patient": "patients"}.get(group_by, group_by)
     rows: list[tuple[str, ...]] = [("images/" + what if grouped else "images", "all", *data.classes)]

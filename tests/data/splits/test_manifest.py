@@ -86,7 +86,7 @@ def test_nothing_is_overwritten(dataset, tmp_path):
 @pytest.mark.parametrize("name", ["a\\b.png", "a.png ", os.fsdecode(b"\xff.png")])
 def test_a_name_that_no_table_can_hold_is_refused(dataset, tmp_path, name):
     odd = replace(dataset, samples=(replace(dataset.samples[0], path=dataset.root / name), *dataset.samples[1:]))
-    with pytest.raises(PmtrainError, match="can't stand in a table"):
+    with pytest.raises(PmtrainError, match="can't be written to a table"):
         write_manifest(tmp_path / "split.csv", odd)
     assert not (tmp_path / "split.csv").exists()
 
