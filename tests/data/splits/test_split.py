@@ -199,7 +199,7 @@ def test_any_column_keeps_together_and_an_empty_cell_is_alone():
     assert {s.split for s in split.samples[60:]} == {"train", "val"}
     with pytest.raises(UsageError, match="no such column") as error:
         split_into(dataset, 0.3, 0, group_by="camera")
-    assert "patient, clinic, and none" in error.value.hint
+    assert "patient, clinic; or none" in error.value.hint
 
 
 def test_a_test_split_stays_and_takes_no_part_in_folds():
