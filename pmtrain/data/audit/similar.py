@@ -2,7 +2,7 @@
 
 Photographs of the fundus look much alike, so two measures must agree: a perceptual hash of 256 bits finds candidates,
 and the texture of 64 pixels' thumbnails, vessels above all, confirms them. Crops, mirror images and turns beyond a
-degree are other images to both.
+degree count as different images in both.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def perceptual_hash(grey: np.ndarray) -> np.ndarray:
 
 
 def texture(grey: np.ndarray) -> np.ndarray:
-    """uint8 (THUMBNAIL, THUMBNAIL) -> int8 of that shape: what it has beyond its blurred self, evened out.
+    """uint8 (THUMBNAIL, THUMBNAIL) -> int8 of that shape: the image minus its blurred version, normalised.
 
-    Evened out by the local deviation, so that the edge of the field of view and the optic disc, which are alike in all
+    Normalised by the local standard deviation, so that the edge of the field of view and the optic disc, which are alike in all
     photographs, count no more than a vessel.
     """
     sharp = grey.astype(np.float32)

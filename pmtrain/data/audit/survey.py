@@ -40,14 +40,14 @@ COLOURS = {
     "RGBA": "colour with transparency",
     "CMYK": "CMYK",
 }
-BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # of Pillow's modes that haven't 8
+BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # per channel, of Pillow's modes that don't have 8
 
-ONE_COLOUR = 1.0  # deviation of each channel, in grey levels, below which an image is one colour: noise has more
+ONE_COLOUR = 1.0  # standard deviation of each channel, in grey levels, below which an image is one colour: noise has more
 GREY = 1.0  # mean difference of two channels, in grey levels, below which colours are grey
 
 
 class Header(NamedTuple):
-    """What the file says of itself; empty and 0 where Pillow can't tell."""
+    """Properties from the file's header; empty and 0 where Pillow can't tell."""
 
     format: str = ""  # JPEG, PNG, ...
     colour: str = ""  # a value of COLOURS
