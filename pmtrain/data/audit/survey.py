@@ -40,9 +40,9 @@ COLOURS = {
     "RGBA": "colour with transparency",
     "CMYK": "CMYK",
 }
-BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # per channel, of Pillow's modes that don't have 8
+BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I": 32, "F": 32}  # per channel; 8 in all other modes
 
-ONE_COLOUR = 1.0  # standard deviation of each channel, in grey levels, below which an image is one colour: noise has more
+ONE_COLOUR = 1.0  # grey levels; an image whose channels all have a smaller standard deviation is of one colour
 GREY = 1.0  # mean difference of two channels, in grey levels, below which colours are grey
 
 
