@@ -47,8 +47,8 @@ def perceptual_hash(grey: np.ndarray) -> np.ndarray:
 def texture(grey: np.ndarray) -> np.ndarray:
     """uint8 (THUMBNAIL, THUMBNAIL) -> int8 of that shape: the image minus its blurred version, normalised.
 
-    Normalised by the local standard deviation, so that the edge of the field of view and the optic disc, which are alike in all
-    photographs, count no more than a vessel.
+    Normalised by the local standard deviation, so that the edge of the field of view and the optic disc, which are
+    alike in all photographs, count no more than a vessel.
     """
     sharp = grey.astype(np.float32)
     detail = sharp - cv2.GaussianBlur(sharp, (0, 0), BLUR)
