@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pmtrain.config.compute_options import ComputeOptions
 from pmtrain.config.data_options import DataOptions
+from pmtrain.config.loop_options import LoopOptions
 from pmtrain.config.options import DATA, OUTPUT, TRAINING, option
 from pmtrain.config.shared_options import (
     AugmentName,
@@ -20,7 +21,7 @@ from pmtrain.config.shared_options import (
 from pmtrain.config.values import AnyPath, ClassWeight, OneOf, TrainingRule
 
 
-class TrainConfig(ComputeOptions, DataOptions):
+class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     """Options of `pmtrain train`. The defaults are the notes' values."""
 
     val_fraction: ValFraction = 0.2
@@ -77,5 +78,5 @@ class TrainConfig(ComputeOptions, DataOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count only changes the last bits.
 RESUMABLE = {
     "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
-    "on_bad_image", "track", "report", "cache_limit",
+    "on_bad_image", "track", "report", "cache_limit", "patience",
 }  # fmt: skip

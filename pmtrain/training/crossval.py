@@ -131,6 +131,11 @@ def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
             f"--val-data {config.val_data} with --folds: every image is validated on in its turn",
             "leave one of them out; or join the two in one table",
         )
+    if config.patience is not None:
+        raise UsageError(
+            f"--patience {config.patience} with --folds: all folds are trained for the same number of epochs",
+            "leave --patience out, and give --epochs",
+        )
     k = config.folds or 0
     if data.split("val"):
         console.notice("the data's own validation split is folded together with its training images")

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from pmtrain import metrics
-from pmtrain.config import TrainConfig, dump_yaml
+from pmtrain.config import TrainConfig, dump_yaml, flag_of
+from pmtrain.config.loop_options import LoopOptions
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.balance import class_weights
 from pmtrain.data.loading.cache_folder import open_cache
-from pmtrain.data.loading.loader import Batch, Loader, read_one
+from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.splits.record import write_record
@@ -36,11 +37,16 @@ from pmtrain.runs.run_folder import RunFolder
 from pmtrain.runs.state_dict import StateDump, dump_state
 from pmtrain.system import console
 from pmtrain.system.console import quoted
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import Stopped, StopSignal
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
+from pmtrain.training.techniques.ema import Average, without_average
+from pmtrain.training.techniques.initialisation import INITIALISATIONS
+from pmtrain.training.techniques.mixing import Mixing
+from pmtrain.training.techniques.optimizer import make_optimizer
+from pmtrain.training.techniques.schedule import Schedule
 from pmtrain.training.tracking import Tracking, annotated
 
 # Called with a run's folder and, where this process had them, the validation scores of its best weights.
@@ -90,19 +96,20 @@ class Run:
         self.recorded = data  # what images.csv lists: before --leakage drop
         self.at = RunState()
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
+        self.batches = batches_in_epoch(config, data)
+        self.schedule = Schedule.of(config, self.batches)
+        self.mixing = Mixing(config.mixup, config.cutmix, config.seed)
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
-        self.optimizer = paddle.optimizer.Momentum(
-            learning_rate=config.lr,
-            momentum=config.momentum,
-            parameters=self.model.parameters(),
-            weight_decay=config.weight_decay,
-        )
+        INITIALISATIONS[config.init](self.model, config.seed)
+        self.average = Average(self.model, config.ema) if config.ema else None
+        self.optimizer = make_optimizer(self.model, config)
         self.step = TrainingStep(
             self.model,
             self.optimizer,
             choose_backend(self.model, device, config.backend, config.precision),
             self.class_weights,
+            config.label_smoothing,
         )
 
     def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
@@ -118,6 +125,7 @@ class Run:
             augment=Augment(self.config.augment, self.config.seed) if split == "train" else None,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
+            drop_last=self.config.drop_last and split == "train",
             cache=self.cache,
             patient=True,
             features=features,
@@ -145,13 +153,15 @@ class Run:
                 self.at.epoch * len(train_loader) + self.at.batch,
             ) as self.tracking,
         ):
+            if added := added_options(self.config):
+                console.notice(f"training loop: {added}")
             try:
                 if self.preprocess.lacks_statistics:
                     self.measure(train_loader, stop)
                     val_loader.preprocess = self.preprocess
                 if self.at.epoch:  # a stop came before they were made
                     self.keep_records(features, stop)
-                while self.at.epoch < self.config.epochs:
+                while self.at.epoch < self.config.epochs and not self.out_of_patience():
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
                     self.keep_records(features, stop)
@@ -223,8 +233,11 @@ class Run:
         at.batch = len(loader)
 
     def train_batch(self, batch: Batch) -> float:
+        step = self.at.epoch * self.batches + batch.index
+        if self.schedule.varies:
+            self.optimizer.set_lr(self.schedule.rate(step))
         try:
-            return self.step(batch.images, batch.labels)
+            loss = self.step(*self.mixing(batch.images, batch.labels, self.at.epoch, batch.index))
         except NonFiniteLoss as error:
             names = ", ".join(self.data.name_of(sample) for sample in batch.samples)
             raise NonFiniteLoss(
@@ -232,9 +245,12 @@ class Run:
                 "lower --lr or look at these images; the checkpoints saved before are whole, in "
                 + str(self.folder.path),
             ) from None
+        if self.average:
+            self.average.update(step + 1)
+        return loss
 
     def validate(self, loader: Loader, stop: StopSignal) -> Scored:
-        """The model's score for every validation image."""
+        """The score for every validation image, of the averaged weights if there are any (--ema)."""
         with console.progress(len(loader), "batch", "validation") as bar:
 
             def on_batch(batch: Batch) -> None:
@@ -242,7 +258,8 @@ class Run:
                 self.writer.check()
                 stop.check()
 
-            scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
+            with self.average.in_model() if self.average else contextlib.nullcontext():
+                scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
         return as_scored(scores, loader, self.data, self.step.backend)
 
     def end_epoch(self, scored: Scored, step: int) -> None:
@@ -308,12 +325,14 @@ class Run:
         self.writer.wait()  # before anything is copied: there is never more than one copy
         self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
         weights, info, state = self.weights(), self.info({}), asdict(self.at)
-        optimizer = dump_state(optimizer_arrays(self.optimizer))
+        best = self.weights(averaged=True) if self.average and epoch and epoch.best else weights
+        averaged = self.average.saved() if self.average else {}
+        optimizer = dump_state(optimizer_arrays(self.optimizer) | averaged)
         folder = self.folder
 
         def write() -> None:
             if epoch and epoch.best:
-                save_checkpoint(folder.best, weights, epoch.best)
+                save_checkpoint(folder.best, best, epoch.best)
             if epoch:
                 write_atomic(folder.validation, epoch.validation)
             save_resume(folder.last, f"epoch{state['epoch']}-batch{state['batch']}", weights, info, optimizer, state)
@@ -322,8 +341,8 @@ class Run:
 
         self.writer.start(write)
 
-    def weights(self) -> StateDump:
-        """A copy of the model's weights, as they are saved.
+    def weights(self, averaged: bool = False) -> StateDump:
+        """A copy of the model's weights, as they are saved, or of their average.
 
         Raises:
             PmtrainError: one isn't finite. A loss can still be: Paddle's ReLU turns NaN into 0.
@@ -335,13 +354,25 @@ class Run:
                     f"epoch {self.at.epoch}, batch {self.at.batch}: {name} isn't finite any more",
                     f"lower --lr; the checkpoints saved before are whole, in {self.folder.path}",
                 )
+        if self.average and averaged:
+            state = self.average.arrays()
         return dump_state(state, names)
+
+    def out_of_patience(self) -> bool:
+        """Whether the run ends early, which it says: the last --patience epochs were no better than one before."""
+        patience, best = self.config.patience, self.at.best
+        if patience is None or best is None or self.at.epoch - best["epoch"] <= patience:
+            return False
+        console.notice(f"stopped early: no better epoch since epoch {best['epoch']} (--patience {patience})")
+        return True
 
     def restore(self, saved: ResumeState) -> None:
         """Continue from what `save` wrote."""
         where = saved.checkpoint.path
         apply_state(self.model, saved.checkpoint.state, where)
-        apply_optimizer_state(self.optimizer, self.model, saved.optimizer_state, where)
+        apply_optimizer_state(self.optimizer, self.model, without_average(saved.optimizer_state), where)
+        if self.average:
+            self.average.restore(saved.optimizer_state, where)
         self.preprocess = Preprocess.of(saved.checkpoint.info)
         self.at = RunState(**saved.state)
         if self.at.scaler:
@@ -378,6 +409,31 @@ class Run:
             f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})"
         )
         console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
+
+
+def batches_in_epoch(config: TrainConfig, data: DataSet) -> int:
+    """Training batches in an epoch.
+
+    Raises:
+        UsageError: there is none, as --drop-last leaves out the only one.
+    """
+    images = len(data.split("train"))
+    batches = batches_in(images, config.batch_size, config.drop_last)
+    if not batches:
+        raise UsageError(
+            f"--drop-last with --batch-size {config.batch_size}: {images} training images don't fill one batch",
+            "give a smaller --batch-size, or leave --drop-last out",
+        )
+    return batches
+
+
+def added_options(config: TrainConfig) -> str:
+    """The flags of what the run adds to the notes' loop; empty if nothing."""
+    flags = []
+    for name, option in LoopOptions.model_fields.items():
+        if (value := getattr(config, name)) != option.default:
+            flags.append(flag_of(name) if value is True else f"{flag_of(name)} {value}")
+    return " ".join(flags)
 
 
 # A line of metrics.csv as trackers name it.

@@ -42,6 +42,11 @@ class Batch:
     samples: list[Sample]
 
 
+def batches_in(images: int, batch_size: int, drop_last: bool = False) -> int:
+    """Batches in an epoch; with `drop_last` only complete ones."""
+    return images // batch_size if drop_last else -(-images // batch_size)
+
+
 class Loader:
     """Batches of samples, in an order that depends on the seed and the epoch's number alone.
 
@@ -57,6 +62,7 @@ class Loader:
         augment: changes each image at random.
         on_bad_image: a value of ON_BAD_IMAGE: raise, or leave the image out of its batch and list it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
+        drop_last: leave out an epoch's last batch if it is incomplete.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
         cache: where decoded images are kept on disk, also for later runs; memory then takes at most MEMORY_BESIDE.
         patient: a thread decodes first, and workers are started only if images turn out slow enough to pay for it.
@@ -76,6 +82,7 @@ class Loader:
         augment: Augment | None = None,
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
+        drop_last: bool = False,
         cache_limit_bytes: int | None = None,
         cache: Cache | None = None,
         patient: bool = False,
@@ -92,6 +99,7 @@ class Loader:
         self.sampler = sampler
         self.augment = augment
         self.on_bad_image = on_bad_image
+        self.drop_last = drop_last
         # Enough under way that a training step's time is never idle for the workers, and no more.
         self._ahead = max(2 * batch_size, 4 * workers)
         self._name_of = name_of or (lambda sample: str(sample.path))
@@ -117,7 +125,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches in an epoch, including those that bad images may leave empty."""
-        return -(-len(self.samples) // self.batch_size)
+        return batches_in(len(self.samples), self.batch_size, self.drop_last)
 
     @property
     def bad_images(self) -> list[tuple[Sample, str]]:

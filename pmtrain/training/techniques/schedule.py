@@ -1,0 +1,91 @@
+"""Learning rate schedules: the learning rate of each step, from the step's number alone.
+
+So a resumed run has the same rates, and nothing of a schedule has to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pmtrain.config import TrainConfig
+from pmtrain.system.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate by step.
+
+    Args:
+        kind: a row of SCHEDULES.
+        lr: the peak learning rate, --lr.
+        steps: steps in the whole run.
+        warmup_steps: the rate rises linearly over the first so many steps; 0: no warm-up.
+        every: with `step`, steps between two reductions.
+        factor: with `step`, what each reduction multiplies the rate by.
+    """
+
+    kind: str
+    lr: float
+    steps: int
+    warmup_steps: int = 0
+    every: int = 1
+    factor: float = 0.1
+
+    @classmethod
+    def of(cls, config: TrainConfig, batches: int) -> Schedule:
+        """The schedule of a run with so many batches an epoch.
+
+        Raises:
+            UsageError: the options contradict one another, or the warm-up doesn't end within the run.
+        """
+        steps = config.epochs * batches
+        if config.warmup_steps >= steps > 0:
+            raise UsageError(
+                f"--warmup-steps {config.warmup_steps}: the run has {steps} steps ({config.epochs} epochs of"
+                f" {batches}), so the learning rate would never reach --lr",
+                "give fewer warm-up steps or more --epochs",
+            )
+        if (config.schedule == "step") != (config.lr_step_epochs is not None):
+            raise UsageError(
+                f"--schedule {config.schedule} {'without' if config.lr_step_epochs is None else 'with'}"
+                " --lr-step-epochs",
+                "give both, such as --schedule step --lr-step-epochs 10; or neither",
+            )
+        every = (config.lr_step_epochs or 1) * batches
+        return cls(config.schedule, config.lr, steps, config.warmup_steps, every, config.lr_factor)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the rate is ever anything but `lr`."""
+        return self.kind != "constant" or self.warmup_steps > 0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.lr * warmup * SCHEDULES[self.kind](self, step)
+
+
+def constant(schedule: Schedule, step: int) -> float:
+    """1 at every step."""
+    return 1.0
+
+
+def cosine(schedule: Schedule, step: int) -> float:
+    """From 1 at the first step towards 0 after the last one, along half a cosine.
+
+    Source: Loshchilov and Hutter 2017 (SGDR), equation 5, without restarts.
+    """
+    return 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
+
+
+def stepwise(schedule: Schedule, step: int) -> float:
+    """Multiplied by `factor` after every `every` steps, as PyTorch's StepLR does it by epochs."""
+    return schedule.factor ** (step // schedule.every)
+
+
+# (schedule, step from 0) -> the share of --lr at that step.
+SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {"constant": constant, "cosine": cosine, "step": stepwise}
+# Those whose rates depend on the number of epochs, which a resumed run then can't change.
+BY_LENGTH = ("cosine",)
