@@ -13,7 +13,7 @@ import numpy as np
 
 from pmtrain import metrics
 from pmtrain.config import TrainConfig, dump_yaml, flag_of
-from pmtrain.config.loop_options import LoopOptions
+from pmtrain.config.train_options import LoopOptions
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.balance import class_weights
