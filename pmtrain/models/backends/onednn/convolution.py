@@ -1,8 +1,8 @@
 """One convolution of a training program: forward and both gradients, each by the way that its shape makes fast.
 
 The ways are fixed rules by shape, never chosen by a clock: the same shapes give the same results to the bit. What
-they gain was measured for every shape of ResNet-50 at batch 10, on an AMD Zen 4 (channels blocked) and on an Intel
-Xeon with AMX (bf16, channels last).
+they gain was measured for every shape of ResNet-50 at batch 10, on an AMD Zen 4 (channels blocked), on an Intel Xeon
+with AMX (bf16, channels last), and for ResNet-18 as well on an AMD Zen 2 (AVX2).
 """
 
 from __future__ import annotations
@@ -91,15 +91,16 @@ class Convolution:
         few_pixels = self.pixels <= max(self.outputs, self.inputs)
         if self.x.descriptor == self._last_order(self.x.dims):
             return few_pixels or self.window.kernel == 1
-        return few_pixels and (self.window.kernel == 1 or self.window.stride > 1)
+        under_avx2 = self.y.descriptor == describe(self.y.dims, self.dtype, Layout.blocked8)
+        return few_pixels and (self.window.kernel == 1 or self.window.stride > 1 or under_avx2)
 
     def _weight_gradient_as_product(self, gradient: Tensor, into: Place) -> None:
         """(O, pixels) times (pixels, k * k * I): what each pixel of the result was made of is laid out in a row.
 
         With many channels and few pixels, bringing the direct way's result into the parameter's order costs up to
         half as much as computing it; here a 1x1 convolution's is in that order already. For the last strided 3x3
-        convolution the direct way itself takes twice as long. Where channels come last, nothing is laid out anew for
-        a 1x1 convolution.
+        convolution the direct way itself takes twice as long, and under AVX2 half as long again for the others. Where
+        channels come last, nothing is laid out anew for a 1x1 convolution.
         """
         kernel = self.window.kernel
         rows = self._rows()
