@@ -146,7 +146,7 @@ def as_json(compared: Compared) -> str:
                 "tuned_on_these_images": side.threshold.tuned,
             },
             "exploratory": bool(side.reasons),
-            "exploratory_because": side.reasons,
+            "exploratory_reasons": side.reasons,
             **side.scored.computed,
         }
         for name, side in compared.sides.items()
@@ -161,7 +161,7 @@ def as_json(compared: Compared) -> str:
         "images": len(labels),
         "positives": int(labels.sum()),
         "patients": compared.n_patients,
-        "ci": config.ci,
+        "confidence_level": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
         "differences": {name: asdict(found) for name, found in comparison.differences.items()},

@@ -172,7 +172,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "left_out": evaluation.scored.left_out,
         **evaluation.scored.computed,
         "loss": scores.loss,
-        "accuracy_at_half": scores.accuracy,
+        "accuracy_at_0.5": scores.accuracy,
         "threshold": {
             "value": threshold.value,
             "rule": threshold.rule,
@@ -180,9 +180,9 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
             "tuned_on_these_images": threshold.tuned,
         },
         "exploratory": bool(evaluation.reasons),
-        "exploratory_because": evaluation.reasons,
-        "also_trained_on": dict(zip(("byte_for_byte", "same_patient"), evaluation.also_trained_on, strict=True)),
-        "ci": config.ci,
+        "exploratory_reasons": evaluation.reasons,
+        "seen_in_training": dict(zip(("duplicate", "same_patient"), evaluation.also_trained_on, strict=True)),
+        "confidence_level": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
         **metrics_of(evaluation.found),
@@ -218,16 +218,16 @@ def metrics_of(found: Assessment) -> dict[str, Any]:
         "negatives": found.n - found.positives,
         "prevalence": found.prevalence,
         "patients": found.patients,
-        "resampled": "image" if found.patients is None else "patient",
-        "measures": {
+        "bootstrap_unit": "image" if found.patients is None else "patient",
+        "metrics": {
             name: {
                 **asdict(measured.value),
                 "interval": asdict(measured.interval),
-                "second_interval": None if measured.second is None else asdict(measured.second),
+                "analytic_interval": None if measured.second is None else asdict(measured.second),
             }
             for name, measured in found.measures.items()
         },
-        "confusion": found.confusion._asdict(),
+        "confusion_matrix": found.confusion._asdict(),
     }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 # Kind of file -> path of the old key -> the name that it has now, in the same place.
 RENAMED: dict[str, dict[tuple[str, ...], str]] = {
-    "side file": {("pixel_deviation",): "pixel_std"},
-    "run.json": {("pixels", "deviation"): "std"},
+    "side file": {("pixel_deviation",): "pixel_std", ("scores",): "metrics"},
+    "run.json": {("pixels", "deviation"): "std", ("fold", "of"): "n_folds", ("folds", "of"): "n_folds"},
 }
 
 

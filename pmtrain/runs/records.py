@@ -39,7 +39,7 @@ class CheckpointInfo(BaseModel):
         threshold: P(positive) from which an image is called positive, in [0, 1].
         threshold_rule: how the threshold was chosen.
         epoch: counted from 0; None where unknown.
-        scores: validation measures by name; None where a measure is undefined.
+        metrics: on the validation images, by name; None where one is undefined.
         synthetic: trained on the built-in synthetic photographs.
         weights_sha256: of the weights' file; set when it is saved.
     """
@@ -56,22 +56,22 @@ class CheckpointInfo(BaseModel):
     threshold: float = Field(ge=0, le=1)
     threshold_rule: str
     epoch: int | None
-    scores: dict[str, float | None]
+    metrics: dict[str, float | None]
     synthetic: bool
     weights_sha256: str = ""
     pmtrain_version: str = __version__
 
-    @field_validator("scores", mode="before")
+    @field_validator("metrics", mode="before")
     @classmethod
-    def _undefined(cls, scores: Any) -> Any:
+    def _undefined(cls, metrics: Any) -> Any:
         """None for NaN, which JSON doesn't have."""
-        if not isinstance(scores, dict):
-            return scores
-        return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in scores.items()}
+        if not isinstance(metrics, dict):
+            return metrics
+        return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in metrics.items()}
 
 
 def notes_info(layers: int) -> CheckpointInfo:
-    """What holds for a plain checkpoint of the notes' script, which has no side file."""
+    """The values for a plain checkpoint of the notes' script, which has no side file."""
     return CheckpointInfo(
         layers=layers,
         image_size=224,
@@ -80,7 +80,7 @@ def notes_info(layers: int) -> CheckpointInfo:
         threshold=0.5,
         threshold_rule="the notes' own",
         epoch=None,
-        scores={},
+        metrics={},
         synthetic=False,
         pmtrain_version="",
     )

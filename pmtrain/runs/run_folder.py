@@ -1,4 +1,4 @@
-"""A run's folder: what was run on what with which options, how it went, and its checkpoints.
+"""A run's folder: its options, its data, its metrics and its checkpoints.
 
 config.yaml     every option, resolved
 run.json        versions, device, git revision, command, data set and its fingerprint
@@ -6,13 +6,13 @@ images.csv      every image: its split, its size and the SHA-256 of its bytes
 metrics.csv     one line an epoch
 validation.csv  the last epoch's score for every validation image
 train.log       everything printed, with the time
-shortcut.json   the shortcut baseline: what tint, size and camera alone reach, and how to score other images
-report.html     a page about it all
+shortcut.json   the shortcut baseline: its AUC from file size, image size and colour, and the fitted model
+report.html     a page about the run
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 
-A cross-validation's folder holds config.yaml, run.json and train.log of the whole, a run's folder for each fold
-(fold-1, fold-2, ...), and at the end out-of-fold.csv and folds.json.
+A cross-validation's folder has config.yaml, run.json and train.log, a run's folder for each fold (fold-1, fold-2, ...),
+and, once all folds are trained, out-of-fold.csv and folds.json.
 """
 
 from __future__ import annotations
@@ -72,22 +72,22 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run.
+        """Open the folder of an existing run.
 
         Raises:
-            PmtrainError: the folder is no run's.
+            PmtrainError: it is not a run's folder.
         """
         folder = cls(path)
         if not folder.config_file.is_file():
             raise PmtrainError(
-                f"{path}: is no run folder: it holds no {folder.config_file.name}",
+                f"{path} is not a run's folder: it has no {folder.config_file.name}",
                 "give a folder that `pmtrain train` made, such as " + str(HOME / "DATE-resnet50"),
             )
         return folder
 
     @classmethod
     def around(cls, checkpoint: Path) -> RunFolder | None:
-        """The run that a checkpoint file lies in, None where it lies in none."""
+        """The run that a checkpoint file belongs to; None where it belongs to none."""
         starts = [checkpoint, *checkpoint.parents[:3]]
         return next(
             (cls(path) for path in starts if cls(path).config_file.is_file() and cls(path).info_file.is_file()), None
@@ -128,11 +128,11 @@ class RunFolder:
             raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
 
     def leakage(self) -> dict[str, Any]:
-        """What `--leakage` found and did; empty where it wasn't looked for."""
+        """What `--leakage` found and did; empty for a run that didn't look for leaks."""
         return self.info()["data"].get("leakage", {})
 
     def dropped_files(self) -> list[str]:
-        """Names of the training images that `--leakage drop` left out."""
+        """Names of the training images that `--leakage drop` removed."""
         return self.leakage().get("dropped_files", [])
 
     def write_info(self, info: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ class RunFolder:
             raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """The whole of metrics.csv, so that an epoch that is run again after a kill has one line."""
+        """Write metrics.csv anew, so that an epoch that is run again after a kill has one line."""
         text = io.StringIO()
         writer = csv.DictWriter(text, METRICS, lineterminator="\n")
         writer.writeheader()
@@ -163,7 +163,7 @@ class RunFolder:
 
 
 def require_new(output: Path) -> None:
-    """Refuse an `--output` where something is.
+    """Refuse an `--output` that exists and isn't empty.
 
     Raises:
         UsageError: it exists and isn't an empty folder.

@@ -84,11 +84,13 @@ def train(config: TrainConfig) -> int:
     made = [Fold(number, part, _fold_folder(folder, number)) for number, part in enumerate(parts, 1)]
     for fold in made:
         RunFolder.create(whole.model_copy(update={"folds": None, "output": fold.folder.path}))
-        of = {"number": fold.number, "of": len(parts)}
+        of = {"number": fold.number, "n_folds": len(parts)}
         record = data_record(fold.data, checked[fold.number - 1])
         fold.folder.write_info({**about, "data": record, "fold": of})
         write_record(fold.folder.images, fold.data, known)
-    folder.write_info({**about, "data": data_record(_joined(parts[0])), "folds": {"of": len(parts), "method": method}})
+    folder.write_info(
+        {**about, "data": data_record(_joined(parts[0])), "folds": {"n_folds": len(parts), "method": method}}
+    )
     return go(folder, whole, made, device)
 
 
@@ -248,11 +250,11 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
         "best_epoch": {
             **{key: spread([one[key] for one in best]) for key in MEASURED},
             "exploratory": True,
-            "exploratory_because": ["each fold's epoch was chosen on the images that it is measured on"],
+            "exploratory_reasons": ["each fold's epoch was chosen on the images that it is measured on"],
         },
         "pooled": {
             "threshold": THRESHOLD,
-            "ci": LEVEL,
+            "confidence_level": LEVEL,
             "n_boot": N_BOOT,
             "seed": config.seed,
             "loss": scores.loss,
@@ -273,19 +275,19 @@ def spread(values: list[float | None]) -> dict[str, float | None]:
     """Mean, standard deviation (ddof 1) and range over folds; None where a fold has no value."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
-        return dict.fromkeys(("mean", "sd", "lowest", "highest"))
+        return dict.fromkeys(("mean", "std", "min", "max"))
     return {
         "mean": statistics.fmean(known),
-        "sd": statistics.stdev(known),
-        "lowest": min(known),
-        "highest": max(known),
+        "std": statistics.stdev(known),
+        "min": min(known),
+        "max": max(known),
     }
 
 
 def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[str]:
     """What is printed after the last fold's lines."""
     notes = Notes()
-    columns = ("mean", "sd", "lowest", "highest")
+    columns = ("mean", "std", "min", "max")
 
     def rows(values: Mapping[str, Any]) -> list[str]:
         return [

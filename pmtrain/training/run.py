@@ -378,7 +378,7 @@ class Run:
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
 
-    def info(self, scores: Mapping[str, Any], threshold: float = 0.5, rule: str = "0.5") -> CheckpointInfo:
+    def info(self, validation: Mapping[str, Any], threshold: float = 0.5, rule: str = "0.5") -> CheckpointInfo:
         """What a checkpoint's side file tells of it; weights that weren't validated have no threshold but 0.5."""
         return CheckpointInfo(
             layers=self.config.layers,
@@ -390,7 +390,7 @@ class Run:
             threshold=threshold,
             threshold_rule=rule,
             epoch=self.at.epoch,
-            scores=dict(scores),
+            metrics=dict(validation),
             synthetic=self.data.synthetic,
         )
 

@@ -64,7 +64,7 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     config = resumed_config(folder, flags)
     if fold := folder.info().get("fold"):
         raise UsageError(
-            f"{path} is fold {fold['number']} of {fold['of']} of a cross-validation, which is resumed as a whole",
+            f"{path} is fold {fold['number']} of {fold['n_folds']} of a cross-validation, which is resumed as a whole",
             f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
         )
     device = select_device(config.device)

@@ -36,7 +36,7 @@ def checkpoints(tmp_path_factory) -> tuple[Path, Path]:
         info = CheckpointInfo(
             layers=50, image_size=32, preprocessing="notes", class_names=("healthy", "sick"),
             threshold={"a": 0.5, "b": 0.45}[name], threshold_rule=f"rule of {name}",
-            epoch=0, scores={}, synthetic=False,
+            epoch=0, metrics={}, synthetic=False,
         )  # fmt: skip
         save_checkpoint(folder / f"{name}.pdparams", dump_state(state, names), info)
     return folder / "a.pdparams", folder / "b.pdparams"
@@ -54,7 +54,7 @@ def test_its_figures_are_those_of_eval_and_of_other_libraries(run_cli, checkpoin
     probabilities, called, labels = {}, {}, None
     for name, path in zip("ab", checkpoints, strict=True):
         assert run_cli("eval", path, *options(small_set), "--output", name).exit_code == 0
-        measures = json.loads(Path(name, "metrics.json").read_text())["measures"]
+        measures = json.loads(Path(name, "metrics.json").read_text())["metrics"]
         for measure, difference in found["differences"].items():
             assert difference[name]["value"] == measures[measure]["value"]
         with open(Path(name, "predictions.csv"), newline="", encoding="utf-8") as file:

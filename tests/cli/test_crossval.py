@@ -102,14 +102,19 @@ def test_the_figures_are_those_of_the_last_epoch(undisturbed):
         values = [one[column] for one in found]
         spread = report["last_epoch"][key]
         assert spread == pytest.approx(
-            {"mean": np.mean(values), "sd": np.std(values, ddof=1), "lowest": min(values), "highest": max(values)}
+            {"mean": np.mean(values), "std": np.std(values, ddof=1), "min": min(values), "max": max(values)}
         )
         told = f"{title:<9}" + "".join(f"{x:9.4f}" for x in spread.values())
         assert told in lines
     pooled = report["pooled"]
-    assert pooled["measures"]["auc"]["value"] == pytest.approx(roc_auc_score(label, logit))
-    assert pooled["measures"]["accuracy"]["value"] == np.mean((logit >= 0) == label)
-    assert (pooled["patients"], pooled["resampled"], pooled["threshold"], report["epochs"]) == (10, "patient", 0.5, 2)
+    assert pooled["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(label, logit))
+    assert pooled["metrics"]["accuracy"]["value"] == np.mean((logit >= 0) == label)
+    assert (pooled["patients"], pooled["bootstrap_unit"], pooled["threshold"], report["epochs"]) == (
+        10,
+        "patient",
+        0.5,
+        2,
+    )
     assert "images: 20 of 10 patients (10 sick, 10 healthy), prevalence 0.5000" in lines
     assert any(line.startswith("AUC  ") and "95 % CI" in line for line in lines)
     # What a choice has touched is said to be so.
@@ -123,7 +128,7 @@ def test_each_fold_is_a_run_of_its_own(run_cli, undisturbed):
     done = run_cli("eval", folder / "fold-2", "--workers", 0)
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == f"[validation] accuracy/loss: {best['scores']['accuracy']:.4f}/{best['scores']['loss']:.4f}"
+    assert lines[0] == f"[validation] accuracy/loss: {best['metrics']['accuracy']:.4f}/{best['metrics']['loss']:.4f}"
     assert lines[1].startswith("images: 10 of 5 patients")
     assert "EXPLORATORY: the epoch and the stored threshold were chosen on these 10 images" in done.stdout
     everything = run_cli("eval", folder / "fold-2", "--split", "all", "--workers", 0)

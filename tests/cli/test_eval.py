@@ -71,13 +71,18 @@ def test_its_figures_are_those_of_scikit_learn_on_its_predictions(run_cli, run, 
     lines = done.stdout.splitlines()
     assert lines[1] == "images: 8 (4 sick, 4 healthy), prevalence 0.5000"
     assert lines[2].startswith("threshold: 0.")
-    assert written["measures"]["auc"]["value"] == pytest.approx(expected["AUC"])
-    assert written["measures"]["auc"]["second_interval"]["method"].startswith(("DeLong", "Newcombe"))
+    assert written["metrics"]["auc"]["value"] == pytest.approx(expected["AUC"])
+    assert written["metrics"]["auc"]["analytic_interval"]["method"].startswith(("DeLong", "Newcombe"))
     away = np.array([float(row["logit"]) for row in rows]) * np.where(labels == 1, -1, 1)
     assert written["loss"] == pytest.approx(np.mean(np.logaddexp(0, away)))  # of a probability of 1 the log is lost
     (tn, fp), (fn, tp) = confusion_matrix(labels, called)
-    assert written["confusion"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
-    assert (written["split"], written["resampled"], written["seed"], written["n_boot"]) == ("val", "image", 0, 2000)
+    assert written["confusion_matrix"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+    assert (written["split"], written["bootstrap_unit"], written["seed"], written["n_boot"]) == (
+        "val",
+        "image",
+        0,
+        2000,
+    )
     assert re.fullmatch("[0-9a-f]{64}", written["data_fingerprint"])
 
 
@@ -190,13 +195,13 @@ def test_subgroups_are_measured_each_by_itself(run_cli, run, small_set, tmp_path
     written = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
         rows = [row for row, sex in zip(csv.DictReader(file), sexes, strict=True) if sex == "f"]
-    of_f = written["subgroups"]["f"]["measures"]
+    of_f = written["subgroups"]["f"]["metrics"]
     assert of_f["auc"]["value"] == roc_auc_score(
         [int(row["label"]) for row in rows], [float(row["probability"]) for row in rows]
     )
     assert of_f["accuracy"]["value"] == np.mean([row["label"] == row["prediction"] for row in rows])
     assert of_f["accuracy"]["interval"]["low"] <= of_f["accuracy"]["value"]
-    assert written["subgroups"][""]["measures"]["auc"]["value"] is None
+    assert written["subgroups"][""]["metrics"]["auc"]["value"] is None
     refused = run_cli("eval", run[0], *options, "--group-by", "sex")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "it has 性别, age" in refused.stderr

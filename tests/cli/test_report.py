@@ -133,8 +133,8 @@ def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
     assert done.exit_code == 0, done.stderr
     written = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     measures, short = page.text("section", aria_labelledby="measures"), page.text("section", aria_labelledby="summary")
-    assert len(written["measures"]) == len(MEASURES)
-    for name, measured in written["measures"].items():
+    assert len(written["metrics"]) == len(MEASURES)
+    for name, measured in written["metrics"].items():
         value, interval = measured["value"], measured["interval"]
         figures = MEASURES[name].title + " "
         figures += f"undefined {measured['reason']}" if value is None else f"{value:.4f} "
@@ -155,7 +155,7 @@ def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
     assert "no shortcut baseline" in short
     assert "Subgroups" in short
     assert "bootstrap by patient (4)" in measures
-    counts = written["confusion"]
+    counts = written["confusion_matrix"]
     table = page.text("section", aria_labelledby="confusion")
     for row in (("tn", "fp"), ("fn", "tp")):
         shares = [counts[kind] / sum(counts[each] for each in row) for kind in row]
@@ -292,7 +292,7 @@ def test_a_report_that_fails_leaves_the_run_as_good(run_cli, small_set, monkeypa
 def test_what_is_no_run_and_a_run_without_weights_are_refused(run_cli, run, tmp_path):
     done = run_cli("report", tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "no run folder" in done.stderr
+    assert "not a run's folder" in done.stderr
     other = shutil.copytree(run, tmp_path / "stopped", ignore=shutil.ignore_patterns("best.*"))
     (other / "report.html").unlink()
     done = run_cli("report", other)

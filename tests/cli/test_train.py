@@ -96,7 +96,7 @@ def test_best_is_a_plain_state_dict_with_a_side_file(undisturbed):
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: (float(row["val_auc"]), -float(row["val_loss"])))
     assert side["epoch"] == int(best["epoch"])
-    assert side["scores"]["auc"] == float(best["val_auc"])
+    assert side["metrics"]["auc"] == float(best["val_auc"])
 
 
 def test_the_threshold_is_chosen_on_the_validation_images_and_carried_to_eval(run_cli, small_set, undisturbed):
@@ -268,7 +268,7 @@ def test_resume_refuses_other_data_and_other_folders(run_cli, small_set, undistu
     assert "aren't those that the run began with" in done.stderr
     done = run_cli("train", "--resume", root)
     assert done.exit_code == 1
-    assert "is no run folder" in done.stderr
+    assert "is not a run's folder" in done.stderr
 
 
 def test_a_resumed_run_keeps_its_thread_count(run_process, small_set, tmp_path):

@@ -37,8 +37,8 @@ def test_warn_is_the_default_and_eval_tells_of_it(run_cli, leaky_set):
     evaluated = run_cli("eval", "run", "--workers", 0, "--output", "out")
     assert f"EXPLORATORY: {told}, so these results are likely too good" in evaluated.stdout
     report = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
-    assert report["also_trained_on"] == {"byte_for_byte": 2, "same_patient": 0}
-    assert told in report["exploratory_because"]
+    assert report["seen_in_training"] == {"duplicate": 2, "same_patient": 0}
+    assert told in report["exploratory_reasons"]
 
 
 def test_stop_makes_no_run(run_cli, leaky_set):

@@ -34,7 +34,7 @@ def info_of(epoch: int, **changes) -> CheckpointInfo:
         "threshold": 0.25,
         "threshold_rule": "most correct on validation",
         "epoch": epoch,
-        "scores": {"auc": 0.1 + 0.2, "loss": float("nan")},
+        "metrics": {"auc": 0.1 + 0.2, "loss": float("nan")},
         "synthetic": True,
     }
     return CheckpointInfo(**(fields | changes))

@@ -26,7 +26,7 @@ def test_a_checkpoint_is_weights_and_a_json_file(tmp_path):
 
     side = json.loads((tmp_path / "最好.json").read_text(encoding="utf-8"))
     assert side["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == saved.weights_sha256
-    assert side["class_names"] == ["健康", "病理"] and side["scores"] == {"auc": 0.1 + 0.2, "loss": None}
+    assert side["class_names"] == ["健康", "病理"] and side["metrics"] == {"auc": 0.1 + 0.2, "loss": None}
     assert side["format"] == 1 and side["layers"] == 50 and side["threshold"] == 0.25
 
     loaded = load_checkpoint(path)

@@ -51,10 +51,12 @@ def test_an_old_side_file_opens_and_is_saved_with_the_new_names(tmp_path):
     loaded = load_checkpoint(path)
     assert loaded.info.pixel_mean == (0.5, 0.25, 0.125) and loaded.info.pixel_std == (0.3, 0.2, 0.1)
     assert (loaded.info.threshold, loaded.info.epoch) == (0.25, 3)
+    assert loaded.info.metrics == {"loss": 0.5, "accuracy": 0.75, "auc": None}
     save_checkpoint(tmp_path / "new.pdparams", dump_state(loaded.state), loaded.info)
     written = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
     assert written["pixel_std"] == [0.3, 0.2, 0.1]
-    assert not {"pixel_deviation"} & set(written)
+    assert written["metrics"] == {"loss": 0.5, "accuracy": 0.75, "auc": None}
+    assert not {"pixel_deviation", "scores"} & set(written)
 
 
 def test_an_old_state_to_resume_from_opens(tmp_path):
@@ -81,10 +83,20 @@ def test_an_old_state_to_resume_from_opens(tmp_path):
 
 
 def test_an_old_run_json_opens(tmp_path):
-    old = {"command": "pmtrain train", "pixels": {"mean": [0.5, 0.25, 0.125], "deviation": [0.3, 0.2, 0.1]}}
+    old = {
+        "command": "pmtrain train",
+        "pixels": {"mean": [0.5, 0.25, 0.125], "deviation": [0.3, 0.2, 0.1]},
+        "fold": {"number": 2, "of": 5},
+    }
     (tmp_path / "run.json").write_text(json.dumps(old), encoding="utf-8")
-    info = RunFolder(tmp_path).info()
-    assert info == {"command": "pmtrain train", "pixels": {"mean": [0.5, 0.25, 0.125], "std": [0.3, 0.2, 0.1]}}
+    assert RunFolder(tmp_path).info() == {
+        "command": "pmtrain train",
+        "pixels": {"mean": [0.5, 0.25, 0.125], "std": [0.3, 0.2, 0.1]},
+        "fold": {"number": 2, "n_folds": 5},
+    }
+    whole = {"data": {"classes": ["scores", "of"]}, "folds": {"of": 5, "method": "drawn by image"}}
+    (tmp_path / "run.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert RunFolder(tmp_path).info() == whole | {"folds": {"n_folds": 5, "method": "drawn by image"}}
 
 
 def test_a_name_that_only_happens_to_be_an_old_key_stays():
