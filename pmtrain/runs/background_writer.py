@@ -42,7 +42,7 @@ class BackgroundWriter:
         Raises: what the job before raised; then `job` is not run.
         """
         self.wait()
-        # A daemon: where a disk hangs, a second Ctrl-C still ends the program. Every file is whole at any moment.
+        # A daemon, so that Ctrl-C during the wait ends the program even where a disk hangs: files stay whole then too.
         self._thread = threading.Thread(target=self._run, args=(job,), name="pmtrain writer", daemon=True)
         self._thread.start()
 

@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> CheckpointInfo:
-    """Replace the weights at `path` and their side file as one.
+    """Replace the weights at `path` together with their side file.
 
     Both are written beside their targets and flushed, then renamed, weights first. A reader that comes between
     the two renames finds the new side file as `<stem>.json.next`.
@@ -70,13 +70,13 @@ def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> Che
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read weights and what they are, without running anything that the file holds.
+    """Read weights and their side file, without running anything that a file holds.
 
     Args:
-        path: a `.pdparams` or `.safetensors`, with its side file or without (then the notes' preprocessing holds);
-            a run's folder stands for its best.pdparams, and its `last/` for the newest state there.
+        path: a `.pdparams` or `.safetensors`, with or without a side file; without one, the notes'
+            preprocessing holds. Of a run's folder best.pdparams is read, of its `last/` the newest state.
     Raises:
-        PmtrainError: there is none, it is damaged, or the side file belongs to other weights.
+        PmtrainError: there is no checkpoint, it is damaged, or the side file belongs to other weights.
     """
     path = _find(path)
     data = read_bytes(path)
@@ -137,7 +137,7 @@ def _matching_info(path: Path, sha256: str) -> tuple[Path | None, CheckpointInfo
         failure = failure or PmtrainError(
             f"{path} is not the file that {candidate} describes: its SHA-256 is {sha256[:12]}..., not"
             f" {shown(info.weights_sha256, 12)}",
-            f"bring back the weights that belong to it, or move {side.name} away to read the file as the notes' own",
+            f"bring back the weights that belong to it, or move {side.name} away to read the weights without it",
         )
     if failure:
         raise failure
@@ -154,8 +154,8 @@ def network_in(data: bytes, path: Path, info: CheckpointInfo | None) -> tuple[di
     others = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
     if others:
         raise PmtrainError(
-            f"{path} is no state dict of a network: {first_few(others)} {'is' if len(others) == 1 else 'are'} no array",
-            "if the state dict lies inside, save it alone: paddle.save(model.state_dict(), ...)",
+            f"{path} is not a network's state dict: it has values that are not arrays: {first_few(others)}",
+            "if it holds the state dict among other things, save that alone: paddle.save(model.state_dict(), ...)",
         )
     try:
         layers = layers_of(state)
@@ -180,7 +180,7 @@ def _find(path: Path) -> Path:
             if (path / STATE).is_file():
                 return path / read_record(path).folder / MODEL
             if (path / "fold-1").is_dir():
-                raise PmtrainError(f"{path} is a cross-validation: a network a fold, none of the whole", _offer(path))
+                raise PmtrainError(f"{path} is a cross-validation, which has one network per fold", _offer(path))
             raise PmtrainError(f"{path} is a folder without {BEST}", _offer(path))
         near = path.parent if path.parent.is_dir() else path.parent.parent
     except OSError as error:  # a folder on the way may not be entered
@@ -196,5 +196,5 @@ def _offer(folder: Path) -> str:
     except OSError:
         found = []
     if not found:
-        return f"there is none in {folder} either; `pmtrain train` makes one"
+        return f"there is none in {folder} either; make one with `pmtrain train`"
     return "there is " + first_few([str(path) for path in sorted(found)], 8)

@@ -1,4 +1,4 @@
-"""Between arrays and Paddle: the state of a network and of its optimizer, taken out whole and put back whole."""
+"""The state of a network and of its optimizer, copied from Paddle into arrays and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def to_arrays(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def apply_state(model: ResNet, state: Mapping[str, np.ndarray], path: Path) -> None:
-    """Set every weight of the model, or none.
+    """Set all weights of the model; where one doesn't fit, none is changed.
 
     Args:
         path: where the state comes from, for the messages.

@@ -220,7 +220,7 @@ class _Unpickler:
             self.take(1)
         else:
             name = _NAMES.get(opcode, repr(opcode))
-            raise Refused(f"is no state dict or is damaged: its pickle has the step {name}, which none needs")
+            raise Refused(f"is not a state dict, or is damaged: no state dict needs the step {name} of its pickle")
 
     def take(self, count: int) -> bytes:
         end = self.position + count
@@ -244,14 +244,14 @@ class _Unpickler:
     def pop(self, height: int) -> list[Any]:
         """What lies on the stack from `height` up, taken off it."""
         if not 0 <= height <= len(self.stack):
-            raise Refused(f"is damaged: byte {self.position:,} takes what isn't there")
+            raise Refused(f"is damaged: byte {self.position:,} takes more than is on the stack")
         items = self.stack[height:]
         del self.stack[height:]
         return items
 
     def extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise Refused("is damaged: it appends to what is no list")
+            raise Refused("is damaged: it appends to something that is not a list")
         self.stack[-1].extend(items)
 
     def update(self, items: list[Any]) -> None:
@@ -262,7 +262,7 @@ class _Unpickler:
 
     def callable(self, module: Any, name: Any) -> Callable[..., Any]:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise Refused("is damaged: a callable's name is no text")
+            raise Refused("is damaged: a callable's name is not text")
         try:
             return CALLABLES[module, name]
         except KeyError:
@@ -297,7 +297,7 @@ def _plain(value: Any) -> Any:
         nonlocal left
         left -= 1
         if left < 0 or depth > MAX_DEPTH:
-            raise Refused("holds containers nested beyond all use")
+            raise Refused("holds containers that are nested too deeply")
         if isinstance(value, dict):
             return {key: convert(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):

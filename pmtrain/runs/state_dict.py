@@ -22,7 +22,7 @@ NAME_TABLE = "StructuredToParameterName@@"  # Paddle's own key: structured name 
 
 LARGE = 1 << 16  # bytes of an array from which it is written from where it lies, without a copy
 
-# First bytes of files that people take for a checkpoint.
+# First bytes of files that are often mistaken for a checkpoint.
 LOOKALIKES = {
     b"PK\x03\x04": "a zip archive, as torch.save writes it",
     b"\x89HDF": "an HDF5 file, as Keras writes it",
@@ -152,7 +152,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def parse_state(data: bytes, path: Path) -> dict[str, Any]:
-    """As load_state, of bytes read before; `path` serves the choice of the format and the messages."""
+    """As load_state, from bytes read before; `path` decides the format and is named in messages."""
     try:
         if path.suffix == ".safetensors":
             return _parse_safetensors(data)
@@ -165,7 +165,7 @@ def _parse_paddle(data: bytes) -> dict[str, Any]:
     _check_start(data)
     state = read_pickle(data)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise Refused(f"holds no state dict, but a {type(state).__name__}")
+        raise Refused(f"is not a state dict: its content has type {type(state).__name__}")
     state.pop(NAME_TABLE, None)
     return state
 
@@ -177,9 +177,9 @@ def _parse_safetensors(data: bytes) -> dict[str, Any]:
     try:
         return safetensors.numpy.load(data)
     except KeyError as error:
-        raise Refused(f"holds numbers of type {error}, which NumPy doesn't have; save it as float32") from None
+        raise Refused(f"holds numbers of type {error}, which NumPy doesn't have; save them as float32") from None
     except (safetensors.SafetensorError, ValueError, TypeError, OverflowError) as error:
-        raise Refused(f"is no whole .safetensors file: {shown(str(error), 200)}") from None
+        raise Refused(f"is not a complete .safetensors file: {shown(str(error), 200)}") from None
 
 
 def _check_start(data: bytes) -> None:
@@ -187,6 +187,6 @@ def _check_start(data: bytes) -> None:
         raise Refused("is empty")
     for start, what in LOOKALIKES.items():
         if data.startswith(start):
-            raise Refused(f"is no Paddle state dict: it looks like {what}")
+            raise Refused(f"is not a Paddle state dict: it looks like {what}")
     if data[:1] != pickle.PROTO or data[1:2] not in (b"\x02", b"\x03", b"\x04"):
-        raise Refused(f"is no Paddle state dict: it starts with {data[:4]!r}, not as a pickle of protocol 2 to 4")
+        raise Refused(f"is not a Paddle state dict: it starts with {data[:4]!r}, not as a pickle of protocol 2 to 4")

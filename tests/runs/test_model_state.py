@@ -122,6 +122,29 @@ def test_an_optimizers_state_that_doesnt_fit_is_refused(model):
         apply_optimizer_state(optimizer, model, good, Path("x.pdopt"))
 
 
+def test_the_arrays_are_copies_that_training_on_does_not_change():
+    """They are written to disk while the training goes on."""
+    from pmtrain.system.framework import paddle
+
+    small = paddle.nn.Sequential(paddle.nn.Linear(3, 2), paddle.nn.BatchNorm1D(2))
+    optimizer = paddle.optimizer.Momentum(0.1, 0.9, parameters=small.parameters())
+
+    def step() -> None:
+        (small(paddle.to_tensor(np.arange(12, dtype="f4").reshape(4, 3) ** 2)) ** 3).sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+    step()
+    taken = to_arrays(small.state_dict())[0] | optimizer_arrays(optimizer)
+    before = {name: np.array(array) for name, array in taken.items()}
+    step()
+    assert all(np.array_equal(taken[name], before[name]) for name in before)
+    now = to_arrays(small.state_dict())[0] | optimizer_arrays(optimizer)
+    changed = [name for name in before if not np.array_equal(now[name], before[name])]
+    assert any("velocity" in name for name in changed) and any("_mean" in name for name in changed)
+    assert any(name.endswith("weight") for name in changed)
+
+
 STEPS = """
 import hashlib, sys
 from pathlib import Path
