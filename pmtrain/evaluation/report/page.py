@@ -67,7 +67,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         epochs=len(history),
         counts=splits,
         threshold=f"Threshold {threshold}",
-        intervals=f"{percent(config.ci)} intervals, bootstrapped by {written['resampled']}",
+        intervals=f"{percent(config.ci)} intervals, bootstrapped by {written['bootstrap_unit']}",
         left_out=len(written["left_out"]),
         group_by=config.group_by or "",
         patients=found.patients is not None,
