@@ -149,7 +149,7 @@ def test_it_has_the_figures_that_eval_writes(run_cli, run, page):
     positive = f"{written['positives']} {CLASS}, {written['negatives']} well"
     assert f"{written['images']} validation images, {written['patients']} patients: {positive}" in short
     assert written["exploratory"] and "EXPLORATORY" in short
-    for reason in written["exploratory_because"]:
+    for reason in written["exploratory_reasons"]:
         assert reason[1:] in short
     assert "Not tested External data" in short
     assert "no shortcut baseline" in short
