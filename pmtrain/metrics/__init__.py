@@ -1,4 +1,4 @@
-"""How good scores are: measures, their intervals, thresholds, comparisons and curves. NumPy alone at import."""
+"""Metrics of scored images: values, intervals, thresholds, comparisons and curves. Imports only NumPy."""
 
 from pmtrain.metrics.assessment import Assessed, Assessment, assess
 from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test

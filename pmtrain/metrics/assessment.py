@@ -1,4 +1,4 @@
-"""Everything that is said of one set of scores: every measure with its intervals, and the confusion matrix."""
+"""Evaluate one set of scores: every measure with its intervals, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pmtrain.metrics.measures import Confusion, Value, confusion, evaluate_measu
 
 @dataclass(frozen=True)
 class Assessed:
-    """A measure's value with its bootstrap interval, and DeLong's or Wilson's where that is the better one."""
+    """A measure's value with its bootstrap interval, and DeLong's or Wilson's interval where it applies."""
 
     value: Value
     interval: Interval
@@ -22,7 +22,7 @@ class Assessed:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The measures of N images at one threshold; `patients` is None where they aren't known."""
+    """The measures of N images at one threshold; `patients` is None if unknown."""
 
     n: int
     positives: int
@@ -33,7 +33,7 @@ class Assessment:
 
     @property
     def prevalence(self) -> float:
-        """The share of positive images."""
+        """The proportion of positive images."""
         return self.positives / self.n
 
 
@@ -46,9 +46,9 @@ def assess(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Assessment:
-    """Every measure of `MEASURES` with its intervals: DeLong's beside the AUC, Wilson's beside a proportion.
+    """Every measure of `MEASURES` with its intervals: also DeLong's for the AUC, and Wilson's for a proportion.
 
-    Wilson's takes images as independent, so it is left out where a patient has several.
+    Wilson's interval assumes independent images, so it is omitted if a patient has several.
 
     Args: as `bootstrap_intervals`.
     Raises: ValueError: as `bootstrap_intervals`.

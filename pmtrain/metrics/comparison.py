@@ -1,4 +1,4 @@
-"""Two score vectors on the same images: is the one better, and by how much?"""
+"""Compare two models that scored the same images: differences, paired intervals and tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pmtrain.metrics.measures import MEASURES, Sample, Tally, Value, checked, ev
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of two models, and the first's minus the second's with its paired bootstrap interval."""
+    """A measure of models A and B, and the difference A - B with its paired bootstrap interval."""
 
     a: Value
     b: Value
@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A two-sided test; `p` is None with the reason in `note` where it can't be made."""
+    """A two-sided test; `p` is None if the test is impossible; `note` gives the reason."""
 
     method: str
     p: float | None
@@ -45,7 +45,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every measure's difference, DeLong's test of the AUCs and McNemar's of the accuracies."""
+    """The difference of every measure, DeLong's test of the AUCs and McNemar's test of the accuracies."""
 
     differences: dict[str, Difference]
     delong: PairedTest
@@ -64,12 +64,12 @@ def compare_scores(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare model A with model B on the same images: the same resamples, so what is hard is hard for both.
+    """Compare model A with model B on the same images, with the same bootstrap resamples for both.
 
     Args:
         labels: (N,) int, 1 is the positive class.
-        probabilities_a, probabilities_b: (N,) float, P(positive), in [0, 1]; image by image in the same order.
-        threshold_a, threshold_b: each model's own.
+        probabilities_a, probabilities_b: (N,) float, P(positive), in [0, 1]; both in the order of `labels`.
+        threshold_a, threshold_b: the threshold of each model.
         groups, level, n_boot, seed: as `bootstrap_intervals`.
     Raises: ValueError: as `bootstrap_intervals`.
     """
@@ -93,14 +93,14 @@ def compare_scores(
         differences[name] = Difference(a, b, difference, interval)
     mcnemar = mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models))
     if groups is not None:
-        mcnemar = replace(mcnemar, note="the images of a patient are taken as independent")
+        mcnemar = replace(mcnemar, note="assumes that the images of a patient are independent")
     return Comparison(differences, delong_test(labels, probabilities_a, probabilities_b, groups), mcnemar)
 
 
 def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> PairedTest:
-    """Whether two AUCs on the same images differ: the paired test of DeLong et al. 1988, normal approximation.
+    """Test whether two AUCs on the same images differ: the paired test of DeLong et al. 1988, normal approximation.
 
-    With groups the covariance is Obuchowski's (see `delong`).
+    With groups, the covariance is Obuchowski's (see `delong`).
     """
     method = "paired DeLong" + ("" if groups is None else ", by patient")
     (y, a), (_, b) = checked(labels, scores_a), checked(labels, scores_b)
@@ -108,28 +108,28 @@ def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> P
         return PairedTest(method, None, note=reason)
     auc, covariance = delong(y, np.stack([a, b]), groups)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    if variance <= 1e-15:  # what rounding leaves of 0
-        return PairedTest(method, None, note="the difference of the AUCs has no variance: nothing to test")
+    if variance <= 1e-15:  # 0 apart from rounding errors
+        return PairedTest(method, None, note="the difference of the AUCs has zero variance, so it can't be tested")
     z = float((auc[0] - auc[1]) / math.sqrt(variance))
     return PairedTest(method, math.erfc(abs(z) / math.sqrt(2)), statistic=z)
 
 
 def mcnemar_test(labels, called_a, called_b) -> PairedTest:
-    """Whether two accuracies on the same images differ: McNemar's exact test, which takes images as independent.
+    """Test whether two accuracies on the same images differ: McNemar's exact test, for independent images.
 
     Args:
         labels: (N,) int.
-        called_a, called_b: (N,) bool, what each model calls positive.
-    Returns: `counts` are the images that A alone has right and those that B alone has.
-    Raises: ValueError: no images, lengths that differ; the message prints them.
-    Source: McNemar 1947; the exact binomial form, two-sided.
+        called_a, called_b: (N,) bool, the predictions of each model.
+    Returns: `counts` holds the number of images that only A classifies correctly, and that only B does.
+    Raises: ValueError: no images, or different lengths; the message prints them.
+    Source: McNemar 1947; exact binomial form, two-sided.
     """
     (y, a), (_, b) = checked(labels, called_a, 0, 1), checked(labels, called_b, 0, 1)
     right_a, right_b = a == y, b == y
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     if only_a + only_b == 0:
-        return PairedTest("McNemar, exact", 1.0, counts=(0, 0), note="both models are right on the same images")
-    from scipy.stats import binomtest  # here: SciPy's statistics cost a second to import
+        return PairedTest("McNemar, exact", 1.0, counts=(0, 0), note="both models are correct on the same images")
+    from scipy.stats import binomtest  # imported here because scipy.stats takes a second to import
 
     p = float(binomtest(only_a, only_a + only_b).pvalue)
     return PairedTest("McNemar, exact", p, counts=(only_a, only_b))

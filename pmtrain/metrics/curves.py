@@ -1,4 +1,4 @@
-"""The points of the curves: ROC with its band, precision-recall, calibration."""
+"""Points of the ROC curve (with its confidence band), precision-recall curve and calibration plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pmtrain.metrics.measures import N_BINS, Sample, bin_of, checked
 
 
 class RocPoints(NamedTuple):
-    """(K,) each, from (0, 0), where the threshold is infinite, to (1, 1)."""
+    """(K,) each, from (0, 0), at an infinite threshold, to (1, 1)."""
 
     fpr: np.ndarray
     tpr: np.ndarray
@@ -21,7 +21,7 @@ class RocPoints(NamedTuple):
 
 
 class PrPoints(NamedTuple):
-    """(K,) each, by falling threshold, so by rising recall."""
+    """(K,) each, by decreasing threshold, so by increasing recall."""
 
     recall: np.ndarray
     precision: np.ndarray
@@ -29,7 +29,7 @@ class PrPoints(NamedTuple):
 
 
 class RocBand(NamedTuple):
-    """(G,) each: where the TPR lies at each FPR, point by point."""
+    """(G,) each: the pointwise confidence limits of the TPR at each FPR."""
 
     fpr: np.ndarray
     low: np.ndarray
@@ -39,7 +39,7 @@ class RocBand(NamedTuple):
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The images with a probability in [low, high) (the last bin has its end): predicted against observed."""
+    """The images with a probability in [low, high) ([low, high] for the last bin): predicted and observed."""
 
     low: float
     high: float
@@ -51,30 +51,31 @@ class CalibrationBin:
 
 
 def roc_points(labels, probabilities) -> RocPoints:
-    """The ROC curve, a point for every distinct probability (an image is positive from its threshold on).
+    """The ROC curve, with one point per distinct probability (positive means probability >= threshold).
 
-    Raises: ValueError: as `Sample`; a class is absent.
+    Raises: ValueError: as `Sample`; or a class has no images.
     """
     tp, fp, thresholds = _cumulative(labels, probabilities)
-    _need(tp[-1], fp[-1])
+    _need_both_classes(tp[-1], fp[-1])
     return RocPoints(
         np.concatenate([[0], fp / fp[-1]]), np.concatenate([[0], tp / tp[-1]]), np.concatenate([[np.inf], thresholds])
     )
 
 
 def pr_points(labels, probabilities) -> PrPoints:
-    """The precision-recall curve, a point for every distinct probability; the area under its steps is the average
-    precision.
+    """The precision-recall curve, with one point per distinct probability.
 
-    Raises: ValueError: as `Sample`; a class is absent.
+    The area under its steps is the average precision.
+
+    Raises: ValueError: as `Sample`; or a class has no images.
     """
     tp, fp, thresholds = _cumulative(labels, probabilities)
-    _need(tp[-1], fp[-1])
+    _need_both_classes(tp[-1], fp[-1])
     return PrPoints(tp / tp[-1], tp / (tp + fp), thresholds)
 
 
 def calibration_bins(labels, probabilities, level: float = 0.95) -> list[CalibrationBin]:
-    """The ten bins of equal width that the expected calibration error is of, with Wilson's interval of the observed."""
+    """The ten bins of equal width of the expected calibration error, with Wilson's interval of the observed share."""
     y, p = checked(labels, probabilities, low=0.0, high=1.0)
     where, bins = bin_of(p), []
     for i in range(N_BINS):
@@ -97,14 +98,14 @@ def roc_band(
 ) -> RocBand:
     """The pointwise percentile bootstrap band of the ROC curve, at evenly spaced FPRs.
 
-    It holds the curve at any one FPR with the stated confidence, not the whole curve at once. Resamples that lack a
-    class are counted and left out. Arguments as `bootstrap_intervals`.
+    The confidence level applies at each FPR separately, not to the whole curve. Resamples that lack a class are
+    counted and left out. Arguments as `bootstrap_intervals`.
     """
     sample = Sample(labels, probabilities)
-    _need(len(sample.positive), len(sample.negative))
+    _need_both_classes(len(sample.positive), len(sample.negative))
     members = group_members(groups, len(sample))
     grid = np.linspace(0, 1, n_points)
-    starts = np.unique(sample.probabilities, return_index=True)[1][::-1]  # of each distinct one, from the top
+    starts = np.unique(sample.probabilities, return_index=True)[1][::-1]  # start of each distinct value, highest first
     curves = []
     for weights in resample_weights(len(sample), members, n_boot, seed):
         weights = weights[:, sample.order]
@@ -114,13 +115,13 @@ def roc_band(
                 curves.append(_tpr_at(grid, np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])))
     tail = (1 - checked_level(level)) / 2
     if not curves:
-        raise ValueError(f"a class is absent from each of {n_boot} resamples of {len(sample)} images")
+        raise ValueError(f"each of {n_boot} resamples of {len(sample)} images lacks a class")
     low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
     return RocBand(grid, low, high, n_boot - len(curves))
 
 
 def _tpr_at(grid: np.ndarray, fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
-    """The curve at each FPR of the grid: the top of a vertical piece, along the line elsewhere."""
+    """TPR at each FPR of the grid: the upper end of a vertical segment, linear interpolation elsewhere."""
     before = np.searchsorted(fpr, grid, side="right") - 1
     after = np.minimum(before + 1, len(fpr) - 1)
     run = fpr[after] - fpr[before]
@@ -129,12 +130,12 @@ def _tpr_at(grid: np.ndarray, fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
 
 
 def _from_top(values: np.ndarray) -> np.ndarray:
-    """(B, N): the sum of each column and all after it."""
+    """(B, N): for each column, the sum of it and all columns after it."""
     return np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
 
 
 def _cumulative(labels, probabilities) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many positives and negatives lie at or above each distinct probability, the highest first; and these."""
+    """The numbers of positives and negatives at or above each distinct probability, and these, highest first."""
     sample = Sample(labels, probabilities)
     thresholds, starts = np.unique(sample.probabilities, return_index=True)
     at_least = len(sample) - starts
@@ -142,6 +143,6 @@ def _cumulative(labels, probabilities) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return tp[::-1], (at_least - tp)[::-1], thresholds[::-1]
 
 
-def _need(positives: int, negatives: int) -> None:
+def _need_both_classes(positives: int, negatives: int) -> None:
     if not positives or not negatives:
-        raise ValueError(f"{positives} positive and {negatives} negative images; the curve needs both")
+        raise ValueError(f"{positives} positive and {negatives} negative images; the curve needs both classes")

@@ -1,15 +1,14 @@
-"""Intervals: the bootstrap for every measure, Wilson's for proportions, DeLong's for the AUC.
+"""Confidence intervals: the bootstrap for every measure, Wilson's for proportions, DeLong's for the AUC.
 
-The bootstrap is the percentile one. Patients are drawn with replacement where they are given (all images of a patient
-come along), images otherwise; the threshold stays where it is, so an interval is of performance at that threshold and
-doesn't hold the uncertainty of choosing it. BCa isn't used: it needs every measure once more without each patient,
-which at 100,000 images costs fifty times what the 2,000 resamples do, and it is undefined where the percentile
-interval is at its worst, when every resample gives the same value. The calibration error alone has the basic
-interval: it lies above its true value by chance gaps, its resamples lie above it in turn, and the percentile interval
-of it held the truth in 6 to 60 % of simulations.
+The bootstrap is the percentile bootstrap. If patients are given, patients are resampled with all their images;
+otherwise images are. The threshold is fixed, so an interval describes performance at that threshold and doesn't include
+the uncertainty of choosing it. BCa isn't used: it computes every measure again without each patient, which for 100,000
+images takes fifty times as long as 2,000 resamples, and it is undefined where the percentile interval is worst, when
+every resample gives the same value. Only the calibration error has the basic interval: it is biased upwards, its
+resamples are biased again, and its percentile interval contained the true value in 6 to 60 % of simulations.
 
-How often the 95 % intervals hold the true value, in % (scripts/simulate_coverage.py --repeats 1000, 1,000 resamples
-each, standard error 0.7; normal scores, an overconfident network; the script states the rest):
+Coverage of the 95 % intervals, in % (scripts/simulate_coverage.py --repeats 1000, 1,000 resamples
+each, standard error 0.7; normally distributed scores, overconfident network; see the script):
 
     images, positive, AUC          AUC bootstrap, DeLong   sensitivity bootstrap, Wilson   slope   calibration error
     400, half, 0.92                96.0, 96.3              94.7, 95.0                      94.8    91.1
@@ -18,10 +17,10 @@ each, standard error 0.7; normal scores, an overconfident network; the script st
     100, half, 0.92                92.7, 94.8              94.2, 96.0                      90.0    89.2
     two eyes of 200 patients       93.5, 94.3              92.8, 87.9                      92.5    91.0
 
-Every other measure's bootstrap lies between 90.6 and 96.1. So DeLong is the better one for the AUC, Wilson's for a
-proportion of independent images and never for several images of a patient, which it doesn't know of. Where the network
-is calibrated perfectly, and the true calibration error is 0, its interval holds that in 55 % only: at 0 there is no
-room to mirror into.
+The bootstrap of every other measure covers 90.6 to 96.1. So DeLong's interval is better for the AUC, and Wilson's for a
+proportion of independent images, but not if a patient has several images, since it assumes independence. If the network
+is perfectly calibrated, so that the true calibration error is 0, its interval contains 0 in only 55 %: the basic
+interval mirrors the resamples about the value, and values below 0 are cut off.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ from threadpoolctl import threadpool_limits
 
 from pmtrain.metrics.measures import MEASURES, Sample, Tally, checked
 
-# The products are tall and thin: more BLAS threads are slower, several times so beside other work.
+# The matrices are tall and thin: more BLAS threads are slower, several times slower on a busy machine.
 one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
-CHUNK = 2**20  # weights held at once: 8 MiB, and some temporaries of that size
+CHUNK = 2**20  # weights per chunk: 8 MiB, plus some temporaries of that size
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a measure lies with the stated confidence, or None with the reason.
+    """The confidence interval of a measure, or None with the reason.
 
     Args:
-        low, high: None where there is no interval.
-        level: e.g. 0.95.
-        method: in words, for a table's caption.
-        undefined: the number of resamples in which the measure meant nothing; they are left out.
-        note: what a reader has to know of it; the reason where there is no interval.
+        low, high: None if there is no interval.
+        level: the confidence level, such as 0.95.
+        method: in words, for the caption of a table.
+        undefined: the number of resamples in which the measure is undefined; they are left out.
+        note: a remark for the reader; if there is no interval, the reason.
     """
 
     low: float | None
@@ -72,23 +71,23 @@ def bootstrap_intervals(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The bootstrap interval of every measure: percentile, or basic where its row of `MEASURES` says so.
+    """The bootstrap interval of every measure: percentile, or basic if its row of `MEASURES` says so.
 
     Args:
         labels: (N,) int, 1 is the positive class.
         probabilities: (N,) float, P(positive), in [0, 1].
         threshold: positive where the probability is at least this; held fixed.
-        groups: (N,) the patient of each image, drawn whole; None draws images.
-        level: the share of such intervals that hold the true value, about.
+        groups: (N,) the patient of each image; patients are resampled with all their images. None resamples images.
+        level: the confidence level, between 0 and 1.
         n_boot: the number of resamples.
-        seed: the same one gives the same intervals.
-    Raises: ValueError: as `Sample`, and for a group that is missing or a level or count out of range.
+        seed: the same seed gives the same intervals.
+    Raises: ValueError: as `Sample`; a group is missing, or the level or a count is out of range.
     """
     checked_level(level)
     sample = Sample(labels, probabilities, threshold)
     members = group_members(groups, len(sample))
     draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
-    # Images drawn alike can be drawn as they are sorted; patients have to be found again.
+    # Images are exchangeable, so they can be drawn in sorted order; patients must be sorted like their images.
     sorted_members = None if members is None else members[sample.order]
     for weights in resample_weights(len(sample), sorted_members, n_boot, seed):
         tally = Tally(sample, weights)
@@ -107,9 +106,9 @@ def bootstrap_intervals(
 def interval_of_draws(
     draws: np.ndarray, level: float, method: str, reason: str = "", mirror: float | None = None
 ) -> Interval:
-    """The middle `level` of the resamples' values, NaN ones being counted and left out.
+    """The percentile interval of the resampled values; NaN values are counted and left out.
 
-    With `mirror`, the basic interval: its ends mirrored about that value and kept from falling below 0.
+    With `mirror`, the basic interval: the ends are mirrored about that value and are at least 0.
     """
     tail = (1 - checked_level(level)) / 2
     defined = draws[np.isfinite(draws)]
@@ -121,16 +120,16 @@ def interval_of_draws(
         low, high = max(0.0, 2 * mirror - high), max(0.0, 2 * mirror - low)
     note = ""
     if defined.min() == defined.max():
-        note = "every resample gives the same value: these images can't show the uncertainty"
+        note = "every resample gives the same value, so the uncertainty can't be estimated"
     elif undefined:
         note = f"undefined in {undefined} of {len(draws)} resamples, which are left out"
     return Interval(low, high, level, method, undefined, note)
 
 
 def resample_weights(n: int, members: np.ndarray | None, n_boot: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is in each resample: chunks of (B, n) float, `n_boot` rows in all, whatever the chunks."""
+    """How often each image occurs in each resample: chunks of (B, n) float, `n_boot` rows in total."""
     if n_boot < 1:
-        raise ValueError(f"n_boot is {n_boot}; it has to be 1 or more")
+        raise ValueError(f"n_boot is {n_boot}; it must be at least 1")
     rng = np.random.default_rng(seed)
     units = n if members is None else int(members.max()) + 1
     rows = max(1, CHUNK // max(n, units))
@@ -143,45 +142,45 @@ def resample_weights(n: int, members: np.ndarray | None, n_boot: int, seed: int)
 
 
 def group_members(groups: Sequence | None, n: int) -> np.ndarray | None:
-    """(n,) the number of each image's group, 0, 1, ... in order of appearance; None where there are no groups."""
+    """(n,) the group of each image as 0, 1, ... in order of appearance; None without groups."""
     if groups is None:
         return None
     if len(groups) != n:
         raise ValueError(f"{len(groups)} groups but {n} images")
     numbers: dict = {}
     for i, group in enumerate(groups):
-        if group is None or group == "" or group != group:  # the last is NaN
-            raise ValueError(f"groups[{i}] is {group!r}; every image needs its group")
+        if group is None or group == "" or group != group:  # group != group is true for NaN
+            raise ValueError(f"groups[{i}] is {group!r}; every image needs a group")
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
 def describe_bootstrap(kind: str, members: np.ndarray | None, n_boot: int) -> str:
-    """The method in words."""
+    """Name the method, for the caption of a table."""
     unit = "image" if members is None else f"patient ({int(members.max()) + 1})"
     return f"{kind} bootstrap by {unit}, {n_boot} resamples"
 
 
 def too_few(members: np.ndarray | None, n: int) -> str:
-    """Why nothing can be resampled; empty where something can."""
+    """The reason why resampling is impossible; empty if it is possible."""
     if members is not None and members.max() == 0:
-        return "every image is of one patient"
-    return "one image alone" if n == 1 else ""
+        return "all images are of one patient"
+    return "only one image" if n == 1 else ""
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of the proportion k of n (no continuity correction), which takes images as independent.
+    """Wilson's score interval of the proportion k of n, without continuity correction; it assumes independent images.
 
-    Source: Wilson 1927; Brown, Cai and DasGupta 2001, who recommend it at every n.
-    Raises: ValueError: k out of [0, n]; the message prints both.
+    Source: Wilson 1927; Brown, Cai and DasGupta 2001, who recommend it for every n.
+    Raises: ValueError: k is not in [0, n]; the message prints both.
     """
     z = _normal_quantile(level)
     if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no proportion")
+        raise ValueError(f"{k} of {n} is not a proportion")
     if n == 0:
         return Interval(None, None, level, "Wilson", note="0 of 0")
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    # At k = 0 and k = n the bound is exact; rounding would miss it.
+    # At k = 0 and k = n the bound is exactly 0 or 1; rounding must not change that.
     low, high = (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
     return Interval(low, high, level, "Wilson")
 
@@ -189,16 +188,16 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The AUCs of S score vectors on the same images, and their covariance.
 
-    The variance is that of the Mann-Whitney statistic by its structural components (DeLong, DeLong and
-    Clarke-Pearson 1988), found from midranks in O(N log N) (Sun and Xu 2014); with groups, components are summed
-    within a group first (Obuchowski 1997), which is DeLong's where every group has one image.
+    The variance of the Mann-Whitney statistic is estimated from its structural components (DeLong, DeLong and
+    Clarke-Pearson 1988), computed from midranks in O(N log N) (Sun and Xu 2014). With groups, components are first
+    summed within each group (Obuchowski 1997); if every group has one image, this is DeLong's variance.
 
     Args:
-        labels: (N,) int, 1 is the positive class; at least two of each class, in two groups.
+        labels: (N,) int, 1 is the positive class; at least two of each class, from at least two groups.
         scores: (S, N) or (N,) float, any finite value.
         groups: (N,) the patient of each image.
     Returns: (S,) and (S, S).
-    Raises: ValueError: as `Sample`; fewer than two images or groups of a class, the message prints how many.
+    Raises: ValueError: as `Sample`; fewer than two images or groups of a class, the message prints the number.
     """
     rows = [checked(labels, row) for row in np.atleast_2d(np.asarray(scores, float))]
     y = rows[0][0]
@@ -208,11 +207,13 @@ def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, 
     members = np.arange(len(y)) if members is None else members
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     m, n = len(positive), len(negative)
-    # A component of a positive is the share of negatives below it, of a negative that of positives above it.
+    # The component of a positive is the share of negatives below it; of a negative, the share of positives above it.
     on_positives = np.stack([(_midranks(s)[positive] - _midranks(s[positive])) / n for _, s in rows])  # (S, m)
     on_negatives = np.stack([1 - (_midranks(s)[negative] - _midranks(s[negative])) / m for _, s in rows])  # (S, n)
     auc = on_positives.mean(1)
-    sums = np.zeros((2, len(rows), int(members.max()) + 1))  # by group: of positives' and of negatives' deviations
+    sums = np.zeros(
+        (2, len(rows), int(members.max()) + 1)
+    )  # by group: sums of the deviations of positives and of negatives
     for s in range(len(rows)):
         np.add.at(sums[0, s], members[positive], on_positives[s] - auc[s])
         np.add.at(sums[1, s], members[negative], on_negatives[s] - auc[s])
@@ -223,24 +224,24 @@ def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, 
 
 
 def no_variance(labels: np.ndarray, groups: Sequence | None) -> str:
-    """Why the AUC's variance can't be estimated with these labels; empty where it can."""
+    """The reason why the AUC's variance can't be estimated from these labels; empty if it can."""
     members = group_members(groups, len(labels))
     for name, who in (("positive", labels == 1), ("negative", labels == 0)):
         n = int(who.sum())
         if n < 2:
-            return f"{n} {name} image{'s' * (n != 1)}; a variance needs two"
+            return f"{n} {name} image{'s' * (n != 1)}; the variance needs at least two"
         if members is not None and len(np.unique(members[who])) < 2:
-            return f"the {n} {name} images are all of one patient; a variance needs two patients"
+            return f"the {n} {name} images are all of one patient; the variance needs at least two patients"
     return ""
 
 
 def delong_interval(labels, scores, groups: Sequence | None = None, level: float = 0.95) -> Interval:
-    """The AUC's interval by DeLong's standard error, on the logit scale, so that it stays within 0 and 1.
+    """The interval of the AUC from DeLong's standard error, on the logit scale, so that it stays within [0, 1].
 
-    An AUC of 0 or 1 has no such standard error. There it is Newcombe's interval instead, which the method says, where
-    images are independent, and None where they come in groups.
+    If the AUC is 0 or 1, the standard error is 0. Then Newcombe's interval is used for independent images (`method`
+    says so); with groups there is none.
 
-    Source: DeLong et al. 1988; the logit scale after Pepe 2003, section 5.2, since near 1 it covers better.
+    Source: DeLong et al. 1988; the logit scale after Pepe 2003, section 5.2, because its coverage near 1 is better.
     """
     z = _normal_quantile(level)
     y, s = checked(labels, scores)
@@ -260,10 +261,10 @@ def delong_interval(labels, scores, groups: Sequence | None = None, level: float
 
 
 def _newcombe_bound(m: int, n: int, z: float) -> float:
-    """The lowest AUC from which 1 is no more than z standard errors away, of m positives and n negatives.
+    """The lowest AUC that is at most z standard errors below 1, for m positives and n negatives.
 
-    The standard error is Hanley and McNeil's (1982) at that AUC with the mean class size in its last two terms: the
-    fifth method of Newcombe 2006 (part 2), which like Wilson's interval of a proportion doesn't vanish at the ends.
+    The standard error is Hanley and McNeil's (1982) at that AUC, with the mean class size in its last two terms: method
+    5 of Newcombe 2006 (part 2). Like Wilson's interval for a proportion, it has a positive width at 0 and 1.
     """
     others = (m + n) / 2 - 1
 
@@ -279,19 +280,19 @@ def _newcombe_bound(m: int, n: int, z: float) -> float:
 
 
 def _midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean."""
+    """Ranks from 1; ties get their mean rank."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[which]
 
 
 def _normal_quantile(level: float) -> float:
-    """How many standard errors an interval reaches to either side: 1.96 at 0.95."""
+    """The normal quantile of a two-sided interval: 1.96 for 0.95."""
     return NormalDist().inv_cdf((1 + checked_level(level)) / 2)
 
 
 def checked_level(level: float) -> float:
-    """The confidence level; ValueError, printing it, where it isn't between 0 and 1."""
+    """Return the confidence level; ValueError if it isn't between 0 and 1."""
     if not 0 < level < 1:
-        raise ValueError(f"the confidence level is {level}; it has to lie between 0 and 1")
+        raise ValueError(f"the confidence level is {level}; it must be between 0 and 1")
     return level

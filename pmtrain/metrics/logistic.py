@@ -1,13 +1,13 @@
-"""Logistic regression of few coefficients on many weightings of the same images at once."""
+"""Logistic regression with few coefficients, fitted to many weightings of the same images at once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# In units of the logit. Where the sigmoids are flat, Newton's own step may be of any length, to where they are flatter.
+# In logits. Where the sigmoids are flat, a Newton step can be arbitrarily long and lead to where they are even flatter.
 LONGEST = 4.0
-# Of an image's log-likelihood. A fit whose step gains less has settled, however long the step: where the sigmoids are
-# flat, rounding keeps it from getting short. Far below a double's 1e-16: a flat sigmoid's own share may be as small.
+# Of the log-likelihood per image. A fit has converged once a step gains less, even if the step is long: where the
+# sigmoids are flat, rounding keeps steps long. Far below 1e-16, because a flat sigmoid may add so little.
 LEAST_GAIN = 1e-24
 
 
@@ -19,23 +19,23 @@ def fit(
     start: np.ndarray,
     tolerance: float = 1e-4,
 ) -> np.ndarray:
-    """Maximum-likelihood coefficients by Newton's method, one fit a weighting.
+    """Maximum-likelihood coefficients by Newton's method, one fit per weighting.
 
-    The plain method first, from `start`, which a good start makes the quick one. Where it hasn't settled, once more
-    from 0 with steps of at most LONGEST, halved until the likelihood rises.
+    First the plain method from `start`, which is fast if the start is good. Fits that didn't converge start again from
+    0, with steps of at most LONGEST that are halved until the likelihood increases.
 
     Args:
         labels: (N,) 0 or 1.
-        x: (N, K) regressors, of mean about 0 and spread about 1, or constant.
-        offset: (N,) a term whose coefficient is 1.
+        x: (N, K) regressors, with mean about 0 and standard deviation about 1, or constant.
+        offset: (N,) a term with the fixed coefficient 1.
         weights: (B, N).
         start: (K,).
-        tolerance: the last step is below it; the error is then of the order of its square.
-    Returns: (B, K); NaN where there is no finite maximum.
+        tolerance: upper limit of the last step; the error is of the order of its square.
+    Returns: (B, K); NaN if there is no finite maximum.
     """
     outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)  # (N, K K)
-    with np.errstate(over="ignore", invalid="ignore"):  # a fit that runs away is run again
-        # The first step is taken from the same place by all, so it is two matrix products.
+    with np.errstate(over="ignore", invalid="ignore"):  # diverging fits are fitted again below
+        # All fits take the first step from the same point, so it needs two matrix products only.
         residual, slope = _residual(offset + x @ start, labels)
         step, _ = _solve(weights @ (slope[:, None] * outer), weights @ (residual[:, None] * x))
         beta = _newton(labels, x, outer, offset, weights, start + step, tolerance, steps=10, guarded=False)
@@ -48,7 +48,7 @@ def fit(
 
 def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: int, guarded: bool) -> np.ndarray:
     result = np.full_like(beta, np.nan)
-    rows = np.arange(len(beta))  # the fits still running
+    rows = np.arange(len(beta))  # the fits that have not converged yet
     step, loss = np.zeros_like(beta), np.full(len(beta), np.inf)
     for _ in range(steps):
         eta = offset + (beta + step) @ x.T  # (B, N)
@@ -62,10 +62,10 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
         gradient = (weights * residual) @ x
         newton, solvable = _solve((weights * slope) @ outer, gradient)
         if guarded:
-            newton = np.clip(newton, -1e300, 1e300)  # infinite where a slope is nearly 0
+            newton = np.clip(newton, -1e300, 1e300)  # infinite if a slope is nearly 0
             newton *= (LONGEST / np.maximum(np.abs(newton).max(1), LONGEST))[:, None]
         step = np.where(accepted[:, None], newton, step / 2)
-        gain = np.einsum("bk,bk->b", gradient, step)  # about twice what the step adds to the log-likelihood
+        gain = np.einsum("bk,bk->b", gradient, step)  # about twice the gain of the step in log-likelihood
         settled = (np.abs(step).max(1) < tolerance) | (np.abs(gain) < LEAST_GAIN * weights.sum(1))
         done = accepted & solvable & settled
         result[rows[done]] = (beta + step)[done]
@@ -78,7 +78,7 @@ def _newton(labels, x, outer, offset, weights, beta, tolerance: float, steps: in
 
 
 def _residual(eta: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels less 1 / (1 + exp(-eta)), and its slope, by the tail, so that nothing small is rounded off."""
+    """Labels - sigmoid(eta), and the sigmoid's slope, computed from the smaller tail to keep precision."""
     tail = np.exp(-np.abs(eta))
     inverse = 1 / (1 + tail)
     residual = np.where((eta < 0) == (labels == 1), 1, tail) * inverse
@@ -86,7 +86,7 @@ def _residual(eta: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _solve(hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, K K), (B, K) -> the steps, and where there is one; elsewhere the step is the gradient."""
+    """(B, K K), (B, K) -> the Newton steps, and which exist; where none exists, the step is the gradient."""
     k = gradient.shape[1]
     hessian = hessian.reshape(-1, k, k)
     solvable = np.linalg.det(hessian) > 0

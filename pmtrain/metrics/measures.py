@@ -1,7 +1,7 @@
-"""The measures of a binary classifier, each defined once: for the images as they are and for any weighting of them.
+"""The measures of a binary classifier, each defined once, for images with weights.
 
-A bootstrap resample of the images is the same images with other whole-number weights. So every measure here takes a
-`Tally`, B weightings of one sample, and gives B values; the point value is the weighting of ones.
+A bootstrap resample is the same images with other integer weights. So every measure takes a `Tally`, B weightings of
+one sample, and returns B values; the point estimate has all weights 1.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 from pmtrain.metrics import logistic
 
-N_BINS = 10  # of the calibration error and the calibration plot
-TINY = 1e-12  # probabilities are kept this far from 0 and 1 where their logit is taken
+N_BINS = 10  # bins of the calibration error and the calibration plot
+TINY = 1e-12  # probabilities are clipped to [TINY, 1 - TINY] before taking the logit
 
 Counts = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A measure on one sample: a number, or None with the reason; `k` of `n` images where it is a proportion."""
+    """The value of a measure, or None with the reason; a proportion is `k` of `n` images."""
 
     value: float | None
     reason: str = ""
@@ -32,7 +32,7 @@ class Value:
 
 
 class Confusion(NamedTuple):
-    """How many images of each kind."""
+    """The four counts of the confusion matrix."""
 
     tp: int
     fp: int
@@ -41,26 +41,26 @@ class Confusion(NamedTuple):
 
 
 class Sample:
-    """Labels and probabilities of N images, checked, sorted by probability, with what every weighting needs.
+    """Labels and probabilities of N images, checked and sorted by probability; what all weightings share.
 
     Args:
         labels: (N,) 0 or 1 (or bool); 1 is the positive class.
         probabilities: (N,) P(positive), in [0, 1].
-        threshold: an image is called positive where its probability is at least this.
-    Raises: ValueError: no images, other shapes, lengths that differ, values out of range; the message prints them.
+        threshold: an image is called positive if its probability is at least this.
+    Raises: ValueError: no images, wrong shapes, different lengths, or values out of range; the message prints them.
     """
 
     def __init__(self, labels, probabilities, threshold: float = 0.5) -> None:
         y, p = checked(labels, probabilities, low=0.0, high=1.0)
         if not np.isfinite(threshold):
-            raise ValueError(f"threshold is {threshold}; it has to be a finite number")
-        self.order = np.lexsort((y, p))  # by probability, then by label: the order of the rows given doesn't matter
+            raise ValueError(f"threshold is {threshold}; it must be a finite number")
+        self.order = np.lexsort((y, p))  # by probability, then by label, so that the order of the input doesn't matter
         self.labels, self.probabilities = y[self.order], p[self.order]
         self.threshold = float(threshold)
-        self.positive = np.flatnonzero(self.labels)  # where in the sorted images
+        self.positive = np.flatnonzero(self.labels)  # positions in the sorted images
         self.negative = np.flatnonzero(self.labels == 0)
         scores = self.probabilities[self.positive]
-        # For each positive: how many images of a class lie below it, and how many not above it.
+        # For each positive: the number of images of a class below it, and not above it.
         self.negatives_below = np.searchsorted(self.probabilities[self.negative], scores, side="left")
         self.negatives_upto = np.searchsorted(self.probabilities[self.negative], scores, side="right")
         self.positives_below = np.searchsorted(scores, scores, side="left")
@@ -76,39 +76,39 @@ class Sample:
 
     @cached_property
     def standardised(self) -> np.ndarray:
-        """(N, 2) ones and the logits at mean 0 and spread 1, for the slope's fit."""
+        """(N, 2) ones and the standardised logits, regressors of the calibration slope."""
         return np.column_stack([np.ones(len(self)), (self.logits - self.logits.mean()) / self.logits.std()])
 
     @cached_property
     def slope_fit(self) -> np.ndarray:
-        """(2,) the coefficients on `standardised` where every image counts once: where other weightings start."""
+        """(2,) the coefficients on `standardised` with all weights 1: the start for other weightings."""
         zeros, once = np.zeros(len(self)), np.ones((1, len(self)))
         return logistic.fit(self.labels, self.standardised, zeros, once, np.zeros(2), tolerance=1e-8)[0]
 
     @cached_property
     def intercept_fit(self) -> np.ndarray:
-        """(1,) the constant to add to the logits where every image counts once."""
+        """(1,) the constant to add to the logits with all weights 1."""
         once = np.ones((1, len(self)))
         return logistic.fit(self.labels, once.T, self.logits, once, np.zeros(1), tolerance=1e-8)[0]
 
     @cached_property
     def columns(self) -> np.ndarray:
-        """(N, 5): what is summed over images; see `Tally`."""
+        """(N, 5): the values that `Tally` sums over images."""
         y, p = self.labels.astype(float), self.probabilities
         called = p >= self.threshold
         return np.column_stack([y, 1 - y, y * called, (1 - y) * called, (p - y) ** 2])
 
     @cached_property
     def bin_starts(self) -> np.ndarray:
-        """(at most N_BINS,): where each bin of the calibration error that has images begins."""
+        """(at most N_BINS,): the first image of each non-empty bin of the calibration error."""
         return np.unique(bin_of(self.probabilities), return_index=True)[1]
 
 
 class Tally:
-    """Sums over B weightings of one sample; every attribute is (B,) unless it says otherwise.
+    """Sums over B weightings of one sample; attributes are (B,) unless stated otherwise.
 
     Args:
-        weights: (B, N) float, how often each of the sorted images counts.
+        weights: (B, N) float, the weight of each of the sorted images.
     """
 
     def __init__(self, sample: Sample, weights: np.ndarray) -> None:
@@ -119,17 +119,17 @@ class Tally:
 
     @classmethod
     def once(cls, sample: Sample) -> Tally:
-        """Every image counted once: B = 1."""
+        """All weights 1: B = 1."""
         return cls(sample, np.ones((1, len(sample))))
 
     @cached_property
     def on_positives(self) -> np.ndarray:
-        """(B, P) the weights of the positives, by rising probability."""
+        """(B, P) the weights of the positives, by increasing probability."""
         return self.weights[:, self.sample.positive]
 
     @cached_property
     def negatives_within(self) -> np.ndarray:
-        """(B, Q + 1) the summed weight of the 0, 1, ..., Q lowest negatives."""
+        """(B, Q + 1) the total weight of the 0, 1, ..., Q lowest negatives."""
         return _running_sum(self.weights[:, self.sample.negative])
 
     @cached_property
@@ -149,18 +149,18 @@ class Tally:
 
 
 def auc(t: Tally) -> np.ndarray:
-    """P(a positive scores above a negative), a tie counting half: the Mann-Whitney statistic."""
+    """P(a positive scores above a negative), with ties counting half: the Mann-Whitney statistic."""
     s = t.sample
     below = t.negatives_within[:, s.negatives_below] + t.negatives_within[:, s.negatives_upto]
     return np.einsum("bp,bp->b", t.on_positives, below) / (2 * t.positives * t.negatives)
 
 
 def average_precision(t: Tally) -> np.ndarray:
-    """The precision at each positive's probability, averaged over positives: no interpolation, as in scikit-learn."""
+    """The mean over positives of the precision at their probability; not interpolated, as in scikit-learn."""
     s = t.sample
     tp = t.positives[:, None] - _running_sum(t.on_positives)[:, s.positives_below]
     fp = t.negatives[:, None] - t.negatives_within[:, s.negatives_below]
-    precision = tp / np.maximum(tp + fp, 1)  # 0 where nothing is there: that positive's weight is 0 too
+    precision = tp / np.maximum(tp + fp, 1)  # 0 where the total weight is 0: that positive's weight is 0 too
     return np.einsum("bp,bp->b", t.on_positives, precision) / t.positives
 
 
@@ -193,10 +193,10 @@ def brier(t: Tally) -> np.ndarray:
 
 
 def ece(t: Tally) -> np.ndarray:
-    """The gap between mean probability and positive share in ten bins of equal width, averaged over images.
+    """|mean probability - observed share| in ten bins of equal width, averaged over images.
 
-    The bins are [0, 0.1), [0.1, 0.2), ..., [0.9, 1]. It is of P(positive), not of the winning class's confidence, and
-    it lies above its true value in small samples: chance gaps add up, they don't cancel. Source: Naeini et al. 2015.
+    The bins are [0, 0.1), [0.1, 0.2), ..., [0.9, 1]. It uses P(positive), not the confidence of the predicted class. In
+    small samples it is biased upwards, because random gaps add up and don't cancel. Source: Naeini et al. 2015.
     """
     errors = np.add.reduceat(t.weights * (t.sample.probabilities - t.sample.labels), t.sample.bin_starts, axis=1)
     return np.abs(errors).sum(1) / t.n
@@ -205,7 +205,8 @@ def ece(t: Tally) -> np.ndarray:
 def calibration_slope(t: Tally) -> np.ndarray:
     """b in logit P(label = 1) = a + b logit(probability), fitted to the images; 1 is ideal, below 1 overconfident.
 
-    Source: Cox 1958; Van Calster et al. 2019, who call it weak calibration. Probabilities are kept 1e-12 from 0 and 1.
+    Source: Cox 1958; Van Calster et al. 2019, who call it weak calibration. Probabilities are clipped to
+    [1e-12, 1 - 1e-12].
     """
     x, s = t.sample.logits, t.sample
     return logistic.fit(s.labels, s.standardised, np.zeros_like(x), t.weights, s.slope_fit)[:, 1] / x.std()
@@ -214,14 +215,14 @@ def calibration_slope(t: Tally) -> np.ndarray:
 def calibration_intercept(t: Tally) -> np.ndarray:
     """a in logit P(label = 1) = a + logit(probability), the slope held at 1: calibration in the large; 0 is ideal.
 
-    Above 0 the probabilities are too low on the whole. Source: Van Calster et al. 2019.
+    If it is above 0, the probabilities are too low on average. Source: Van Calster et al. 2019.
     """
     s = t.sample
     return logistic.fit(s.labels, np.ones((len(s), 1)), s.logits, t.weights, s.intercept_fit)[:, 0]
 
 
 class Requirement(NamedTuple):
-    """What has to hold for a measure to mean anything, and the words for when it doesn't."""
+    """A condition for a measure to be defined, and the reason to give if it doesn't hold."""
 
     holds: Callable[[Tally], np.ndarray]
     otherwise: str
@@ -231,7 +232,9 @@ POSITIVES = Requirement(lambda t: t.positives > 0, "no positive image")
 NEGATIVES = Requirement(lambda t: t.negatives > 0, "no negative image")
 CALLED_POSITIVE = Requirement(lambda t: t.tp + t.fp > 0, "no image reaches the threshold")
 CALLED_NEGATIVE = Requirement(lambda t: t.tn + t.fn > 0, "every image reaches the threshold")
-OVERLAP = Requirement(lambda t: t.overlap, "the probabilities separate the classes, or are all equal: no finite slope")
+OVERLAP = Requirement(
+    lambda t: t.overlap, "the probabilities separate the classes or are all equal, so there is no finite slope"
+)
 
 
 @dataclass(frozen=True)
@@ -241,13 +244,13 @@ class Measure:
     Args:
         title: for tables.
         function: `Tally` of B weightings -> (B,) values.
-        uses: what it depends on: the order of the scores, the threshold, or the probabilities themselves.
-        requires: it is undefined where one of these doesn't hold. A measure that would come out the same whatever
-            the scores, because a class is absent, counts as undefined.
-        ideal: its value for a perfect classifier; nearer is better.
-        counts: for a proportion, its `k` and `n`.
-        bootstrap: the kind of interval; `basic` mirrors the resamples about the value, for a measure at least 0 that
-            lies above the truth as its resamples lie above it.
+        uses: what it depends on: the order of the scores, the threshold, or the probabilities.
+        requires: conditions without which it is undefined. A measure also counts as undefined if a class has no
+            images, so that its value wouldn't depend on the scores.
+        ideal: its value for a perfect classifier; closer is better.
+        counts: the `k` and `n` of a proportion.
+        bootstrap: the kind of interval; `basic` mirrors the resamples about the value, for a non-negative measure with
+            an upward bias.
     """
 
     title: str
@@ -269,7 +272,7 @@ class Measure:
             return np.where(defined, self.function(tally), np.nan)
 
     def reason(self, tally: Tally) -> str:
-        """Why the first weighting has no value; empty where it has one."""
+        """The reason why the first weighting has no value; empty if it has one."""
         return next((r.otherwise for r in self.requires if not r.holds(tally)[0]), "")
 
 
@@ -304,7 +307,7 @@ def evaluate_measures(labels, probabilities, threshold: float) -> dict[str, Valu
     Args:
         labels: (N,) int, 1 is the positive class.
         probabilities: (N,) float, P(positive), in [0, 1].
-        threshold: positive where the probability is at least this.
+        threshold: an image is called positive if its probability is at least this.
     Raises: ValueError: as `Sample`.
     """
     tally = Tally.once(Sample(labels, probabilities, threshold))
@@ -321,13 +324,13 @@ def _value(measure: Measure, tally: Tally) -> Value:
 
 
 def confusion(labels, probabilities, threshold: float) -> Confusion:
-    """The four counts, an image being called positive where its probability is at least `threshold`."""
+    """The confusion matrix; an image is called positive if its probability is at least `threshold`."""
     t = Tally.once(Sample(labels, probabilities, threshold))
     return Confusion(*(int(count[0]) for count in (t.tp, t.fp, t.fn, t.tn)))
 
 
 def bce(labels, logits) -> float:
-    """Binary cross-entropy of sigmoid(logit), the mean over images; finite for any finite logit.
+    """Mean binary cross-entropy of sigmoid(logit) over images; finite for any finite logit.
 
     Args:
         labels: (N,) 0 or 1.
@@ -339,10 +342,10 @@ def bce(labels, logits) -> float:
 
 
 def checked(labels, scores, low: float = -np.inf, high: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
-    """The labels as (N,) int and the scores as (N,) float64; ValueError, printing what is wrong, otherwise."""
+    """Return the labels as (N,) int and the scores as (N,) float64; ValueError if they are wrong."""
     y, s = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if y.ndim != 1 or s.ndim != 1:
-        raise ValueError(f"labels have shape {y.shape} and scores {s.shape}; both have to be (N,)")
+        raise ValueError(f"labels have shape {y.shape} and scores {s.shape}; both must be (N,)")
     if len(y) != len(s):
         raise ValueError(f"{len(y)} labels but {len(s)} scores")
     if not len(y):
@@ -358,7 +361,7 @@ def checked(labels, scores, low: float = -np.inf, high: float = np.inf) -> tuple
 
 
 def bin_of(probabilities: np.ndarray) -> np.ndarray:
-    """Which of the N_BINS bins of equal width a probability is in: an edge belongs to the bin above, 1 to the last."""
+    """The bin of each probability, of N_BINS of equal width; an edge belongs to the bin above, 1 to the last."""
     edges = np.arange(1, N_BINS) / N_BINS
     return np.searchsorted(edges, probabilities, side="right")
 

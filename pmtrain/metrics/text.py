@@ -1,4 +1,4 @@
-"""An assessment as people read it: aligned lines, a measure each, and how the intervals were made."""
+"""Print an assessment: one aligned line per measure, and the methods of the intervals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TITLE_WIDTH = max(len(measure.title) for measure in MEASURES.values())
 
 
 class Notes:
-    """Remarks under a table, each numbered where it is first needed."""
+    """Footnotes of a table, numbered in order of first use."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def mark(self, text: str) -> str:
-        """` [1]` for a remark, nothing for an empty one."""
+        """Return ` [1]`, the mark of this footnote; empty for an empty text."""
         if not text:
             return ""
         if text not in self.texts:
@@ -52,7 +52,7 @@ def counts_text(assessment: Assessment, classes: tuple[str, str]) -> str:
 
 
 def measure_lines(assessment: Assessment, notes: Notes) -> list[str]:
-    """A line a measure: `AUC  0.9810 (95 % CI 0.970 to 0.990)`, the second interval and the counts behind it."""
+    """One line per measure: `AUC  0.9810 (95 % CI 0.970 to 0.990)`, then the second interval and the counts."""
     return [
         f"{MEASURES[name].title:<{TITLE_WIDTH}} {_value_text(measured, notes)}"
         for name, measured in assessment.measures.items()
@@ -74,7 +74,7 @@ def _value_text(measured: Assessed, notes: Notes) -> str:
 
 
 def confusion_lines(assessment: Assessment, classes: tuple[str, str]) -> list[str]:
-    """The four counts: a row a class, a column for what its images were called."""
+    """The confusion matrix: one row per class, one column per prediction."""
     tp, fp, fn, tn = assessment.confusion
     called = [f"called {name}" for name in classes]
     first = max(TITLE_WIDTH, *map(len, classes))
@@ -83,7 +83,7 @@ def confusion_lines(assessment: Assessment, classes: tuple[str, str]) -> list[st
 
 
 def method_lines(assessment: Assessment, seed: int) -> list[str]:
-    """How the intervals were made."""
+    """The methods of the intervals."""
     methods = {name: measured.interval.method for name, measured in assessment.measures.items()}
     usual = Counter(methods.values()).most_common(1)[0][0]
     lines = [f"intervals: {usual}, seed {seed}; the threshold is held fixed"]

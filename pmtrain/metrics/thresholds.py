@@ -1,4 +1,4 @@
-"""Where to cut: a rule in words, and the threshold that it chooses on some images."""
+"""Threshold rules: parse a rule, and choose the threshold on images."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from pmtrain.metrics.measures import checked
 from pmtrain.system.errors import PmtrainError, UsageError
 
-FEW = 50  # images, under which a chosen threshold comes with a warning
+FEW = 50  # with fewer images, the chosen threshold comes with a warning
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """How a threshold is had: `stored` (the checkpoint's), `fixed`, `youden`, `sensitivity` or `specificity`.
+    """How to choose a threshold: `stored` (in the checkpoint), `fixed`, `youden`, `sensitivity` or `specificity`.
 
     Args:
         kind: one of these.
-        target: the threshold itself for `fixed`, the least value wanted for the last two.
+        target: for `fixed` the threshold itself, for the last two the lowest value wanted.
     """
 
     kind: str
     target: float | None = None
 
     def __str__(self) -> str:
-        """As it is written on the command line."""
+        """The rule as written on the command line."""
         return {"fixed": f"{self.target}"}.get(
             self.kind, self.kind + ("" if self.target is None else f"={self.target}")
         )
@@ -33,7 +33,7 @@ class ThresholdRule:
 
 @dataclass(frozen=True)
 class ChosenThreshold:
-    """A threshold with what it reaches on the images it was chosen on (None for a class they lack)."""
+    """A threshold, and its results on the images that chose it (None for a class without images)."""
 
     value: float
     rule: ThresholdRule
@@ -47,7 +47,7 @@ RULES = "stored, youden, a number such as 0.5, sensitivity=0.95 or specificity=0
 
 
 def parse_threshold_rule(text: str) -> ThresholdRule:
-    """Read a rule.
+    """Parse a threshold rule.
 
     Args:
         text: `stored`, `youden`, a number in [0, 1], `sensitivity=T` or `specificity=T` with T in (0, 1].
@@ -60,48 +60,47 @@ def parse_threshold_rule(text: str) -> ThresholdRule:
     try:
         target = float(number if equals else kind)
     except ValueError:
-        raise UsageError(f"{text!r} is no threshold rule", f"use one of {RULES}") from None
+        raise UsageError(f"{text!r} is not a threshold rule", f"use one of {RULES}") from None
     if not equals and 0 <= target <= 1:
         return ThresholdRule("fixed", target)
     if equals and kind in ("sensitivity", "specificity") and 0 < target <= 1:
         return ThresholdRule(kind, target)
-    raise UsageError(f"{text!r} is no threshold rule, or its number is out of range", f"use one of {RULES}")
+    raise UsageError(f"{text!r} is not a threshold rule, or its number is out of range", f"use one of {RULES}")
 
 
 def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThreshold:
-    """The threshold that `rule` chooses on these images.
+    """Choose a threshold on these images by `rule`.
 
-    A cut lies halfway between two neighbouring probabilities, so that images near it on either side are equally far;
-    the cut that calls everything positive is 0. (Where two probabilities are neighbours among the floats, it is the
-    upper one.) Of these:
-        youden: the highest sensitivity + specificity - 1 (Youden 1950); if several, the most sensitive.
-        sensitivity=T: of those of sensitivity T or more the highest specificity; if several, the most sensitive.
-        specificity=T: of those of specificity T or more the highest sensitivity; if several, the most specific.
-    A tie is found in whole numbers, so it doesn't hang on rounding.
+    The candidates are the midpoints between neighbouring probabilities, and 0, which calls everything positive. (If two
+    probabilities are adjacent floats, the candidate is the upper one.) The rules choose from them:
+        youden: the highest sensitivity + specificity - 1 (Youden 1950); among ties, the highest sensitivity.
+        sensitivity=T: the highest specificity with a sensitivity of at least T; among ties, the highest sensitivity.
+        specificity=T: the highest sensitivity with a specificity of at least T; among ties, the highest specificity.
+    Ties are compared in integers, so rounding doesn't matter.
 
     Args:
         labels: (N,) int, 1 is the positive class.
         probabilities: (N,) float, P(positive), in [0, 1].
-        rule: any kind but `stored`, which the caller has to look up.
+        rule: any kind except `stored`, which the caller looks up.
     Raises:
-        PmtrainError: a class is absent, so that nothing can be chosen.
-        ValueError: as `Sample`; a rule that isn't chosen on images.
+        PmtrainError: a class has no images, so no threshold can be chosen.
+        ValueError: as `Sample`; or the rule doesn't choose on images.
     """
     y, p = checked(labels, probabilities, low=0.0, high=1.0)
     if rule.kind == "fixed" and rule.target is not None:
         return _reached(y, p, rule.target, rule, "")
     if rule.kind not in ("youden", "sensitivity", "specificity"):
-        raise ValueError(f"the rule {rule} isn't chosen on images")
+        raise ValueError(f"the rule {rule} doesn't choose on images")
     positives, negatives = int(y.sum()), int(len(y) - y.sum())
     if not positives or not negatives:
         raise PmtrainError(
             f"the rule {rule} can't choose a threshold: of {len(y)} images {positives} are positive and"
             f" {negatives} negative",
-            "choose it on images of both classes, or give the threshold as a number, such as 0.5",
+            "choose it on images of both classes, or give a number as the threshold, such as 0.5",
         )
     scores, first = np.unique(np.sort(p), return_index=True)
     y_sorted = y[np.argsort(p, kind="stable")]
-    # At cut i everything from scores[i] upwards is called positive; after the last one nothing is.
+    # Candidate i calls images with scores[i] or more positive; the last candidate calls none positive.
     edges = np.append(first, len(y))
     missed = np.concatenate([[0], np.cumsum(y_sorted)])[edges]
     tn = edges - missed
@@ -115,12 +114,12 @@ def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThresh
         }[rule.kind]
         allowed = np.flatnonzero(meets)
         best = allowed[np.lexsort([key[allowed] for key in then])[-1]]
-    warning = f"the threshold was chosen on {len(y)} images only; expect it to vary" if len(y) < FEW else ""
-    return _reached(y, p, _cut(scores, int(best)), rule, warning)
+    warning = f"the threshold was chosen on {len(y)} images only; it is uncertain" if len(y) < FEW else ""
+    return _reached(y, p, _midpoint(scores, int(best)), rule, warning)
 
 
-def _cut(scores: np.ndarray, i: int) -> float:
-    """The threshold from which on scores[i], and nothing below it, is positive."""
+def _midpoint(scores: np.ndarray, i: int) -> float:
+    """The threshold that calls scores[i] and above positive, and nothing below."""
     if i == 0:
         return 0.0
     below, above = scores[i - 1], scores[i] if i < len(scores) else np.nextafter(max(1.0, scores[-1]), 2)

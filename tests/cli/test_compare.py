@@ -115,7 +115,7 @@ def test_patients_are_drawn_whole(run_cli, checkpoints, small_set, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "images: 8 of 4 patients" in done.stdout
     assert "paired percentile bootstrap by patient (4)" in done.stdout
-    assert "the images of a patient are taken as independent" in done.stdout
+    assert "assumes that the images of a patient are independent" in done.stdout
 
 
 def test_checkpoints_of_other_classes_are_refused(run_cli, checkpoints, small_set, tmp_path):

@@ -62,4 +62,4 @@ def test_what_has_no_interval_says_why():
     perfect = measure_lines(assess([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], 0.5, n_boot=100), notes)
     assert "1.0000 (95 % CI 1.000 to 1.000) [" in perfect[0]
     assert "every resample gives the same value" in "".join(notes.lines())
-    assert "(no interval: one image alone)" in "".join(measure_lines(assess([1], [0.6], 0.5, n_boot=100), Notes()))
+    assert "(no interval: only one image)" in "".join(measure_lines(assess([1], [0.6], 0.5, n_boot=100), Notes()))

@@ -30,7 +30,7 @@ def test_delongs_test_is_the_normal_one_of_the_difference():
 def test_delongs_test_says_when_there_is_nothing_to_test():
     y, a, _ = two_models()
     same = delong_test(y, a, a / 2)
-    assert same.p is None and "no variance" in same.note
+    assert same.p is None and "zero variance" in same.note
     alone = delong_test([0, 0, 1], [0.1, 0.2, 0.3], [0.2, 0.1, 0.3])
     assert alone.p is None and "1 positive" in alone.note
     assert delong_test([0, 0, 1, 1], [-3.0, 2.0, 7.0, 1.0], [5.0, 6.0, 4.0, 9.0]).p is not None  # any scores
