@@ -19,7 +19,7 @@ QUIET = ("--workers", 0)
 
 @pytest.fixture
 def photos(small_set, tmp_path) -> Path:
-    """Four images and one that is cut short, in a folder of a non-ASCII name."""
+    """Four images and one truncated file, in a folder of a non-ASCII name."""
     folder = tmp_path / "眼底 照片"
     folder.mkdir()
     for number in range(4):
@@ -54,11 +54,11 @@ def test_csv_has_a_row_an_image_and_a_bad_one_its_error(run_cli, checkpoint, pho
     for row in rows:
         if "2.5" in row["file"]:
             assert (row["probability"], row["prediction"]) == ("", "")
-            assert "cut short" in row["error"]
+            assert "truncated" in row["error"]
         else:
             assert row["prediction"] == ("sick" if float(row["probability"]) >= 0.4 else "healthy")
             assert row["error"] == ""
-    assert "图2.5.png: cut short" in done.stderr
+    assert "图2.5.png: truncated" in done.stderr
     assert "1 of 5 images couldn't be read" in done.stderr
 
 

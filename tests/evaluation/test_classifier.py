@@ -77,7 +77,7 @@ def test_an_unreadable_file_has_its_error_and_stops_no_other(classifier, paths, 
     predictions = classifier.predict(given, batch_size=2)
     assert [each.path for each in predictions] == given
     assert [bool(each.error) for each in predictions] == [True, False, True, False, True]
-    assert "cut short" in predictions[0].error
+    assert "truncated" in predictions[0].error
     for each in predictions[::2]:
         assert (each.probability, each.label, each.class_name) == (None, None, None)
     alone = [each.probability for each in classifier.predict(paths[:2])]

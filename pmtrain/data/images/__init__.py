@@ -1,1 +1,1 @@
-"""Bytes of a file to uint8 pixels, or an error that names the file."""
+"""Decode image files to uint8 pixels, or raise an error that names the file."""

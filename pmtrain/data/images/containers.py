@@ -1,4 +1,4 @@
-"""What JPEG, PNG and TIFF files say of themselves, and whether JPEG and PNG are whole, which OpenCV doesn't report."""
+"""Read the headers of JPEG, PNG and TIFF files, and find truncated JPEG and PNG files, which OpenCV doesn't report."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from dataclasses import dataclass, replace
 
 JPEG_SIGNATURE = b"\xff\xd8"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
-CUT_SHORT = "cut short: {} is missing"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
+CUT_SHORT = "truncated: {} is missing"
 
 
 class Unreadable(ValueError):
-    """Why the bytes of a file give no picture."""
+    """A file can't be decoded; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What decides how a file is decoded.
+    """The header values that decide how a file is decoded.
 
     Args:
-        sides: height and width in pixels as stored, before any EXIF turn.
-        depth: bits a value.
-        significant: how many of them count, where the file says so; else 0.
-        plain: grey or colour, 8 bits or fewer, nothing transparent.
-        turn: how a plain JPEG is to be turned, 1 to 8 as EXIF counts; 1: not at all.
-        white_is_zero: grey values count darkness.
+        sides: height and width in pixels as stored, before EXIF rotation.
+        depth: bits per value.
+        significant: the number of significant bits if the file states it, else 0.
+        plain: grey or colour, at most 8 bits, no transparency.
+        turn: the EXIF orientation of a plain JPEG, 1 to 8; 1 means upright.
+        white_is_zero: 0 is white in a grey image.
     """
 
     sides: tuple[int, int]
@@ -43,15 +43,15 @@ class Header:
 def jpeg_header(data: bytes) -> Header:
     """Walk a JPEG's marker segments (ITU-T T.81, annex B) to the end-of-image marker.
 
-    OpenCV paints what a cut file lacks in grey and says nothing. Segments are skipped by their stated length, so
-    that a thumbnail's own end marker inside EXIF data doesn't count.
+    OpenCV fills the missing part of a truncated file with grey, without an error. Segments are skipped by their stated
+    length, so that the end marker of a thumbnail in the EXIF data doesn't count.
 
     Raises:
-        Unreadable: the file isn't whole.
+        Unreadable: the file is truncated.
     """
     position, scans, header, turn = 2, 0, None, 1
     while True:
-        marker_start = data.find(b"\xff", position)  # decoders skip stray bytes between segments, so do we
+        marker_start = data.find(b"\xff", position)  # stray bytes between segments are skipped, as decoders do
         if marker_start < 0:
             raise Unreadable(CUT_SHORT.format("the end-of-image marker"))
         position = marker_start + 1
@@ -61,9 +61,9 @@ def jpeg_header(data: bytes) -> Header:
             raise Unreadable(CUT_SHORT.format("the end-of-image marker"))
         marker = data[position]
         position += 1
-        if marker == 0xD9:  # end of image; what follows belongs to the camera
+        if marker == 0xD9:  # end of image; the camera may append data of its own
             if header is None or not scans:
-                raise Unreadable("the JPEG holds no picture data")
+                raise Unreadable("the JPEG has no image data")
             return replace(header, turn=turn)
         if marker in _STANDALONE:
             continue
@@ -77,7 +77,7 @@ def jpeg_header(data: bytes) -> Header:
         if marker in _FRAMES and length >= 8:
             depth, height, width, components = struct.unpack_from(">BHHB", data, segment)
             header = header or Header((height, width), depth, plain=depth == 8 and components in (1, 3))
-        if marker == 0xDA:  # a scan: its coded bytes follow the header up to the next true marker
+        if marker == 0xDA:  # a scan: its coded bytes extend from the header to the next real marker
             scans += 1
             following = _AFTER_SCAN.search(data, position)
             if following is None:
@@ -86,7 +86,7 @@ def jpeg_header(data: bytes) -> Header:
 
 
 def _exif_turn(segment: bytes) -> int:
-    """The orientation that EXIF data state, 1 to 8; 1 where they state none that makes sense."""
+    """The EXIF orientation, 1 to 8; 1 if there is none or it is invalid."""
     from PIL import Image  # here: most files need no Pillow
 
     exif = Image.Exif()
@@ -95,14 +95,14 @@ def _exif_turn(segment: bytes) -> int:
         turn = int(exif.get(0x0112, 1))
     except MemoryError:
         raise
-    except Exception:  # whatever damaged bytes make it raise
+    except Exception:  # damaged bytes can make it raise anything
         return 1
     return turn if turn in range(1, 9) else 1
 
 
 # Markers without a segment: stuffing, TEM, restarts and start-of-image.
 _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
-# Start of frame, in every kind of coding; C4, C8 and CC among them mean other things.
+# Start of frame, for every coding; C4, C8 and CC have other meanings.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # In coded data FF00 is a stuffed byte, FFD0 to FFD7 are restarts and FFFF is fill: none of them ends the scan.
 _AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -112,7 +112,7 @@ def png_header(data: bytes) -> Header:
     """Walk a PNG's chunks to IEND and check every checksum (PNG specification, section 5).
 
     Raises:
-        Unreadable: the file isn't whole.
+        Unreadable: the file is truncated or damaged.
     """
     position, found = len(PNG_SIGNATURE), dict[bytes, bytes]()
     while True:
@@ -136,10 +136,10 @@ def png_header(data: bytes) -> Header:
 
 
 def tiff_header(data: bytes) -> Header:
-    """The tags of a TIFF's first picture that decide its values (TIFF 6.0, section 8).
+    """The tags of a TIFF's first page that decide its values (TIFF 6.0, section 8).
 
     Raises:
-        Unreadable: there is none, or its values are no unsigned whole numbers.
+        Unreadable: there is none, or its values aren't unsigned integers.
     """
     from PIL import TiffImagePlugin  # here: most files need no Pillow
 
@@ -154,10 +154,12 @@ def tiff_header(data: bytes) -> Header:
         kinds = set(_tuple(tags.get(339, 1)))
     except MemoryError:
         raise
-    except Exception:  # whatever a damaged table makes Pillow raise
-        raise Unreadable("damaged: the TIFF's table of tags can't be read") from None
+    except Exception:  # damaged tags can make Pillow raise anything
+        raise Unreadable("damaged: the TIFF tags can't be read") from None
     if not kinds <= {1, 4} or depth > 16:
-        raise Unreadable(f"its values are {_KINDS.get(max(kinds), 'numbers')} of {depth} bits: no photograph's")
+        raise Unreadable(
+            f"its values are {_KINDS.get(max(kinds), 'numbers')} of {depth} bits, so it is not a photograph"
+        )
     significant = max(8, largest.bit_length()) if largest else depth if depth < 16 else 0
     return Header((height, width), depth, significant, white_is_zero=tags.get(262) == 0)
 
@@ -169,7 +171,7 @@ def _tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-# One row a format of which OpenCV doesn't report damage, or doesn't get every kind right, by a file's first bytes.
+# One row per format that OpenCV doesn't decode reliably: damage goes unreported, or variants are wrong. By first bytes.
 HEADERS: dict[bytes, Callable[[bytes], Header]] = {
     JPEG_SIGNATURE: jpeg_header,
     PNG_SIGNATURE: png_header,

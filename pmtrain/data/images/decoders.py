@@ -1,4 +1,4 @@
-"""Bytes of a file to pixels, uint8 (H, W, 3) BGR: by OpenCV what it gets right, by Pillow what is left."""
+"""Decode the bytes of a file to uint8 (H, W, 3) BGR: with OpenCV where it is correct, otherwise with Pillow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from pmtrain.data.images.containers import Header, Unreadable
 
-# OpenCV's own complaints name no file; errors of ours do. Its version 5 moved the switch.
+# OpenCV's log messages don't name the file; our errors do. OpenCV 5 moved the setting.
 _set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
 _set_log_level(0)
 
 NO_IMAGE = "not an image of a known format"
-# What Pillow may open: pictures of one kind of pixel, and nothing that another program would have to run for.
+# What Pillow may open: raster formats only, and none for which Pillow runs another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -26,16 +26,16 @@ REDUCED = {
 
 
 def decode_plain(data: bytes) -> np.ndarray:
-    """Eight bits or fewer, grey or colour, nothing transparent."""
+    """At most 8 bits, grey or colour, no transparency."""
     return _by_opencv(data, cv2.IMREAD_COLOR)
 
 
 def decode_jpeg(data: bytes, header: Header, by: int = 1) -> np.ndarray:
     """A plain JPEG, at 1, 1/2, 1/4 or 1/8 of its size.
 
-    OpenCV's bytes, by the library that OpenCV's builds hold, libjpeg-turbo. Asked without OpenCV between, it tells
-    where coded data run out or make no sense, as they do in most files with a damaged block. Where simplejpeg isn't
-    installed or refuses the file for another reason, OpenCV decodes it.
+    Uses libjpeg-turbo, as OpenCV does, so the pixels are the same. Called directly, it reports coded data that end
+    early or are invalid, as in most files with a damaged block. If simplejpeg isn't installed, or refuses the file for
+    another reason, OpenCV decodes it.
 
     Raises:
         Unreadable: it is damaged.
@@ -48,7 +48,7 @@ def decode_jpeg(data: bytes, header: Header, by: int = 1) -> np.ndarray:
     try:
         image = simplejpeg.decode_jpeg(data, "BGR", min_height=sides[0], min_width=sides[1])
     except ValueError as error:
-        # Bytes too many between segments are some cameras' habit.
+        # Some cameras write extra bytes between segments.
         if str(error).startswith("Corrupt JPEG data") and "extraneous bytes" not in str(error):
             raise Unreadable(f"damaged: {error}") from None
         return _by_opencv(data, REDUCED[by])
@@ -57,7 +57,7 @@ def decode_jpeg(data: bytes, header: Header, by: int = 1) -> np.ndarray:
     return np.ascontiguousarray(TURNS[header.turn](image))
 
 
-# By the number that EXIF data give the way a picture is stored: how to turn it upright.
+# By EXIF orientation: how to turn the image upright.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda image: image,
     2: lambda image: cv2.flip(image, 1),
@@ -71,10 +71,10 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def decode_deep(data: bytes, header: Header) -> np.ndarray:
-    """PNG and TIFF of more than 8 bits a value, by OpenCV: Pillow has no colour of 16 bits."""
+    """PNG and TIFF of more than 8 bits per value, with OpenCV: Pillow has no 16-bit colour."""
     values = _by_opencv(data, cv2.IMREAD_UNCHANGED)
     if values.dtype not in (np.uint8, np.uint16):
-        raise Unreadable(f"its values are of type {values.dtype}: no photograph's")
+        raise Unreadable(f"its values are of type {values.dtype}, so it is not a photograph")
     if values.ndim == 2:
         grey = to_bytes(values, header.significant)
         return cv2.cvtColor(255 - grey if header.white_is_zero else grey, cv2.COLOR_GRAY2BGR)
@@ -83,7 +83,7 @@ def decode_deep(data: bytes, header: Header) -> np.ndarray:
 
 
 def decode_other(data: bytes) -> np.ndarray:
-    """Whatever else Pillow knows: CMYK, palettes, transparency over black, any turn that EXIF data state."""
+    """All other formats, with Pillow: CMYK, palettes, transparency over black, EXIF rotation."""
     from PIL import Image, ImageOps, UnidentifiedImageError  # here: most files need no Pillow
 
     try:
@@ -94,14 +94,14 @@ def decode_other(data: bytes) -> np.ndarray:
         if image.mode.startswith(("I", "F")):
             values = np.asarray(image)
             if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-                raise Unreadable(f"its values aren't whole numbers of 16 bits (Pillow's mode {image.mode})")
+                raise Unreadable(f"its values aren't 16-bit integers (Pillow mode {image.mode})")
             return cv2.cvtColor(to_bytes(values), cv2.COLOR_GRAY2BGR)
         pixels = np.asarray(image.convert("RGBA"))
     except UnidentifiedImageError:
         raise Unreadable(NO_IMAGE) from None
     except (MemoryError, Unreadable):
         raise
-    except Exception as error:  # whatever damaged bytes make it raise
+    except Exception as error:  # damaged bytes can make it raise anything
         raise Unreadable(f"Pillow can't decode it ({' '.join(str(error).split()) or type(error).__name__})") from None
     return over_black(pixels[..., 2::-1], pixels[..., 3])
 
@@ -112,17 +112,17 @@ def _by_opencv(data: bytes, flags: int) -> np.ndarray:
     except cv2.error as error:
         raise Unreadable(f"OpenCV can't decode it ({' '.join(str(error.err or error).split())})") from None
     if image is None:
-        raise Unreadable("damaged, or of a kind that OpenCV can't decode")
+        raise Unreadable("damaged, or a variant that OpenCV can't decode")
     return image
 
 
 def to_bytes(values: np.ndarray, significant: int = 0) -> np.ndarray:
-    """Values of up to 16 bits -> uint8, scaled by their real range, 0 to 2 ** bits - 1, and rounded.
+    """Convert values of up to 16 bits to uint8, scaled by their real range, 0 to 2 ** bits - 1, and rounded.
 
     Args:
-        significant: the bits that count, as the file states them, 0 where it doesn't: then `bits` is the least
-            depth from 8 to 16 that holds the largest value. A value above what was stated shows that the
-            file keeps its bits at the upper end, as PNG asks for: then `bits` is 16.
+        significant: the number of significant bits that the file states. If it states none (0), `bits` is the smallest
+            depth from 8 to 16 that holds the largest value. A value above the stated range means that the significant
+            bits are the upper ones, as in PNG: then `bits` is 16.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
@@ -134,5 +134,5 @@ def to_bytes(values: np.ndarray, significant: int = 0) -> np.ndarray:
 
 
 def over_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, 3) and (H, W), uint8 -> what is seen over black."""
+    """Blend uint8 (H, W, 3) pixels over black by their uint8 (H, W) alpha."""
     return ((colours * alpha[..., None].astype(np.uint16) + 127) // 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""DICOM photographs, by pydicom, an optional extra."""
+"""Decode DICOM photographs with pydicom, an optional extra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pmtrain.data.images.containers import Unreadable
 from pmtrain.data.images.decoders import to_bytes
 
-NEEDS_PYDICOM = 'a DICOM file, which needs pydicom: pip install "pmtrain[dicom]"'
+NEEDS_PYDICOM = 'a DICOM file; reading it needs pydicom: pip install "pmtrain[dicom]"'
 
 
 def is_dicom(data: bytes) -> bool:
@@ -19,10 +19,10 @@ def is_dicom(data: bytes) -> bool:
 
 
 def decode_dicom(data: bytes) -> np.ndarray:
-    """The first frame: uint8 (H, W, 3), BGR, scaled from its stored bits, without window or rescaling.
+    """Decode the first frame: uint8 (H, W, 3), BGR, scaled from its stored bits, without window or rescaling.
 
     Raises:
-        Unreadable: pydicom isn't installed, or lacks what a compressed file needs; the file holds no photograph.
+        Unreadable: pydicom isn't installed, a plugin for compressed files is missing, or the file is not a photograph.
     """
     try:
         from pydicom.pixels import apply_color_lut, pixel_array
@@ -30,21 +30,21 @@ def decode_dicom(data: bytes) -> np.ndarray:
         raise Unreadable(NEEDS_PYDICOM) from None
     dataset = _dataset(data)
     if "PixelData" not in dataset:
-        raise Unreadable("the DICOM file holds no picture")
+        raise Unreadable("the DICOM file has no image")
     kind, bits = str(dataset.get("PhotometricInterpretation", "")), int(dataset.get("BitsStored", 0))
     if dataset.get("PixelRepresentation", 0):
-        raise Unreadable("the DICOM file holds signed values: no photograph's")
+        raise Unreadable("the DICOM file has signed values, so it is not a photograph")
     try:
-        values = pixel_array(dataset, index=0)  # YBR turned to RGB
+        values = pixel_array(dataset, index=0)  # YBR converted to RGB
         if kind == "PALETTE COLOR":
             values, bits = apply_color_lut(values, dataset), int(dataset.RedPaletteColorLookupTableDescriptor[2])
     except MemoryError:
         raise
-    except Exception as error:  # pydicom names missing plugins in a RuntimeError, damage in many others
+    except Exception as error:  # pydicom reports missing plugins as RuntimeError, damage as many other exceptions
         detail = " ".join(str(error).split())
-        raise Unreadable(f"pydicom can't decode the DICOM picture ({detail or type(error).__name__})") from None
+        raise Unreadable(f"pydicom can't decode the DICOM image ({detail or type(error).__name__})") from None
     if values.dtype not in (np.uint8, np.uint16) or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
-        raise Unreadable(f"the DICOM picture is {values.dtype} of shape {values.shape}: no photograph's")
+        raise Unreadable(f"the DICOM image is {values.dtype} of shape {values.shape}, so it is not a photograph")
     pixels = to_bytes(values, bits)
     if pixels.ndim == 3:
         return np.ascontiguousarray(pixels[..., ::-1])
@@ -52,7 +52,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
 
 
 def count_frames(data: bytes) -> int:
-    """How many pictures a DICOM file holds.
+    """The number of frames in a DICOM file.
 
     Raises:
         Unreadable: pydicom isn't installed, or can't read the file.
@@ -69,6 +69,6 @@ def _dataset(data: bytes, **options: Any) -> Any:
         return dcmread(io.BytesIO(data), **options)
     except MemoryError:
         raise
-    except Exception as error:  # whatever damaged bytes make it raise
+    except Exception as error:  # damaged bytes can make it raise anything
         detail = " ".join(str(error).split())
         raise Unreadable(f"pydicom can't read the DICOM file ({detail or type(error).__name__})") from None

@@ -1,10 +1,10 @@
-"""What a command has found out about image files, so that each is read, hashed and counted once: one table a process.
+"""One table per process of what is known about image files, so that each is read, hashed and counted once.
 
-Every answer is given together with the file's state (size, mtime, ctime, inode) and holds for that state alone: a file
-that changes is read again. The limit of that: a change that leaves all of them as they were goes unnoticed. On POSIX it
-takes a clock set back, since nobody can set ctime; on Windows, where ctime is the time of creation, a change within
-the size whose mtime is put back is enough. A file that changed less than SETTLED seconds before it was read is not
-remembered: it may change again within one tick of the clock.
+Each entry is stored with the state of the file (size, mtime, ctime, inode) and is valid only for that state: a file
+that changes is read again. A change that leaves the state equal goes unnoticed. On POSIX this needs a clock that was
+set back, because programs can't set ctime; on Windows, where ctime is the creation time, a change with equal size and
+restored mtime is enough. A file that changed less than SETTLED seconds before it was read is not remembered, because it
+may change again within one tick of the clock.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 SETTLED = 2.0  # seconds: the coarsest file times (FAT)
 CHUNK = 1 << 20  # bytes read at a time
-LOCKS = 64  # files that are read at the same time, at most
+LOCKS = 64  # the most files read at the same time
 
 
 class FileContent(NamedTuple):
-    """A file read whole: its bytes, its state, and the SHA-256 of its bytes (32 bytes)."""
+    """A file's bytes, its state, and the SHA-256 of its bytes (32 bytes)."""
 
     data: bytes
     state: str
@@ -31,19 +31,19 @@ class FileContent(NamedTuple):
 
 
 class FileTable:
-    """State and SHA-256 of image files by path; threads may share it.
+    """State and SHA-256 of image files by path; thread-safe.
 
-    Memory: about 250 bytes a file besides its path.
+    Memory: about 250 bytes per file, plus its path.
     """
 
     def __init__(self) -> None:
         self._digests: dict[str, bytes] = {}  # by path: the state, then the 32 bytes of the digest
         self._pictures: dict[str, tuple[str, int]] = {}
-        # Whoever asks for a file that another thread is reading waits for it.
+        # A thread that needs a file another thread is reading waits for it.
         self._locks = [threading.Lock() for _ in range(LOCKS)]
 
     def known(self, path: Path, state: str) -> bytes | None:
-        """The SHA-256 of the file in this state, if it was hashed or looked up before."""
+        """The SHA-256 of the file in this state if it is known, else None."""
         entry = self._digests.get(str(path))
         return entry[-32:] if entry is not None and entry[:-32] == state.encode() else None
 
@@ -53,7 +53,7 @@ class FileTable:
             self._digests[str(path)] = state.encode() + digest
 
     def digest(self, path: Path) -> tuple[int, bytes]:
-        """The file's size in bytes and SHA-256; the file is read only where they aren't known.
+        """The file's size in bytes and SHA-256; the file is read only if they aren't known.
 
         Raises:
             OSError: it can't be read.
@@ -72,7 +72,7 @@ class FileTable:
         return int(state.split()[0]), digest
 
     def read(self, path: Path) -> FileContent | None:
-        """The file's bytes and their SHA-256; None where the file changes while it is read.
+        """The file's bytes and their SHA-256; None if the file changes while it is read.
 
         Raises:
             OSError: it can't be read.
@@ -89,7 +89,7 @@ class FileTable:
         return FileContent(data, state, digest)
 
     def pictures(self, path: Path, count: Callable[[Path], int]) -> int:
-        """How many pictures the file holds, as `count` finds; 1 where there is no such file."""
+        """The number of images in the file, from `count`; 1 if the file doesn't exist."""
         try:
             state = file_state(path)
         except OSError:
@@ -103,7 +103,7 @@ class FileTable:
         return entry[1]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear the table."""
         self._digests.clear()
         self._pictures.clear()
 
@@ -115,7 +115,7 @@ FILES = FileTable()
 
 
 def file_state(path: str | os.PathLike[str]) -> str:
-    """What differs after a file has changed: size, mtime, ctime and inode, as text.
+    """The state of a file, which differs after a change: size, mtime, ctime and inode, as text.
 
     Raises:
         OSError: there is no such file.
@@ -125,6 +125,6 @@ def file_state(path: str | os.PathLike[str]) -> str:
 
 
 def is_settled(state: str) -> bool:
-    """Whether the last change is so long ago that another one would have changed the times."""
+    """Whether the last change is old enough that another change would have changed the times."""
     _, changed, status_changed, _ = map(int, state.split())
     return time.time() - max(changed, status_changed) / 1e9 > SETTLED

@@ -1,4 +1,4 @@
-"""What a person names on the command line -> image files: files, folders and glob patterns."""
+"""Find the image files that the command line names: files, folders and glob patterns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pmtrain.system.errors import UsageError
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
-    """The image files that `arguments` name, in the order given, each file once, at its first place.
+    """The image files that `arguments` name, in the order given, each file once.
 
-    A file is taken whatever its name. A folder gives the files in it and below it whose suffix is one of SUFFIXES,
-    sorted, hidden ones left out. What is neither is a pattern (`*`, `?`, `[...]`, `**` for folders below), since not
-    every shell expands them; a file of that very name goes before the pattern.
+    A file may have any name. A folder stands for the files in it and its subfolders with a suffix of SUFFIXES, sorted,
+    without hidden files. Anything else is a pattern (`*`, `?`, `[...]`, `**` for subfolders), because not every shell
+    expands patterns; a file with exactly that name has priority.
 
     Raises:
-        UsageError: an argument names nothing, or nothing that is an image.
+        UsageError: an argument matches nothing, or no image.
     """
     found: dict[str, Path] = {}
     for argument in arguments:
@@ -50,7 +50,7 @@ def _named(argument: str) -> Iterator[Path]:
 
 
 def _within(folder: str, seen: set[str]) -> Iterator[Path]:
-    """The images in a folder, then those in its folders; links are followed, but into no folder twice."""
+    """The images in a folder, then those in its subfolders; links are followed, but no folder is visited twice."""
     real = os.path.realpath(folder)
     if real in seen:
         return

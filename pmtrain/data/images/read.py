@@ -1,4 +1,4 @@
-"""Image files to pixels; a file that can't be decoded completely is an error with the file's name and the reason."""
+"""Read image files; a file that can't be decoded completely is an error with its name and the reason."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pmtrain.data.images.dicom import count_frames, decode_dicom, is_dicom
 from pmtrain.data.images.file_table import FILES
 from pmtrain.system.errors import PmtrainError
 
-# Files taken for photographs, by lower-case suffix. What a file is, its content decides.
+# Suffixes of image files, in lower case. The content decides the format, not the suffix.
 SUFFIXES = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-OF_MANY_PICTURES = frozenset({".dcm", ".tif", ".tiff"})  # suffixes of files that may hold several
+OF_MANY_PICTURES = frozenset({".dcm", ".tif", ".tiff"})  # suffixes of files that may hold several images
 
 
 class BadImage(PmtrainError):
-    """An image file that can't be decoded whole."""
+    """An image file that can't be decoded completely."""
 
     def __init__(self, name: str | Path, reason: str, hint: str = "") -> None:
         super().__init__(f"{name}: {reason}", hint)
@@ -31,23 +31,23 @@ class BadImage(PmtrainError):
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Decode an image file: uint8 (H, W, 3), BGR as OpenCV orders it, turned as its EXIF data say.
+    """Decode an image file: uint8 (H, W, 3), BGR as in OpenCV, rotated by its EXIF orientation.
 
-    Grey images get three equal channels; what is transparent lies over black; CMYK becomes RGB by the plain
-    formula, and colour profiles are not applied; of several pages the first is taken. More than 8 bits a value are
-    scaled to 8 by their real range: see `decoders.to_bytes`.
+    Grey images get three equal channels, transparent pixels become black, CMYK is converted by the plain formula,
+    colour profiles are not applied, and of several pages the first is read. Values of more than 8 bits are scaled to 8
+    by their real range: see `decoders.to_bytes`.
 
     Raises:
-        BadImage: the file is missing, empty, no image, or cut short.
+        BadImage: the file is missing, empty, truncated, or not an image.
     """
     return ImageFile(path).decode()
 
 
 class ImageFile:
-    """A file's bytes and header, checked when it is made; each scale is decoded once, however often it is asked for.
+    """The bytes and header of a file, checked on construction; each scale is decoded only once.
 
     Args:
-        data: the file's bytes where they have been read already.
+        data: the bytes of the file if they have been read already.
     Raises:
         BadImage: as `read_image`.
     """
@@ -56,7 +56,7 @@ class ImageFile:
         self.path = Path(path)
         self._decoded: dict[int, np.ndarray] = {}
         try:
-            # Not cv2.imread, which can't open every name on Windows.
+            # Not cv2.imread, which can't open every file name on Windows.
             self.data = self.path.read_bytes() if data is None else data
         except OSError as error:
             raise BadImage(self.path, error.strerror or type(error).__name__) from None
@@ -73,11 +73,11 @@ class ImageFile:
 
     @property
     def scalable_sides(self) -> tuple[int, int] | None:
-        """The sides as stored, where the decoder can divide them by 2, 4 and 8, as that of JPEG can; else None."""
+        """The sides as stored if the decoder can divide them by 2, 4 and 8 (JPEG); else None."""
         return self.header.sides if self.header and self.header.plain and self._is_jpeg else None
 
     def decode(self, by: int = 1) -> np.ndarray:
-        """uint8 (H, W, 3), BGR; where there are `scalable_sides`, both divided by 1, 2, 4 or 8 and rounded up.
+        """Decode to uint8 (H, W, 3), BGR; if `scalable_sides` is set, both divided by 1, 2, 4 or 8, rounded up.
 
         Callers share the array and must not change it.
 
@@ -102,9 +102,9 @@ class ImageFile:
 
 
 def count_pictures(path: Path) -> int:
-    """How many pictures a TIFF or a DICOM file holds, of which the first is read; 1 for others, told by the suffix.
+    """The number of pages of a TIFF or frames of a DICOM file (by suffix); 1 for other files.
 
-    A file that can't be read counts as one: reading it will say why.
+    A file that can't be read counts as 1; reading it later gives the error.
     """
     if path.suffix.lower() not in OF_MANY_PICTURES:
         return 1

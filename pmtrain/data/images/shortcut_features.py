@@ -1,4 +1,4 @@
-"""The features of the shortcut baseline: what a photograph tells of camera and tint, and nothing of the disease."""
+"""The features of the shortcut baseline: file size, image size, colour and a thumbnail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from pmtrain.data.images.read import ImageFile
 
 THUMBNAIL = 16  # pixels a side
-DARK = 16  # a pixel without a channel above it lies outside the field of view
+DARK = 16  # a pixel with no channel above this is outside the field of view
 LARGE = 2000  # pixels; a JPEG with a longer side is decoded at an eighth of its scale
 # Names the features in the cache on disk; RULES is raised when the features of a file change.
 RULES = 1
@@ -22,7 +22,7 @@ FEATURES_KIND = f"shortcut-features-rules{RULES}-opencv{cv2.__version__}"
 
 
 class Photograph(NamedTuple):
-    """What features are made of: bytes of the file, sides in pixels, uint8 (h, w, 3) BGR, maybe at a smaller scale."""
+    """The input of the features: file size in bytes, sides in pixels, uint8 (h, w, 3) BGR, maybe scaled down."""
 
     size: int
     height: int
@@ -32,19 +32,19 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Features of one kind: how many, and how they are computed."""
+    """A group of features: the number of them, and the function that computes them."""
 
     width: int
     features: Callable[[Photograph], Sequence[float] | np.ndarray]
 
 
 def _sizes(photograph: Photograph) -> Sequence[float]:
-    """Logarithms of the file's bytes, the height and the width."""
+    """Logarithms of the file size, the height and the width."""
     return [math.log(max(1, number)) for number in (photograph.size, photograph.height, photograph.width)]
 
 
 def _colours(photograph: Photograph) -> np.ndarray:
-    """Mean and standard deviation of blue, green and red inside the field of view (the whole of a black image)."""
+    """Mean and standard deviation of blue, green and red in the field of view (all pixels if the image is black)."""
     bright = (photograph.pixels.max(axis=2) > DARK).astype(np.uint8)
     return np.concatenate(cv2.meanStdDev(photograph.pixels, mask=bright if bright.any() else None)).ravel()
 
@@ -63,7 +63,7 @@ TOGETHER = "all"
 
 
 def columns_of(group: str) -> slice:
-    """The columns of a group of `GROUPS`, or of all of them, in a row of features."""
+    """The columns of one group of `GROUPS`, or of all groups."""
     if group == TOGETHER:
         return slice(0, sum(one.width for one in GROUPS.values()))
     names = list(GROUPS)
@@ -72,7 +72,7 @@ def columns_of(group: str) -> slice:
 
 
 def features_of(file: ImageFile) -> np.ndarray:
-    """(F,) float32, the features of one image file, group after group.
+    """The features of one image file: (F,) float32, in the order of `GROUPS`.
 
     Raises:
         BadImage: it can't be decoded.
@@ -85,20 +85,20 @@ def _photograph(file: ImageFile) -> Photograph:
     if file.scalable_sides is None or max(file.scalable_sides) <= LARGE:
         pixels = file.decode()
         return Photograph(len(file.data), pixels.shape[0], pixels.shape[1], pixels)
-    pixels = file.decode(8)  # several times as fast
+    pixels = file.decode(8)  # several times faster
     height, width = file.scalable_sides
-    if (pixels.shape[0] > pixels.shape[1]) != (height > width):  # turned, as its EXIF data say
+    if (pixels.shape[0] > pixels.shape[1]) != (height > width):  # after EXIF rotation
         height, width = width, height
     return Photograph(len(file.data), height, width, pixels)
 
 
 class FeatureTable:
-    """The features of some image files by path, filled by whichever part of the command decodes them.
+    """The features of image files by path, filled by the part of the command that decodes them.
 
-    Threads may share it. Memory: 3 KB a file.
+    Thread-safe. Memory: 3 KB per file.
 
     Args:
-        wanted: the files whose features are asked for.
+        wanted: the files whose features are needed.
     """
 
     def __init__(self, wanted: Iterable[Path]) -> None:
@@ -106,11 +106,11 @@ class FeatureTable:
         self.rows: dict[Path, np.ndarray] = {}  # (F,) float32 each
 
     def wants(self, path: Path) -> bool:
-        """Whether the file's features are asked for and missing."""
+        """Whether the features of the file are needed and missing."""
         return path in self._wanted and path not in self.rows
 
     def fill(self, file: ImageFile) -> None:
-        """Compute the features of a file if they are wanted.
+        """Compute the features of a file if they are needed.
 
         Raises:
             BadImage: it can't be decoded.

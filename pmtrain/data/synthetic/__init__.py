@@ -1,1 +1,1 @@
-"""The built-in example set, drawn by a program."""
+"""The synthetic example set."""

@@ -1,6 +1,6 @@
-"""Fundus photographs that no camera took, drawn with NumPy and OpenCV for the synthetic set.
+"""Draw synthetic fundus photographs with NumPy and OpenCV.
 
-Lengths are in radii of the field of view unless they say pixels; colours are RGB, 0 to 1.
+Lengths are in radii of the field of view unless stated in pixels; colours are RGB, 0 to 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class View:
-    """How the eye lies in the frame."""
+    """The position of the eye in the frame."""
 
     size: int  # pixels
     centre: Array  # (2,) pixels
@@ -30,14 +30,14 @@ class View:
         return self.centre + points * self.radius
 
 
-# How strongly the choroidal vessels show through, from and to.
+# The lowest and highest visibility of the choroidal vessels.
 TESSELLATION = {"P": (0.5, 1.0), "H": (0.3, 0.6), "N": (0.0, 0.4)}
 
 
 def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, tuple[float, float]]:
-    """One photograph.
+    """Draw one photograph.
 
-    Returns: uint8 (size, size, 3) in OpenCV's order, BGR; and the fovea's x and y in pixels.
+    Returns: uint8 (size, size, 3), BGR as in OpenCV; and the fovea's x and y in pixels.
     """
     view = _draw_view(rng, size)
     x, y = _field(view)
@@ -66,12 +66,12 @@ def photograph(rng: np.random.Generator, kind: str, size: int) -> tuple[Array, t
 
 
 def _draw_view(rng: np.random.Generator, size: int) -> View:
-    side = rng.choice([-1.0, 1.0])  # the fovea lies right or left of the disc
+    side = rng.choice([-1.0, 1.0])  # the fovea is right or left of the disc
     zoom = rng.uniform(0.85, 1.15)
     tilt = np.deg2rad(rng.uniform(-10, 10))
     axes = zoom * np.array([[side * np.cos(tilt), np.sin(tilt)], [-side * np.sin(tilt), np.cos(tilt)]])
     between = 0.62 * axes[0] + rng.uniform(0.02, 0.12) * axes[1]
-    # Most photographs centre the macula, some the disc, some the middle of the two.
+    # Most photographs are centred on the macula, some on the disc, some between the two.
     share = rng.choice([0.0, 0.5, 1.0], p=[0.6, 0.25, 0.15])
     fovea = share * between + rng.normal(0, 0.06, 2)
     centre = size / 2 + rng.normal(0, 0.012, 2) * size
@@ -87,7 +87,7 @@ def _field(view: View) -> tuple[Array, Array]:
 
 
 def _noise(rng: np.random.Generator, size: int, cells: int) -> Array:
-    """Smooth noise of about unit deviation with `cells` bumps to a side."""
+    """Smooth noise with a standard deviation of about 1 and `cells` bumps per side."""
     grid = rng.standard_normal((cells, cells), dtype=np.float32)
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -111,7 +111,7 @@ def _paint(image: Array, colour: Array, cover: Array) -> None:
 
 
 def _choroid_pattern(rng: np.random.Generator, view: View) -> Array:
-    """Choroidal vessels, a tangle that runs outwards from the macula: 1 on a vessel, 0 in the gaps."""
+    """Choroidal vessels, a network that spreads out from the macula: 1 on a vessel, 0 between vessels."""
     scale, strokes, steps = 2, 260, 12
     middle = view.disc * 0.3 + view.fovea * 0.7
     far, turn = np.sqrt(rng.uniform(0, 1.2, strokes)), rng.uniform(0, 2 * np.pi, strokes)
@@ -144,7 +144,7 @@ def _background(rng: np.random.Generator, view: View, x: Array, y: Array, choroi
 
 
 def _outline(rng: np.random.Generator, x: Array, y: Array, point: Array, reach: float, rough: float) -> Array:
-    """An irregular blob: positive inside, about 0 at its border, in radii."""
+    """An irregular blob, as a signed distance in radii: positive inside, about 0 at the border."""
     stretch, turn = rng.uniform(0.75, 1.3), rng.uniform(0, np.pi)
     dx, dy = x - np.float32(point[0]), y - np.float32(point[1])
     c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
@@ -153,7 +153,7 @@ def _outline(rng: np.random.Generator, x: Array, y: Array, point: Array, reach: 
 
 
 def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array, choroid: Array, kind: str) -> None:
-    """Pale areas round the disc and elsewhere: atrophy in P, in the others glare of the same places and sizes."""
+    """Pale areas around the disc and elsewhere: atrophy in P; in the others, glare with the same places and sizes."""
     zoom = float(np.hypot(*view.axes[0]))
     n = view.size
     beside = view.disc + view.axes[0] * rng.uniform(0.0, 0.08) + view.axes[1] * rng.uniform(-0.03, 0.03)
@@ -186,7 +186,7 @@ def _lesions(rng: np.random.Generator, view: View, x: Array, y: Array, image: Ar
 
 
 def _spots(rng: np.random.Generator, view: View, image: Array) -> None:
-    """Drusen-like dots about the macula."""
+    """Drusen-like dots around the macula."""
     layer = np.zeros(image.shape[:2], np.uint8)
     for _ in range(rng.integers(5, 40)):
         point = view.pixels(view.fovea + rng.normal(0, 0.05, 2)) * 8
@@ -207,13 +207,13 @@ def _disc(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array
     _paint(image, _rgb(1.0, 0.86, 0.62), cover)
 
 
-# Vessels that leave the disc: heading and bend in degrees (0 points to the fovea), length. Mirrored below.
+# Vessels that start at the disc: direction and bend in degrees (0 points to the fovea), length. Mirrored below.
 TRUNKS = ((70.0, -88.0, 1.75), (130.0, -25.0, 1.05), (100.0, 10.0, 0.75))
 
 
 def _vessels(rng: np.random.Generator, view: View) -> tuple[Array, Array]:
     """Arteries and veins, float32 (size, size), 0 to 1; they run in pairs, branch and taper."""
-    scale = 2  # drawn larger and reduced, for widths below a pixel
+    scale = 2  # drawn larger and scaled down, for widths below a pixel
     layers = [np.zeros((view.size * scale,) * 2, np.uint8) for _ in range(2)]
     queue: deque[tuple[int, Array, float, float, float, float, int]] = deque()
     for sign in (1, -1):
@@ -239,7 +239,7 @@ def _vessels(rng: np.random.Generator, view: View) -> tuple[Array, Array]:
         strides = np.stack([np.cos(headings), np.sin(headings)], axis=1) * (length / steps)
         points = start + np.vstack([np.zeros(2), np.cumsum(strides, axis=0)])
         drawn = np.rint(view.pixels(view.disc + points @ view.axes) * scale * 8).astype(np.int32)
-        for piece in range(3):  # it tapers in three pieces
+        for piece in range(3):  # tapers in three segments
             a, b = piece * steps // 3, (piece + 1) * steps // 3 + 1
             thick = float(width * (1 - 0.25 * piece) * view.radius * scale)
             shade = int(255 * min(1.0, 0.35 + 0.3 * thick) * (1 - 0.12 * depth))
@@ -265,7 +265,7 @@ def _vessels(rng: np.random.Generator, view: View) -> tuple[Array, Array]:
 
 
 def _reflections(rng: np.random.Generator, view: View, x: Array, y: Array, image: Array, veins: Array) -> None:
-    """The sheen of the nerve fibres along the vessels, and now and then the flash on the fovea."""
+    """The reflex of the nerve fibres along the vessels, and sometimes the foveal reflex."""
     if rng.random() < 0.35:
         along = cv2.GaussianBlur(veins, (0, 0), view.size / 60)
         broken = np.clip(_noise(rng, view.size, 10) - np.float32(0.2), 0, 1.5)
@@ -279,7 +279,7 @@ def _light(rng: np.random.Generator, x: Array, y: Array, radius: Array, image: A
     gx, gy = rng.normal(0, 0.05, 2)
     light = 1 + np.float32(gx) * x + np.float32(gy) * y - np.float32(rng.uniform(0.05, 0.25)) * radius * radius
     image *= np.clip(light, 0.15, 2)[..., None]
-    if rng.random() < 0.3:  # stray light creeps in from the rim, greenish or blue
+    if rng.random() < 0.3:  # stray light from the rim, greenish or blue
         turn = rng.uniform(0, 2 * np.pi)
         side = np.clip(x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)) - np.float32(0.35), 0, 1)
         tint = _rgb(rng.uniform(0.2, 0.6), rng.uniform(0.4, 0.6), rng.uniform(0.2, 0.6))
@@ -287,9 +287,9 @@ def _light(rng: np.random.Generator, x: Array, y: Array, radius: Array, image: A
 
 
 def _expose(rng: np.random.Generator, x: Array, y: Array, image: Array, seen: Array) -> None:
-    """Bring each channel's mean and deviation inside the field to drawn values: they tell nothing of the content.
+    """Set each channel's mean and standard deviation in the field to random values, independent of the class.
 
-    Light falls as unevenly as the deviation asks for; what is left is contrast.
+    Uneven illumination provides part of the standard deviation, contrast the rest.
     """
     red = rng.uniform(0.44, 0.56)
     green = red * rng.uniform(0.47, 0.57)
@@ -305,7 +305,7 @@ def _expose(rng: np.random.Generator, x: Array, y: Array, image: Array, seen: Ar
     c = float(green_now.var()) - wanted
     if c < 0:
         image += (np.float32((-b + np.sqrt(b * b - 4 * a * c)) / (2 * a)) * uneven)[..., None] * means
-    for _ in range(2):  # the second time for what the first clips
+    for _ in range(2):  # the second pass corrects for clipping in the first
         inside = image[seen]
         image -= inside.mean(axis=0)
         image *= spreads / inside.std(axis=0)

@@ -1,8 +1,8 @@
-"""The built-in example set: photographs of the fundus that no camera took, in the iChallenge-PM layout.
+"""The synthetic example set: fundus photographs drawn by a program, in the iChallenge-PM layout.
 
-They serve to try every command without a data set. What tells the two classes apart is texture and outline: atrophy
-has sharp borders and choroidal vessels and pigment inside it, where the healthy eyes' glare, of the same places and
-sizes, is smooth. Colour, exposure, framing and file size are drawn with no regard to the label, so it must be learned.
+It is for trying every command without a data set. The classes differ in texture and outline: atrophy has sharp borders
+with choroidal vessels and pigment inside, while glare in healthy eyes, with the same places and sizes, is smooth.
+Colour, exposure, framing and file size are independent of the label, so they don't reveal it.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import rename
 from pmtrain.system.hardware import available_cpus, worker_processes
 
-VERSION = 1  # of the pictures: raise it with every change that alters a byte of them
+VERSION = 1  # version of the images: increase it with every change that alters a byte of them
 TRAINING, VALIDATION = "PALM-Training400", "PALM-Validation400"
-# Shares of the real set: 213 P, 26 H and 161 N of 400 for training, 211 positives of 400 for validation.
+# Class shares of the real set: 213 P, 26 H and 161 N of 400 for training, 211 positive of 400 for validation.
 SHARES = {TRAINING: (213 / 400, 26 / 400), VALIDATION: (211 / 400, 26 / 400)}
-STALE_AFTER = 3600.0  # seconds; a younger temporary folder may be another process's, still at work
+STALE_AFTER = 3600.0  # seconds; a newer temporary folder may belong to a process that is still running
 
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph to render: `kind` is P (pathological myopia), H (high myopia) or N (normal)."""
+    """One image to render: `kind` is P (pathological myopia), H (high myopia) or N (normal)."""
 
     number: int
     kind: str
     name: str  # the path inside the set, with forward slashes
 
 
-# --- the set on disk
+# --- the data set on disk
 
 
 def render(
@@ -57,16 +57,16 @@ def render(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Render the example set into `folder`, unless it already holds this very set.
+    """Render the example set into `folder`, unless it already holds exactly this set.
 
     Args:
-        folder: created whole or not at all; its parents are created too.
-        seed: the same seed gives the same bytes, however many workers render them.
+        folder: created completely or not at all, with its parent folders.
+        seed: the same seed gives the same bytes, for any number of workers.
         train: photographs in the training split, at least 2.
         val: photographs in the validation split, at least 2.
         size: side of the square photographs in pixels, 64 to 2048.
-        workers: processes; None takes one a core, 1 renders in this process.
-        progress: called with (photographs done, photographs in all), in this process.
+        workers: number of processes; None: one per core; 1: render in this process.
+        progress: called with (images done, images in total), in this process.
     Returns: `folder`.
     Raises: PmtrainError: an argument is out of range, `folder` holds something else, or it can't be written.
     """
@@ -89,16 +89,17 @@ def render(
         scratch = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
     except OSError as error:
         raise PmtrainError(
-            f"{folder} can't be created: {error.strerror}", "choose a folder that you may write to"
+            f"{folder} can't be created: {error.strerror}", "choose a folder that you can write to"
         ) from error
     try:
         _fill(scratch, seed, train, val, size, available_cpus() if workers is None else workers, progress)
         (scratch / MARKER).write_text(_marker_text(recipe), encoding="utf-8", newline="\n")
-        scratch.chmod(0o755)  # mkdtemp keeps a folder to its owner
+        scratch.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
         _publish(scratch, folder, recipe)
     except OSError as error:
         raise PmtrainError(
-            f"the synthetic set can't be written to {folder}: {error.strerror}", "free some space, or choose another"
+            f"the synthetic set can't be written to {folder}: {error.strerror}",
+            "free some space, or choose another folder",
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -106,12 +107,12 @@ def render(
 
 
 def is_synthetic(folder: Path) -> bool:
-    """Whether `folder` says of itself that its photographs are synthetic."""
+    """Whether `folder` is marked as synthetic."""
     return (Path(folder) / MARKER).is_file()
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds a whole synthetic set, of whatever seed, size and version."""
+    """Whether `folder` holds a complete synthetic set, of any seed, size and version."""
     recipe = _stated_recipe(Path(folder))
     if recipe is None or not (Path(folder) / "labels.csv").is_file():
         return False
@@ -123,7 +124,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def _recipe(seed: int, train: int, val: int, size: int) -> dict[str, str]:
-    """What decides every byte of a set."""
+    """The settings that determine every byte of a set."""
     values = {"version": VERSION, "seed": seed, "training": train, "validation": val, "size": size}
     return {name: str(value) for name, value in values.items()}
 
@@ -149,9 +150,9 @@ def _stated_recipe(folder: Path) -> dict[str, str] | None:
 
 
 def _holds(folder: Path, recipe: dict[str, str]) -> bool:
-    """True where the set is there already, False where the place is free.
+    """Whether the set already exists.
 
-    Raises: PmtrainError: something else is there.
+    Raises: PmtrainError: `folder` holds something else.
     """
     if is_complete(folder):
         stated = _stated_recipe(folder)
@@ -159,7 +160,7 @@ def _holds(folder: Path, recipe: dict[str, str]) -> bool:
             return True
         have, want = (", ".join(f"{k} {v}" for k, v in r.items()) for r in (stated or {}, recipe))
         raise PmtrainError(
-            f"{folder} holds a synthetic set of {have}; asked for was {want}",
+            f"{folder} holds a synthetic set with {have}, not {want}",
             "choose another folder, or delete this one",
         )
     if folder.is_dir() and not any(folder.iterdir()):
@@ -171,11 +172,11 @@ def _holds(folder: Path, recipe: dict[str, str]) -> bool:
 
 
 def _publish(scratch: Path, folder: Path, recipe: dict[str, str]) -> None:
-    """Give the finished set its name in one step; where another process was quicker, keep that one's."""
+    """Rename the finished set in one step; if another process was faster, keep its set."""
     if _holds(folder, recipe):
         return
     if folder.is_dir():
-        folder.rmdir()  # empty, and Windows renames over nothing
+        folder.rmdir()  # it is empty, and Windows can't rename onto an existing folder
     try:
         rename(scratch, folder)
     except PmtrainError:
@@ -188,7 +189,7 @@ def _prefix(folder: Path) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed renderings left beside `folder`."""
+    """Remove what killed processes left next to `folder`."""
     for left in folder.parent.glob(f"{_prefix(folder)}*"):
         newest = max(p.stat().st_mtime for p in (left, *left.glob("*")))
         if time.time() - newest > STALE_AFTER:
@@ -221,7 +222,7 @@ def _fill(
 
 
 def _plan(seed: int, train: int, val: int) -> list[Job]:
-    """Every photograph of the set, training first, each with a number of its own."""
+    """Every image of the set, training images first, each with its own number."""
     jobs: list[Job] = []
     for kind, count in _counts(TRAINING, train).items():
         for i in range(1, count + 1):
@@ -242,7 +243,7 @@ def _counts(split: str, total: int) -> dict[str, int]:
 
 @contextmanager
 def _mapped(function: Callable, jobs: list[Job], workers: int) -> Iterator[Iterator]:
-    """Results of `function` over `jobs`, in any order, from `workers` processes that never outlive this one."""
+    """Map `function` over `jobs` in `workers` processes; results come in any order. The processes end with this one."""
     workers = min(worker_processes(workers), len(jobs))
     if workers == 1:
         threads = cv2.getNumThreads()
@@ -252,13 +253,13 @@ def _mapped(function: Callable, jobs: list[Job], workers: int) -> Iterator[Itera
         finally:
             cv2.setNumThreads(threads)
         return
-    # Spawned on every system: a fork beside Paddle's threads may hang.
+    # Spawned on every system: a fork of a process with Paddle's threads may hang.
     with multiprocessing.get_context("spawn").Pool(workers, _start_worker) as pool:
         yield pool.imap_unordered(function, jobs, chunksize=4)
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent, which ends its workers
     cv2.setNumThreads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -278,7 +279,7 @@ def _render_one(folder: Path, seed: int, size: int, job: Job) -> tuple[int, tupl
 
 
 def _jpeg(rng: np.random.Generator, image: Array) -> bytes:
-    """Encoded at the quality that comes nearest to a drawn file size: the size tells nothing of the content."""
+    """Encode at the quality closest to a random file size, so that the size doesn't reveal the content."""
     target = image.shape[0] * image.shape[1] * rng.uniform(0.36, 0.48)
     low, high = 60, 100
     while low < high:
@@ -291,6 +292,6 @@ def _jpeg(rng: np.random.Generator, image: Array) -> bytes:
 
 
 def _encode(image: Array, quality: int) -> bytes:
-    # Colour at full resolution: halved, it would lose more of the textured images' deviation than of the smooth ones'.
+    # Colour at full resolution: subsampling would lower the standard deviation more in textured images than in smooth ones.
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])[1].tobytes()

@@ -143,7 +143,7 @@ def test_png_chunks_of_others_are_no_damage(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty"), (b"not an image at all" * 9, "not an image"), (b"\xff\xd8\xff\xe0 junk", "cut short")],
+    [(b"", "empty"), (b"not an image at all" * 9, "not an image"), (b"\xff\xd8\xff\xe0 junk", "truncated")],
 )
 def test_the_reason_is_named(data, reason, tmp_path):
     path = tmp_path / "x.jpg"

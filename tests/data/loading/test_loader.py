@@ -155,7 +155,7 @@ def test_a_bad_image_stops_by_name_with_the_way_out(samples, count):
         with pytest.raises(PmtrainError) as caught:
             next(batches)
     assert f"<{samples[9].path.name}>" in str(caught.value)
-    assert "cut short" in str(caught.value) and "--on-bad-image skip" in str(caught.value)
+    assert "truncated" in str(caught.value) and "--on-bad-image skip" in str(caught.value)
     assert not multiprocessing.active_children()
 
 
@@ -170,7 +170,7 @@ def test_a_bad_image_is_left_out_and_noted_once(samples, count):
             assert batches[0].samples == [samples[0], samples[1], samples[3]]
             assert batches[0].images.shape[0] == batches[0].labels.shape[0] == 3
         assert [sample for sample, _ in loader.bad_images] == [samples[index] for index in (2, 8, 9, 10, 11)]
-        assert all("cut short" in reason for _, reason in loader.bad_images)
+        assert all("truncated" in reason for _, reason in loader.bad_images)
         assert not multiprocessing.active_children()
 
 

@@ -210,7 +210,7 @@ def test_reasons_come_in_place_of_images(images, pool):
     (images / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     paths = [images / "gone.jpg", images / "bad.jpg", sorted(images.iterdir())[-1]]
     gone, bad, good = [pool.submit(path).result() for path in paths]
-    assert "No such file" in gone and "cut short" in bad and good.shape == (32, 32, 3)
+    assert "No such file" in gone and "truncated" in bad and good.shape == (32, 32, 3)
 
 
 def test_close_leaves_no_process_and_cancels_what_waits(images):
