@@ -1,4 +1,4 @@
-"""Which data set a command works on: the one named, the one found in data/, or the synthetic one."""
+"""Choose a command's data set: the one given, the one found in data/, or the synthetic one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SYNTHETIC_HOME = HOME / "synthetic-pm"
 
 
 def select(options: ListingOptions, make_synthetic_set: bool = True) -> DataSet:
-    """Read the data set that the options name; without a name search data/, and make the synthetic set if it is bare.
+    """Read the data set of the options; without --data, search data/, and make the synthetic set if there is none.
 
     Raises:
-        PmtrainError: the data can't be read as a data set of two classes, or there is none and none is to be made.
+        PmtrainError: the data can't be read as a data set of two classes, or there is none and none may be made.
     """
     root = _named_or_found(options)
     if root is None and not make_synthetic_set:
-        raise PmtrainError(f"no --data given, and {HOME} holds no data set", "give --data FOLDER")
+        raise PmtrainError(f"no --data given, and there is no data set in {HOME}", "give --data FOLDER")
     if root is None:
         console.notice(f"no --data given and no data set in {HOME}: making a synthetic one")
         root = make_synthetic(SYNTHETIC_HOME)
@@ -34,7 +34,7 @@ def select(options: ListingOptions, make_synthetic_set: bool = True) -> DataSet:
 
 
 def rehearsal(options: ListingOptions, images: int, folder: Path) -> DataSet:
-    """As `select`, yet nothing is written but in `folder`: there a synthetic set of a few images stands in."""
+    """As `select`, but writes only to `folder`: a small synthetic set there replaces a missing data set."""
     root = _named_or_found(options)
     if root is None:
         root = synthetic.render(folder / "synthetic-pm", train=images, val=images)
@@ -42,9 +42,11 @@ def rehearsal(options: ListingOptions, images: int, folder: Path) -> DataSet:
 
 
 def _named_or_found(options: ListingOptions) -> Path | None:
-    # A run remembers the folder that was found, and with --root a data set's own folder is another.
+    # A run records the folder that was found; --root changes what paths are relative to.
     if options.data is None and options.root is not None:
-        raise UsageError(f"--root {options.root}: is for the paths of a table, and none is given", "give --data TABLE")
+        raise UsageError(
+            f"--root {options.root}: applies to the paths of a table, but no table is given", "give --data TABLE"
+        )
     return options.data or find_dataset(HOME)
 
 
@@ -65,16 +67,16 @@ def _read(root: Path, options: ListingOptions) -> DataSet:
 
 
 def warn_of_pages(paths: Iterable[Path]) -> None:
-    """Say once which TIFF and DICOM files hold several pictures, since the first alone is read."""
+    """Warn of TIFF and DICOM files with several images, because only the first is read."""
     found = [(path, count) for path in paths if (count := count_pictures(path)) > 1]
     if found:
         shown = ", ".join(f"{path.name} ({count})" for path, count in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        console.warn(f"files with several pictures, of which only the first is read: {shown}{more}")
+        console.warn(f"files with several images (only the first is read): {shown}{more}")
 
 
 def make_synthetic(folder: Path, seed: int = 0, train: int = 400, val: int = 400) -> Path:
-    """Render the synthetic set into `folder`, with progress; an existing set of the same making is kept."""
+    """Render the synthetic set into `folder`, with progress; an existing set with the same settings is kept."""
     with console.progress(train + val, "image", "drawing synthetic images") as bar:
 
         def show(done: int, total: int) -> None:

@@ -83,7 +83,7 @@ def test_json_is_all_of_stdout_and_can_go_to_a_file(run_cli, own_set):
 def test_without_a_name_data_is_searched(run_cli, clean_set):
     none = run_cli("data", "check")
     assert none.exit_code == 1
-    assert "holds no data set" in none.stderr
+    assert "no data set in" in none.stderr
     assert not Path("data").exists()
     shutil.copytree(clean_set, "data/eyes")
     assert run_cli("data", "check").stdout == "20 images: no errors, no warnings, no notes\n"

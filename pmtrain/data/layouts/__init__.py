@@ -1,1 +1,1 @@
-"""One module a layout; `pmtrain.data.layouts.readers` holds the table of them."""
+"""Read data sets in several layouts, one module each; `pmtrain.data.layouts.readers` lists them."""

@@ -1,4 +1,4 @@
-"""Which of a data set's labels are the positive class."""
+"""Make two classes of a data set's labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmtrain.data.layouts.rows import Row, parts_of
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 
-# Class names that say "without the disease", in lower case with `_` for `-` and spaces.
+# Class names that mean "without the disease", in lower case with `_` for `-` and spaces.
 NEGATIVE_NAME = re.compile(
     r"0|0\.0|no|false|normal|healthy|negative|neg|uninfected|unaffected|benign|control|controls|no_.+|not_.+|non.*"
     r"|gesund|nein|kein.*|unauffällig|正常|健康|阴性|良性|否|无.*|非.*"
@@ -22,7 +22,7 @@ NEGATIVE_NAME = re.compile(
 
 
 class Classes(NamedTuple):
-    """The two classes' names, "" for one that no image is of, and the labels that count as positive."""
+    """The names of the two classes, "" for a class without images, and the labels that are positive."""
 
     negative: str
     positive: str
@@ -30,35 +30,35 @@ class Classes(NamedTuple):
 
 
 def same_label(text: str) -> str:
-    """What is equal for labels that differ in case, surrounding blanks or the form of a number: `1`, `1.0`, `01`."""
+    """A key that is equal for labels that differ only in case, outer blanks or number format: `1`, `1.0`, `01`."""
     text = text.strip().casefold()
     number = re.fullmatch(r"([+-]?)0*(\d+)(?:\.0*)?", text)
     return f"{number[1].replace('+', '')}{number[2]}" if number else text
 
 
 def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows with one spelling for each label, the plainest or else the one of most images, and what to say of it."""
+    """The rows with one spelling per label, the simplest or the most frequent one, and notes about it."""
     counts = Counter(row.label for row in rows)
     spellings: dict[str, list[str]] = {}
     for label, _ in counts.most_common():
         spellings.setdefault(same_label(label), []).append(label)
     for plainest, labels in spellings.items():
-        labels.sort(key=lambda label: label != plainest)  # `1` goes before `1.0`, whichever there is more of
+        labels.sort(key=lambda label: label != plainest)  # `1` has priority over `1.0`, even if it is rarer
     chosen = {label: labels[0] for labels in spellings.values() for label in labels}
     merged = [labels for labels in spellings.values() if len(labels) > 1]
-    notes = tuple(f"the labels {', '.join(map(repr, sorted(labels)))} are one: {labels[0]!r}" for labels in merged)
+    notes = tuple(f"the labels {', '.join(map(repr, sorted(labels)))} are the same: {labels[0]!r}" for labels in merged)
     return [row._replace(label=chosen[row.label]) for row in rows] if merged else list(rows), notes
 
 
 def leave_out(
     rows: Sequence[Row], positive: str | None, negative: str | None, exclude: str | None, where: Path
 ) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows of the labels that count, and how many of each other label were left out.
+    """The rows to keep, and the number of rows left out for each label.
 
-    Left out are the labels of `exclude` and, where both `positive` and `negative` are given, those in neither list.
+    Left out are the labels of `exclude` and, if both `positive` and `negative` are given, labels in neither list.
 
     Raises:
-        UsageError: a list names no label, or a label is in two lists.
+        UsageError: a list contains an unknown label, or a label is in two lists.
     """
     counts = Counter(row.label for row in rows)
     names = sorted(counts, key=_natural)
@@ -70,13 +70,13 @@ def leave_out(
     sets = {flag: {name for part in parts for name in _matches(part, names)} for flag, parts in lists.items()}
     for one, other in itertools.combinations(sets, 2):
         if both := sets[one] & sets[other]:
-            raise UsageError(f"--{one} and --{other}: both name {sorted(both)[0]!r}", "name it once")
+            raise UsageError(f"--{one} and --{other}: both contain {sorted(both)[0]!r}", "give it in one of them")
     gone = sets["exclude"]
     if positive is not None and negative is not None:
         gone = set(names) - sets["positive"] - sets["negative"]
     if not gone:
         return list(rows), ()
-    told = ", ".join(f"{counts[name]} labelled {name or 'nothing'}" for name in names if name in gone)
+    told = ", ".join(f"{counts[name]} labelled {name or '(none)'}" for name in names if name in gone)
     return [row for row in rows if row.label not in gone], (f"left out: {told}",)
 
 
@@ -88,7 +88,7 @@ def classify_rows(
     exclude: str | None = None,
     one_will_do: bool = False,
 ) -> tuple[list[Row], Classes, tuple[str, ...]]:
-    """The rows that count, the two classes that their labels make, and what to say of it; see `name_classes`.
+    """The rows to keep, their two classes, and notes; see `name_classes`.
 
     Args:
         negative: a comma-separated list of the negative labels; without `positive`, all others are positive.
@@ -107,18 +107,18 @@ def classify_rows(
 
 
 def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_will_do: bool = False) -> Classes:
-    """The two classes that the rows' labels make.
+    """Make two classes of the rows' labels.
 
-    Several labels are one class where `positive` is a list, `2,3,4`: these are positive, all others negative, and the
-    classes are named `2/3/4` and `0/1`.
+    If `positive` is a list, `2,3,4`, these labels are positive and all others negative; the classes are named `2/3/4`
+    and `0/1`.
 
     Args:
-        positive: the positive label or a comma-separated list of them; None: the one of two that isn't called normal,
-            healthy, no_..., 0 and the like.
-        one_will_do: a set that lacks a class is no error; `positive` may be "" for one without positive images.
+        positive: the positive label or a comma-separated list of them; None: of two labels, the one that
+            isn't called normal, healthy, no_..., 0 and so on.
+        one_will_do: a set with a single class is not an error; `positive` may be "" for one without positive images.
     Raises:
-        PmtrainError: the labels make no two classes.
-        UsageError: `positive` names no label, or is needed to tell.
+        PmtrainError: the labels don't make two classes.
+        UsageError: `positive` contains an unknown label, or must be given.
     """
     counts = Counter(row.label for row in rows)
     names = sorted(counts, key=_natural)
@@ -152,7 +152,7 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
 
 
 def _chosen(positive: str | None, names: Iterable[str]) -> list[str]:
-    """The labels that `positive` lists, one or several."""
+    """The labels that `positive` lists."""
     return _listed(positive, names) or ([positive] if positive else [])
 
 
@@ -164,10 +164,10 @@ def _no_label(flag: str, text: str, where: Path, names: Sequence[str]) -> UsageE
 
 
 def _listed(positive: str | None, names: Iterable[str]) -> list[str]:
-    """The parts of a list of labels; none where it is no list, since a label may have a comma itself."""
+    """The parts of a list of labels; empty if it is a single label, which may contain a comma."""
     if not positive or _matches(positive, names):
         return []
-    # A class that was merged before is named with slashes, and can be given by that name.
+    # Merged classes are named with slashes; such a name is accepted too.
     for mark in ",/":
         parts = [part.strip() for part in positive.split(mark) if part.strip()]
         if mark in positive and (mark == "," or all(_matches(part, names) for part in parts)):
@@ -186,19 +186,21 @@ def _not_two(rows: Sequence[Row], counts: Counter[str], names: list[str], where:
         at = f", first on line {first[name]}" if len(names) > 2 and first[name] else ""
         told.append(f"{name} ({counts[name]} images{at})")
     return PmtrainError(
-        f"{where}: the labels make {len(names)} class{'es' * (len(names) != 1)}, two are needed: {first_few(told, 10)}",
+        f"{where}: the labels make {len(names)} class{'es' * (len(names) != 1)}, not two: {first_few(told, 10)}",
         _hint(names) if len(names) > 2 else "add images of another class",
     )
 
 
 def _hint(names: list[str]) -> str:
-    """What to type where there are more than two labels."""
+    """The hint for more than two labels."""
     negatives = [name for name in names if _says_negative(name)]
     others = [name for name in names if name not in negatives]
     grades = [name for name in others if name.isdecimal()]
-    lines = ["--positive LABELS sets these labels against all others; with --negative LABELS, the rest is left out"]
+    lines = [
+        "--positive LABELS makes these positive and all others negative; with --negative LABELS, the rest is left out"
+    ]
     if len(negatives) == 1 and not any("," in name for name in names):
-        # Beside grades, what is no grade (-1, ungradable) is hardly the disease.
+        # Among grades, a label that isn't a grade (-1, ungradable) is hardly the disease.
         rest = f" --negative {quoted(negatives[0])}" if grades and grades != others else ""
         lines.append(f"for example --positive {quoted(','.join(grades or others))}{rest}")
     return "\n".join(lines)
@@ -209,6 +211,6 @@ def _says_negative(name: str) -> bool:
 
 
 def _natural(name: str) -> tuple[tuple[bool, float, str], ...]:
-    """A key under which `10` comes after `9`."""
+    """A sort key that puts `10` after `9`."""
     parts = re.split(r"(\d+)", name)
     return tuple((not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in parts if part)

@@ -1,4 +1,4 @@
-"""folder: a folder per class, with split folders above the classes, in them, or none."""
+"""folder: one folder per class, with split folders above or inside the class folders, or none."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pmtrain.system.errors import PmtrainError
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether there are folders that images lie in, two at least unless they are split folders."""
+    """Whether there are folders with images: at least two, unless they are split folders."""
     base, folders = _unwrapped(data)
     splits = [folder for folder in folders if _split(folder)]
     if splits:
         return any(holds_images(child) for folder in splits for child in look_into(folder).folders)
-    # A class that was left empty is told of by the reader.
+    # The reader reports an empty class.
     return len(folders) > 1 or (bool(folders) and any(is_empty(folder) for folder in look_into(base).folders))
 
 
 def read(data: Path, options: TableOptions) -> Found:
-    """Every image below the class folders, whatever folders are in these.
+    """Every image below the class folders, in any subfolder.
 
     Raises:
-        PmtrainError: a class or a split is empty, or image folders lie beside the split folders.
+        PmtrainError: a class or a split is empty, or there are image folders next to the split folders.
     """
     base, folders = _unwrapped(data)
     notes: list[str] = []
@@ -34,7 +34,7 @@ def read(data: Path, options: TableOptions) -> Found:
         split = _split(folder)
         if split in splits:
             raise PmtrainError(
-                f"{data}: {splits[split].name} and {folder.name} both are the {split} split", "keep one of them"
+                f"{data}: {splits[split].name} and {folder.name} are both the {split} split", "keep one of them"
             )
         if split:
             splits[split] = folder
@@ -43,7 +43,7 @@ def read(data: Path, options: TableOptions) -> Found:
     strangers = [folder.name for folder in folders if folder not in splits.values()]
     if strangers:
         raise PmtrainError(
-            f"{base}: image folders beside the split folders: {first_few(strangers)}",
+            f"{base}: image folders next to the split folders: {first_few(strangers)}",
             f"move them into {' or '.join(folder.name for folder in splits.values())}, or out of {base.name}",
         )
     rows = []
@@ -51,8 +51,8 @@ def read(data: Path, options: TableOptions) -> Found:
         in_split = list(_rows(_class_folders(splits[split], notes), split))
         if not in_split:
             raise PmtrainError(
-                f"{splits[split]}: the split is empty: it holds no class folder with images",
-                "fill it, or take the folder away",
+                f"{splits[split]}: the split is empty: it has no class folder with images",
+                "add images, or delete the folder",
             )
         rows += in_split
     return Found(rows, notes=tuple(notes))
@@ -63,31 +63,31 @@ def _split(folder: Path) -> str | None:
 
 
 def _unwrapped(folder: Path) -> tuple[Path, list[Path]]:
-    """The folder that holds the class or split folders, and these: single wrapping folders are stepped through."""
+    """The folder with the class or split folders, and these; single wrapping folders are skipped."""
     while True:
         listing = look_into(folder)
         folders = [child for child in listing.folders if holds_images(child)]
         if len(folders) != 1 or listing.images or _split(folders[0]):
             return folder, folders
-        if look_into(folders[0]).images:  # a class folder, the only one
+        if look_into(folders[0]).images:  # the only class folder
             return folder, folders
         folder = folders[0]
 
 
 def _class_folders(parent: Path, notes: list[str]) -> list[Path]:
-    """The folders with images; those that hold other files alone are noted.
+    """The folders with images; folders with other files only are noted.
 
     Raises:
-        PmtrainError: one beside them is empty.
+        PmtrainError: one of the folders is empty.
     """
     folders = look_into(parent).folders
     filled = [folder for folder in folders if holds_images(folder)]
     others = [folder for folder in folders if folder not in filled]
     for folder in others:
         if filled and is_empty(folder):
-            raise PmtrainError(f"{folder}: the class folder is empty", "fill it, or take the folder away")
+            raise PmtrainError(f"{folder}: the class folder is empty", "add images, or delete the folder")
     if others:
-        notes.append(f"no images in {first_few([folder.name for folder in others])}, so taken for no class")
+        notes.append(f"no images in {first_few([folder.name for folder in others])}, so not used as classes")
     return filled
 
 
@@ -102,7 +102,7 @@ def _rows(folders: list[Path], split: str | None) -> Iterator[Row]:
 
 
 def _is_split_inside(folder: Path) -> bool:
-    """Whether a class folder holds its images in split folders alone."""
+    """Whether a class folder has images in split folders only."""
     listing = look_into(folder)
     children = [child for child in listing.folders if holds_images(child)]
     return not listing.images and bool(children) and all(_split(child) for child in children)

@@ -1,10 +1,10 @@
-"""joined: a YAML file of several data sets, each with its own layout, that count as one.
+"""joined: a YAML file of several data sets, each with its own layout, used as one.
 
 clinic:
   data: clinic/labels.csv     # paths are relative to this file
   label_column: grade
-  positive: 2,3,4             # in this set's own words
-  split: train                # takes the place of the set's own splits
+  positive: 2,3,4             # in this set's own labels
+  split: train                # replaces the set's own splits
 palm:
   data: ichallenge-pm
 """
@@ -24,33 +24,33 @@ from pmtrain.data.layouts.rows import Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError, UsageError
 
 SUFFIXES = (".yaml", ".yml")
-COLUMN = "set"  # what the set of an image is called where measures are grouped by it
+COLUMN = "set"  # column name for --group-by
 
 
 class SetOptions(ListingOptions):
-    """One set's options: those of the command line, and what only sets among others need."""
+    """The options of one set: those of the command line, and those that only joined sets need."""
 
     split: Annotated[str, OneOf("pmtrain.data.dataset:SPLITS")] | None = None
     same_patients: bool = False
 
 
-# Reads a set's rows: its folder or table, and the options; gives the layout's name as well.
+# Reads a set's rows from its folder or table with its options; also returns the layout's name.
 ReadRows = Callable[[Path, ListingOptions], tuple[str, Found]]
 
 
 def read(data: Path, options: TableOptions, read_rows: ReadRows) -> Found:
     """The rows of all sets, with the set's name as a column.
 
-    The classes are one negative and one positive class: called as all sets call them, else `negative` and `positive`.
-    A patient of one set is another than that of another set, unless both say `same_patients: true`.
+    The two classes keep their names if all sets use the same ones, else they are `negative` and `positive`. Patients of
+    different sets are different people, unless both sets have `same_patients: true`.
 
     Raises:
-        PmtrainError: a set can't be read; two sets hold the same file; only some of them have splits.
+        PmtrainError: a set can't be read; two sets contain the same file; or only some sets have splits.
     """
     parts = {str(name): _read_set(data, str(name), each, read_rows) for name, each in read_yaml(data).items()}
     if not parts:
         raise PmtrainError(
-            f"{data}: names no data set", "write for each `name:`, and below it, indented, `data: FOLDER`"
+            f"{data}: lists no data set", "write `name:` for each, and below it, indented, `data: FOLDER`"
         )
     named = [classes for _, _, classes, _ in parts.values()]
     negative = _shared({classes.negative for classes in named} - {""}, "negative")
@@ -66,7 +66,7 @@ def read(data: Path, options: TableOptions, read_rows: ReadRows) -> Found:
         notes += [f"{name}: {note}" for note in found.notes]
         for row in found.rows:
             if (owner := owners.setdefault(row.path, name)) != name:
-                raise PmtrainError(f"{data}: {owner} and {name} both hold {row.path}", "leave it out of one of them")
+                raise PmtrainError(f"{data}: {owner} and {name} both contain {row.path}", "leave it out of one of them")
             rows.append(
                 row._replace(
                     label=positive if row.label in classes.labels else negative,
@@ -82,12 +82,14 @@ def read(data: Path, options: TableOptions, read_rows: ReadRows) -> Found:
 
 def _read_set(file: Path, name: str, content: object, read_rows: ReadRows) -> tuple[str, Found, Classes, SetOptions]:
     if not isinstance(content, dict):
-        raise UsageError(f"{file}: {name}: {content!r} are no options", "write `data: FOLDER` below the name, indented")
+        raise UsageError(
+            f"{file}: {name}: {content!r} are not options", "write `data: FOLDER` below the name, indented"
+        )
     how = validated(SetOptions, content, lambda key: f"{file}: {name}: {key}:")
     if how.data is None:
         raise UsageError(f"{file}: {name}: no data", "write `data: FOLDER`, or a table, relative to this file")
     if how.data.suffix.lower() in SUFFIXES:
-        raise UsageError(f"{file}: {name}: {how.data} is a list of data sets itself", "write its sets here")
+        raise UsageError(f"{file}: {name}: {how.data} is itself a list of data sets", "list its data sets here instead")
     paths = {key: file.parent / path for key in ("data", "val_data", "root") if (path := getattr(how, key)) is not None}
     try:
         layout, found = read_rows(paths["data"], how.model_copy(update=paths))
@@ -101,7 +103,7 @@ def _read_set(file: Path, name: str, content: object, read_rows: ReadRows) -> tu
 
 
 def _in_yaml(text: str) -> str:
-    """What is a flag on the command line is a key here: `--label-column grade` -> `label_column: grade`."""
+    """Write flags as YAML keys: `--label-column grade` -> `label_column: grade`."""
     return re.sub(r"--([a-z-]+):? ", lambda flag: flag[1].replace("-", "_") + ": ", text)
 
 
@@ -110,11 +112,11 @@ def _shared(names: set[str], otherwise: str) -> str:
 
 
 def _require_splits_alike(data: Path, rows: list[Row]) -> None:
-    """Images without a split would be used by nothing where others are the validation images."""
+    """Refuse sets without splits next to sets with a validation split: their images would not be used."""
     unsplit = {dict(row.columns)[COLUMN] for row in rows if row.split is None}
     if unsplit and any(row.split == "val" for row in rows):
         name = sorted(unsplit)[0]
         raise PmtrainError(
-            f"{data}: {name} has no splits, and others have a validation split",
-            f"write `split: train` (or val, or test) below {name}; or give none of them a val split",
+            f"{data}: {name} has no splits, but other sets have a validation split",
+            f"write `split: train` (or val, or test) below {name}; or remove the val splits of the others",
         )

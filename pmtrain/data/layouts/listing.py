@@ -1,4 +1,4 @@
-"""Listing folders: what counts as an image, a table or nothing at all."""
+"""List folders: images, tables, and files to ignore."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pmtrain.system.errors import PmtrainError
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 
-# Folders that systems and network drives put beside a person's own, in lower case; some hold small copies of images.
+# Folders that operating systems and network drives create, in lower case; some contain thumbnails.
 JUNK = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 
 
 class Listing(NamedTuple):
-    """What lies in one folder, sorted by name, hidden files and junk left out."""
+    """The content of one folder, sorted by name, without hidden and system files."""
 
     folders: list[Path]
-    images: list[str]  # names alone: a data set may hold 100,000
+    images: list[str]  # names only: a data set may have 100,000
     tables: list[Path]  # .csv, .tsv
     sheets: list[Path]  # Excel's own files
 
@@ -30,7 +30,7 @@ def look_into(folder: Path) -> Listing:
     """List a folder.
 
     Raises:
-        PmtrainError: the system refuses it.
+        PmtrainError: it can't be listed.
     """
     folders, images, tables, sheets = [], [], [], []
     for entry in _visible(folder):
@@ -41,28 +41,28 @@ def look_into(folder: Path) -> Listing:
             images.append(entry.name)
         elif suffix in TEXT_SUFFIXES[:2]:
             tables.append(entry.name)
-        elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock on an open file
+        elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock file
             sheets.append(entry.name)
     within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets)]
     return Listing(within[0], sorted(images), within[1], within[2])
 
 
 def images_under(folder: Path) -> Iterator[Path]:
-    """Every image in `folder` and below, in a fixed order."""
+    """Every image in `folder` and its subfolders, in a fixed order."""
     listing = look_into(folder)
     yield from (folder / name for name in listing.images)
     for child in listing.folders:
-        if not child.is_symlink():  # it may lead back to where we are
+        if not child.is_symlink():  # it may be a cycle
             yield from images_under(child)
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there is an image in `folder` or below, found without listing it all."""
+    """Whether there is an image in `folder` or its subfolders; stops at the first one."""
     return _holds(folder, lambda name: suffix_of(name) in SUFFIXES)
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether there is no file at all in `folder` or below."""
+    """Whether there is no file in `folder` or its subfolders."""
     return not _holds(folder, lambda name: True)
 
 

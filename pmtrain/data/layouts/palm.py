@@ -1,7 +1,7 @@
-"""palm: the iChallenge-PM challenge's archives as people unpack them.
+"""palm: the archives of the iChallenge-PM challenge, as unpacked.
 
-Photographs are known by their names alone, P0001.jpg, H0001.jpg, N0001.jpg and V0001.jpg, since the folders are called
-and nested as each person's unpacker has it.
+Photographs are recognised by name only, P0001.jpg, H0001.jpg, N0001.jpg and V0001.jpg, because folder names and nesting
+depend on the program that unpacked them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pmtrain.data.layouts.table import listed_once
 from pmtrain.data.layouts.tables.delimited import header_of, open_table, plain
 from pmtrain.system.errors import PmtrainError
 
-# The masks of the same names are .bmp.
+# The masks have the same names with .bmp.
 TRAINING = re.compile(r"[PHN]\d{4}\.(jpe?g|png)", re.IGNORECASE)
 VALIDATION = re.compile(r"V\d{4}\.(jpe?g|png)", re.IGNORECASE)
 CLASSES = ("non-pathological", "pathological myopia")
 DEPTH = 4  # iChallenge-PM/training/PALM-Training400/PALM-Training400/P0001.jpg
-PART = re.compile(r"palm-.*|(train|valid).*400.*", re.IGNORECASE)  # a folder's name as the archives have it
+PART = re.compile(r"palm-.*|(train|valid).*400.*", re.IGNORECASE)  # folder name in the archives
 
 
 @dataclass
 class _Folders:
-    """What belongs to the challenge below one folder."""
+    """The challenge's files below one folder."""
 
     training: list[Path]  # folders
     validation: list[Path]  # folders
@@ -40,7 +40,7 @@ class _Folders:
         self.sheets += listing.sheets
 
     def labels(self, strict: bool = False) -> list[Path]:
-        """The tables with the columns of the challenge's labels; a CSV goes before its Excel file."""
+        """The tables with the challenge's label columns; a CSV file has priority over its Excel file."""
 
         def fitting(paths: list[Path], strict: bool) -> list[Path]:
             return [path for path in paths if {"imgname", "label"} <= {plain(name) for name in header_of(path, strict)}]
@@ -61,40 +61,40 @@ def _look(root: Path) -> _Folders:
             if any(VALIDATION.fullmatch(name) for name in listing.images):
                 found.validation.append(folder)
             found.add_tables(listing)
-            # A rendered set beside the challenge's is another data set.
+            # A synthetic set next to the challenge's is a different data set.
             deeper += [child for child in listing.folders if not (child / SYNTHETIC_NOTE).exists()]
         level = deeper
     return found
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether the challenge's photographs lie in the folder or below."""
+    """Whether the folder or its subfolders contain the challenge's photographs."""
     found = _look(data)
     return len(found.training) + len(found.validation) > 0
 
 
 def read(data: Path, options: TableOptions) -> Found:
-    """The challenge's photographs in the folder and below, or its training or validation folder alone.
+    """The challenge's photographs in the folder and its subfolders; training or validation only is possible.
 
     Raises:
-        PmtrainError: a part is there twice, or photographs and labels don't fit one another.
+        PmtrainError: a part exists twice, or photographs and labels don't match.
     """
     found = _look(data)
     for folders, what in ((found.training, "training"), (found.validation, "validation")):
         if len(folders) > 1:
             raise PmtrainError(
-                f"{data}: {what} photographs lie in more than one folder: {first_few(folders)}",
-                "keep one of them, or give --data (and --val-data) the folder that is meant",
+                f"{data}: {what} photographs are in more than one folder: {first_few(folders)}",
+                "keep one of them, or name the right folder by --data (and --val-data)",
             )
     if not found.validation and (tables := found.labels()):
         raise PmtrainError(
-            f"{tables[0]}: labels validation photographs (V0001.jpg, ...), but {data} holds none",
-            "unpack PALM-Validation400 beside it, or give --data the training folder alone",
+            f"{tables[0]}: labels validation photographs (V0001.jpg, ...), but {data} has none",
+            "unpack PALM-Validation400 next to it, or give only the training folder as --data",
         )
     rows = [row for folder in found.training for row in _training(folder)]
     notes: tuple[str, ...] = ()
     for folder in found.validation:
-        if not found.labels():  # beside the folder, as the challenge ships its ground truth
+        if not found.labels():  # next to the folder, as in the challenge's archives
             beside = folder.resolve().parent
             for place in (beside, *(child for child in look_into(beside).folders if "gt" in child.name.lower())):
                 found.add_tables(look_into(place))
@@ -113,8 +113,8 @@ def _training(folder: Path) -> Iterator[Row]:
             strangers.append(name)
     if strangers:
         raise PmtrainError(
-            f"{folder}: file names that begin with neither P, H nor N, so without a label: {first_few(strangers)}",
-            "take them out of the training folder",
+            f"{folder}: file names that don't begin with P, H or N, so they have no label: {first_few(strangers)}",
+            "move them out of the training folder",
         )
 
 
@@ -125,7 +125,7 @@ def _validation(folder: Path, found: _Folders) -> tuple[list[Row], tuple[str, ..
     if not paths:
         raise PmtrainError(
             f"{folder}: the validation photographs have no labels",
-            "put the challenge's PM_Label_and_Fovea_Location.xlsx or a labels.csv (columns imgName and Label) beside"
+            "put the challenge's PM_Label_and_Fovea_Location.xlsx or a labels.csv (columns imgName and Label) next to"
             " that folder or in it",
         )
     table = open_table(paths[0])
@@ -136,16 +136,16 @@ def _validation(folder: Path, found: _Folders) -> tuple[list[Row], tuple[str, ..
     for line, cells, _ in table.rows({"name": names.index("imgname"), "label": names.index("label")}):
         name, label = cells["name"], cells["label"]
         if label not in ("0", "1", "0.0", "1.0"):
-            raise PmtrainError(f"{table.path}, line {line}: the label is {label!r}, neither 0 nor 1")
+            raise PmtrainError(f"{table.path}, line {line}: the label is {label!r}; it must be 0 or 1")
         listed_once(lines, name.lower(), name, line, label, table.path)
         if name.lower() in images:
             rows.append(Row(images.pop(name.lower()), CLASSES[int(label[0])], "val"))
         else:
             missing.append(f"{name} (line {line})")
     if missing:
-        raise PmtrainError(f"{table.path}: lists files that {folder} doesn't hold: {first_few(missing)}")
+        raise PmtrainError(f"{table.path}: lists files that are not in {folder}: {first_few(missing)}")
     if images:
         left = [path.name for path in images.values()]
-        raise PmtrainError(f"{table.path}: gives no label for files of {folder}: {first_few(left)}")
-    # By parts, since Windows compares whole paths without regard to case.
+        raise PmtrainError(f"{table.path}: has no label for files in {folder}: {first_few(left)}")
+    # By parts, because Windows ignores case when it compares whole paths.
     return sorted(rows, key=lambda row: row.path.parts), table.notes

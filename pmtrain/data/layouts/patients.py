@@ -1,4 +1,4 @@
-"""Patients: from file names, and one patient written in two ways."""
+"""Find patients in file names, and merge different spellings of a patient's number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pmtrain.data.dataset import first_few
 from pmtrain.data.layouts.rows import Row
 from pmtrain.system.errors import UsageError
 
-# Names for --patient-pattern; the patient is the group of that name.
+# Names for --patient-pattern; the group `patient` is the patient.
 PATTERNS = {
     "left-right": r"(?P<patient>.+?)[_-](?:left|right|l|r|od|os)\b",  # EyePACS, ODIR-5K: 10_left.jpeg
     "breakhis": r"SOB_[BM]_[A-Z]+-(?P<patient>\d+-\w+?)-",  # SOB_M_DC-14-2523-400-001.png
@@ -19,24 +19,24 @@ PATTERNS = {
 
 
 def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows with the patient that each file's name tells, and what to say of it.
+    """The rows with the patients found in the file names, and notes.
 
     Args:
-        pattern: a name of PATTERNS, or a regular expression searched for in the file's name: the patient is its group
-            `patient`, else its first group.
+        pattern: a name of PATTERNS, or a regular expression searched for in the file name; its group `patient`, or else
+            its first group, is the patient.
     Raises:
-        UsageError: it is no regular expression, has no group, or fits no file's name.
+        UsageError: it is not a regular expression, has no group, or matches no file name.
     """
     try:
         expression = re.compile(PATTERNS.get(pattern, pattern), re.IGNORECASE)
     except re.error as error:
         raise UsageError(
-            f"--patient-pattern {pattern!r}: is no regular expression: {error}", f"or one of {', '.join(PATTERNS)}"
+            f"--patient-pattern {pattern!r}: is not a regular expression: {error}", f"or one of {', '.join(PATTERNS)}"
         ) from None
     if not expression.groups:
         raise UsageError(
             f"--patient-pattern {pattern!r}: has no group for the patient",
-            r"put the patient's part in parentheses: '(\d+)_(left|right)'",
+            r"put the patient's part of the name in parentheses: '(\d+)_(left|right)'",
         )
     group: str | int = "patient" if "patient" in expression.groupindex else 1
     found, unknown = [], []
@@ -47,17 +47,17 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
         found.append(row._replace(patient=(match[group] or "") if match else ""))
     if len(unknown) == len(rows):
         raise UsageError(
-            f"--patient-pattern {pattern!r}: fits none of the file names, such as {first_few(unknown, 3)}",
+            f"--patient-pattern {pattern!r}: matches none of the file names, such as {first_few(unknown, 3)}",
             f"one of {', '.join(PATTERNS)}, or a regular expression such as '(\\d+)_(left|right)'",
         )
     notes = [f"{len({row.patient for row in found if row.patient})} patients by file name"]
     if unknown:
-        notes.append(f"{len(unknown)} file names tell no patient: {first_few(unknown)}")
+        notes.append(f"{len(unknown)} file names have no patient: {first_few(unknown)}")
     return found, tuple(notes)
 
 
 def merge_numbers(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows with one spelling for each patient's number, `1` for `001` and `1.0`, and what to say of it."""
+    """The rows with one spelling per patient number, `1` for `001` and `1.0`, and notes."""
     spellings: dict[str, set[str]] = defaultdict(set)
     for text in {row.patient for row in rows}:
         if number := re.fullmatch(r"0*(\d+)(?:\.0+)?", text):
@@ -66,5 +66,5 @@ def merge_numbers(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
     if not merged:
         return list(rows), ()
     shown = [" and ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
-    note = f"patients that differ only in how their number is written are one: {first_few(sorted(shown), 3)}"
+    note = f"patients whose numbers are written differently are merged: {first_few(sorted(shown), 3)}"
     return [row._replace(patient=merged.get(row.patient, row.patient)) for row in rows], (note,)

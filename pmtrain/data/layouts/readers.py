@@ -1,4 +1,4 @@
-"""The layouts that photographs lie in on disk: one row of READERS each."""
+"""The layouts of data sets on disk: one row of READERS each."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pmtrain.system.errors import PmtrainError, UsageError
 
 @dataclass(frozen=True)
 class Reader:
-    """A layout: how it is read, what it looks like, in a line for people, and how it is recognised.
+    """A layout: its reader, a one-line description, and how to recognise it.
 
-    `recognise`: whether a folder is in it, None where no folder is; `files`: the suffixes of files that are in it.
-    `certain`: where it is recognised, no other layout is meant. `columns`: TableOptions say how it is read.
+    `recognise`: whether a folder has it, None if it is never a folder; `files`: the suffixes of files that have it.
+    `certain`: if recognised, no other layout is possible. `columns`: whether it uses TableOptions.
     """
 
     read: Callable[[Path, TableOptions], Found]
@@ -50,18 +50,18 @@ def read_dataset(
 
     Args:
         data: the folder, the table of the `csv` layout, or the YAML file of the `joined` one.
-        val_data: photographs to validate on; they take the place of the validation split that `data` may have.
+        val_data: images to validate on, in place of a validation split of `data`.
         data_format: a row of READERS, or `auto` to recognise it.
-        positive: the positive class, or a list of labels, `2,3,4`, that make it; None: the one that isn't called
-            normal, healthy, no_..., 0 and the like.
-        negative: a list of negative labels. With `positive`, images of other labels are left out; without, they are
+        positive: the positive class, or a list of labels, `2,3,4`, ; None: the label that isn't called normal,
+            healthy, no_..., 0 and so on.
+        negative: a list of negative labels. With `positive`, images of other labels are left out; without it, they are
             positive.
         exclude: a list of labels whose images are left out; an empty part stands for an empty label.
-        patient_pattern: how a file's name tells its patient, see `patients.from_names`.
-        columns: which columns a table has, and where its paths begin.
+        patient_pattern: how to find the patient in a file name, see `patients.from_names`.
+        columns: the columns of a table, and the folder of its paths.
     Raises:
         PmtrainError: the layout is unknown or ambiguous, or the labels don't make two classes.
-        UsageError: `data_format`, `positive` or `columns` names nothing that there is.
+        UsageError: `data_format`, `positive` or `columns` contains an unknown name.
     """
     layout, found = _read(data, val_data, data_format, columns, patient_pattern)
     known = found.positive if positive is None and negative is None else positive
@@ -75,14 +75,14 @@ def read_dataset(
 
 
 def find_dataset(folder: Path) -> Path | None:
-    """A data set of a known layout in `folder` or one level down, None if there is none.
+    """Find a data set of a known layout in `folder` or one level below; None if there is none.
 
-    Of several the first by name is taken, a synthetic one last.
+    The first by name is used, synthetic ones last.
     """
     if not folder.is_dir():
         return None
     children = look_into(folder).folders
-    # Parts of one data set would look like data sets of their own.
+    # Parts of a data set would look like separate data sets.
     if any(_is_part(child.name) for child in children) and _recognised(folder, BY_NAME):
         return folder
     for child in sorted(children, key=lambda child: ((child / SYNTHETIC_NOTE).exists(), child.name)):
@@ -96,7 +96,7 @@ def _is_part(name: str) -> bool:
 
 
 def _is_synthetic(root: Path, folders: set[Path]) -> bool:
-    """Whether the images, or some of them, were drawn by a program: a note lies in a folder that they are in."""
+    """Whether some of the images are synthetic: a folder above them contains the note that says so."""
     above = {folder for start in folders for folder in (start, *list(start.parents)[:2])}
     return any((folder / SYNTHETIC_NOTE).exists() for folder in {root, root.resolve().parent} | above)
 
@@ -104,7 +104,7 @@ def _is_synthetic(root: Path, folders: set[Path]) -> bool:
 def _read(
     data: Path, val_data: Path | None, data_format: str, columns: TableOptions, patient_pattern: str | None = None
 ) -> tuple[str, Found]:
-    """The layout's name and what was found in `data`, with `val_data` for its validation split."""
+    """The name of the layout and what was read from `data`, with `val_data` as its validation split."""
     layout, found = _read_one(data, data_format, columns)
     layouts = [layout]
     if val_data is not None:
@@ -112,7 +112,8 @@ def _read(
         layouts.append(held_layout)
         if "joined" in layouts:
             raise UsageError(
-                f"--val-data {val_data}: is no option beside a list of data sets", "list it, with split: val"
+                f"--val-data {val_data}: can't be combined with a list of data sets",
+                "add it to the list, with `split: val`",
             )
         held_rows = [row for row in held_out.rows if row.split == "val"] or held_out.rows
         rows = [row._replace(split=row.split or "train") for row in found.rows if row.split != "val"]
@@ -123,8 +124,8 @@ def _read(
         found = replace(found, rows=rows, notes=tuple(dict.fromkeys(found.notes + held_out.notes)))
     if (given := columns.given()) and not any(READERS[name].columns for name in layouts):
         raise UsageError(
-            f"{flag_of(given[0])}: {data} is read in the {layout} layout, which has no use for it",
-            f"leave it out, or say --data-format {next(name for name in READERS if READERS[name].columns)}",
+            f"{flag_of(given[0])}: {data} is read in the {layout} layout, which doesn't use it",
+            f"leave it out, or give --data-format {next(name for name in READERS if READERS[name].columns)}",
         )
     rows, named = from_names(found.rows, patient_pattern) if patient_pattern else (found.rows, ())
     rows, merged = merge_numbers(rows)
@@ -132,7 +133,7 @@ def _read(
 
 
 def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str, Found]:
-    """The layout's name and what was found in one folder or file."""
+    """The name of the layout and what was read from one folder or file."""
     if not data.exists():
         raise PmtrainError(f"{data}: no such file or folder")
     if data_format == "auto":
@@ -155,7 +156,7 @@ def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str,
 
 
 def _recognised(data: Path, columns: TableOptions) -> list[str]:
-    """The layouts that `data` may be in; one alone where that one is certain, or is the one that has columns."""
+    """The layout of `data`; PmtrainError if none or several are possible."""
     if not data.is_dir():
         return [name for name, reader in READERS.items() if data.suffix.lower() in reader.files]
     names = [name for name, reader in READERS.items() if reader.recognise and reader.recognise(data, columns)]
@@ -167,10 +168,10 @@ def _recognised(data: Path, columns: TableOptions) -> list[str]:
 def _recognise(data: Path, columns: TableOptions) -> str:
     names = _recognised(data, columns)
     if not names:
-        raise PmtrainError(f"{data}: holds no known layout", LAYOUTS_HINT)
+        raise PmtrainError(f"{data}: no known layout was found", LAYOUTS_HINT)
     if len(names) > 1:
         raise PmtrainError(
-            f"{data}: may be read in more than one layout: {', '.join(names)}",
+            f"{data}: more than one layout is possible: {', '.join(names)}",
             f"choose one: --data-format {' or '.join(names)}\n{LAYOUTS_HINT}",
         )
     return names[0]
@@ -183,7 +184,7 @@ def _read_joined(data: Path, columns: TableOptions) -> Found:
     return joined.read(data, columns, read_set)
 
 
-# A layout is one row: how it is read, what it looks like, how it is recognised.
+# One row per layout.
 READERS: dict[str, Reader] = {
     "palm": Reader(
         palm.read,
@@ -196,14 +197,14 @@ READERS: dict[str, Reader] = {
     ),
     "csv": Reader(
         table.read,
-        "a .csv or .xlsx file: path,label and, if you like, split,patient; paths relative to it, or to --root",
+        "a .csv or .xlsx file: path,label and optionally split,patient; paths relative to it, or to --root",
         table.recognise,
         TEXT_SUFFIXES + SHEET_SUFFIXES,
         columns=True,
     ),
     "joined": Reader(
         _read_joined,
-        "a .yaml file of data sets, a name each: `clinic: {data: clinic/labels.csv}`",
+        "a .yaml file of several named data sets: `clinic: {data: clinic/labels.csv}`",
         files=joined.SUFFIXES,
     ),
 }

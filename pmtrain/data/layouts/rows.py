@@ -1,4 +1,4 @@
-"""What every layout is read into before its classes are named, and what a reader may be told."""
+"""The rows that every layout is read into, and the options for tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pmtrain.config import ListingOptions
 
-# What people call their splits, in lower case.
+# Usual names of splits, in lower case.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -22,7 +22,7 @@ SPLIT_NAMES = {
 
 
 class Row(NamedTuple):
-    """One photograph as a layout tells of it, its class still in the layout's words; `line` of a table, else 0."""
+    """One image as read from a layout, with its original label; `line` in a table, else 0."""
 
     path: Path
     label: str
@@ -36,8 +36,8 @@ class Row(NamedTuple):
 class Found:
     """What a reader found.
 
-    `root` is what names of images are told from, None for the data's own folder; `positive` the positive class where
-    the layout itself knows it; `notes` what a person should be told of the reading, a line each.
+    `root` is the folder that image names are relative to, None for the data's own folder; `positive` the positive class
+    if the layout defines it; `notes` messages to print, one per line.
     """
 
     rows: list[Row]
@@ -48,15 +48,15 @@ class Found:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table is read.
+    """How to read a table.
 
     Attributes:
-        root: where its paths begin; None for the table's own folder.
-        path_column, label_column: names of columns, several for a table with a line a patient; none to find them.
-        patient_column, split_column: a column's name, None to find it and "" for none.
-        sheet: an Excel file's sheet; None for the first.
-        skip_missing: leave out rows whose file isn't there.
-        blank_labels: whether a row may lack a label, since it will be left out.
+        root: the folder that its paths are relative to; None for the table's own folder.
+        path_column, label_column: column names, several for a table with one row per patient; empty to find them.
+        patient_column, split_column: a column name; None to find it, "" for none.
+        sheet: the sheet of an Excel file; None for the first.
+        skip_missing: leave out rows whose file doesn't exist.
+        blank_labels: whether rows may have no label, because they will be left out.
     """
 
     root: Path | None = None
@@ -70,19 +70,19 @@ class TableOptions:
 
     @classmethod
     def of(cls, options: ListingOptions) -> TableOptions:
-        """Those of the options that are about tables."""
+        """The options about tables."""
         own = {each.name: getattr(options, each.name) for each in fields(cls) if each.name != "blank_labels"}
         own |= {name: tuple(own[name]) for name in ("path_column", "label_column")}
         both = options.positive is not None and options.negative is not None
         return cls(**own, blank_labels=both or "" in parts_of(options.exclude))
 
     def given(self) -> list[str]:
-        """The options that aren't left as they are."""
+        """The names of the options that were given."""
         own = [each for each in fields(self) if each.name != "blank_labels"]
         return [each.name for each in own if getattr(self, each.name) != each.default]
 
     def columns_of(self, role: str) -> list[str]:
-        """The names of the columns that are given for `path`, `label`, `patient` or `split`."""
+        """The column names that were given for `path`, `label`, `patient` or `split`."""
         value = getattr(self, f"{role}_column")
         return [value] if isinstance(value, str) else list(value or ())
 
@@ -92,4 +92,4 @@ def parts_of(text: str | None) -> list[str]:
     return [] if text is None else [part.strip() for part in text.split(",")]
 
 
-BY_NAME = TableOptions()  # every column found by its name
+BY_NAME = TableOptions()  # defaults: columns are found by their names

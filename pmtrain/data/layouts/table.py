@@ -16,7 +16,7 @@ from pmtrain.data.layouts.tables.columns import Columns, find_columns, has_no_he
 from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table, plain
 from pmtrain.system.errors import PmtrainError
 
-PEEK = 50  # lines that are looked at to tell what the columns hold
+PEEK = 50  # lines to look at when finding the columns
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
@@ -25,11 +25,11 @@ def recognise(data: Path, options: TableOptions) -> bool:
 
 
 def read(data: Path, options: TableOptions) -> Found:
-    """The rows of a table, or of the only one in a folder; a line may hold several images, of one patient.
+    """The rows of a table, or of the only table in a folder; a line may have several images of one patient.
 
     Raises:
-        PmtrainError: the table can't be read or understood, or names a file that isn't there; with the line.
-        UsageError: an option names no column.
+        PmtrainError: the table can't be read, is ambiguous, or names a file that doesn't exist; with the line.
+        UsageError: an option names an unknown column.
     """
     table = open_table(_the_table(data, options), options.sheet)
     peek = list(itertools.islice(table.lines, PEEK))
@@ -48,22 +48,22 @@ def read(data: Path, options: TableOptions) -> Found:
     if read.missing:
         told = [f"{cell} (line {line})" for cell, line in read.missing]
         if not options.skip_missing:
-            where = "as --root says" if options.root else "--root FOLDER names another folder"
+            where = "as set by --root" if options.root else "--root FOLDER sets another folder"
             raise PmtrainError(
-                f"{table.path}: files that aren't there: {first_few(told)}",
+                f"{table.path}: files that don't exist: {first_few(told)}",
                 "\n".join([f"paths are relative to {root}; {where}; --skip-missing leaves these rows out", *notes]),
             )
-        notes.append(f"left out {len(told)} rows whose file isn't there: {first_few(told)}")
+        notes.append(f"left out {len(told)} rows whose file doesn't exist: {first_few(told)}")
     return Found(rows, root=root, notes=(*notes, *read.notes(), *files.notes()))
 
 
 class _Lines:
-    """A table's lines, read into rows; what can't be is an error with its line, or noted."""
+    """Read the lines of a table into rows; problems are errors with the line number, or notes."""
 
     def __init__(self, table: Table, columns: Columns, files: _Files, options: TableOptions) -> None:
         self.table, self.columns, self.files, self.options = table, columns, files, options
         self.missing: list[tuple[str, int]] = []
-        self.unnamed = 0  # images of a line whose cell is empty, where a line may have several
+        self.unnamed = 0  # empty file cells of lines that may have several images
 
     def rows(self) -> Iterator[Row]:
         seen: dict[str, tuple[int, str]] = {}
@@ -71,7 +71,7 @@ class _Lines:
         for line, cells, others in self.table.rows(self.columns.places()):
             where = f"{self.table.path}, line {line}"
             split = self._split(cells["split"], where) if "split" in cells else None
-            # Where a line holds several images, it is a patient's.
+            # A line with several images is one patient.
             patient = cells.get("patient", "") or (f"line {line}" if several else "")
             for number in range(len(self.columns.paths)):
                 cell = cells[f"path {number}"]
@@ -82,7 +82,9 @@ class _Lines:
                     raise PmtrainError(f"{where}: the path is empty")
                 matches = self.files.of(cell)
                 if len(matches) > 1:
-                    raise PmtrainError(f"{where}: {cell} may be {first_few(matches)}", "write the whole name")
+                    raise PmtrainError(
+                        f"{where}: {cell} matches several files: {first_few(matches)}", "write the full name"
+                    )
                 if not matches:
                     self.missing.append((cell, line))
                     continue
@@ -91,7 +93,7 @@ class _Lines:
                 yield Row(Path(matches[0]), label, split, patient, others, line)
 
     def _label(self, cells: dict[str, str], number: int, where: str) -> str:
-        """The label of a line's image: of its only label column, of the image's own, or the one that is marked 1."""
+        """The label of an image: from the only label column or its own, or the name of the column that is 1."""
         places = self.columns.labels
         if not self.columns.one_hot:
             label = cells[f"label {number if len(places) > 1 else 0}"]
@@ -100,7 +102,7 @@ class _Lines:
             if len(marked) > 1:
                 raise PmtrainError(
                     f"{where}: {' and '.join(marked)} are both 1",
-                    "give one --label-column, which is then set against all others",
+                    "give one --label-column, which is then positive and all others negative",
                 )
             label = marked[0] if marked else ""
         if not label and not self.options.blank_labels:
@@ -113,31 +115,31 @@ class _Lines:
         split = self.columns.split_names.get(text.lower())
         if split is None:
             raise PmtrainError(
-                f"{where}: no split {text!r}",
-                f"one of: {', '.join(self.columns.split_names)}; another column by --split-column NAME, none by"
-                ' --split-column=""',
+                f"{where}: unknown split {text!r}",
+                f"one of: {', '.join(self.columns.split_names)}; --split-column NAME chooses another column,"
+                ' --split-column="" none',
             )
         return split
 
     def notes(self) -> list[str]:
-        return [f"{self.unnamed} cells for a file name are empty"] * bool(self.unnamed)
+        return [f"{self.unnamed} cells for file names are empty"] * bool(self.unnamed)
 
 
 def listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: int, label: str, table: Path) -> None:
-    """Note a file's line and label; refuse one that was there before.
+    """Record a file's line and label; refuse a file that was listed before.
 
     Raises:
-        PmtrainError: with both lines, and both labels where they differ.
+        PmtrainError: names both lines, and both labels if they differ.
     """
     if key in lines:
         first, first_label = lines[key]
         both = f"with two labels, {first_label!r} and {label!r}" if label != first_label else f"as {label!r} both times"
-        raise PmtrainError(f"{table}, line {line}: {name} was listed on line {first} already, {both}")
+        raise PmtrainError(f"{table}, line {line}: {name} is already listed on line {first}, {both}")
     lines[key] = line, label
 
 
 class _Files:
-    """The files that a table's cells name, below `root`."""
+    """Find the files that the cells of a table name, below `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
@@ -145,13 +147,13 @@ class _Files:
         self.completed = 0
 
     def is_file(self, cell: str) -> bool:
-        """Whether the cell names an image that exists; nothing is counted."""
+        """Whether the cell names an image that exists; not counted in `completed`."""
         completed, matches = self.completed, self.of(cell)
         self.completed = completed
         return bool(matches) and all(suffix_of(match) in SUFFIXES for match in matches)
 
     def of(self, cell: str) -> list[str]:
-        """The file of that path, with `/` or `\\`, or the images of that name where it lacks a suffix."""
+        """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
         path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
         if os.path.isfile(path):
             return [path]
@@ -168,11 +170,11 @@ class _Files:
         return matches
 
     def notes(self) -> tuple[str, ...]:
-        return (f"{self.completed} paths without a suffix: each is the one image of that name",) * bool(self.completed)
+        return (f"{self.completed} paths without a suffix: each matches exactly one image",) * bool(self.completed)
 
 
 def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[Path, list[str]]:
-    """The folder that the paths begin in: as given, the table's own, or the one folder beside it where they exist."""
+    """The folder that paths are relative to: as given, the table's own, or the one folder next to it with the files."""
     if options.root:
         return options.root, []
     cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
@@ -185,7 +187,7 @@ def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) 
     if not names_files(own):
         found = [folder for folder in look_into(own).folders if names_files(folder)]
         if len(found) == 1:
-            return found[0], [f"paths begin in {found[0].name}/, where the files are"]
+            return found[0], [f"paths are relative to {found[0].name}/, where the files are"]
     return own, []
 
 
@@ -196,14 +198,14 @@ def _the_table(data: Path, options: TableOptions) -> Path:
     if len(tables) != 1:
         what = f"more than one table: {first_few([path.name for path in tables])}" if tables else "no table"
         raise PmtrainError(
-            f"{data}: {what} with columns for path and label",
-            "give --data (and --val-data) the file itself, and name its columns by --path-column and --label-column",
+            f"{data}: {what} with path and label columns",
+            "give the table itself as --data (or --val-data), and its columns by --path-column and --label-column",
         )
     return tables[0]
 
 
 def _tables_in(folder: Path, options: TableOptions) -> list[Path]:
-    """The tables in a folder that have a path and a label column; Excel files where no other has."""
+    """The tables in a folder that have path and label columns; Excel files only if there is no other."""
     wanted = [{plain(name) for name in options.columns_of(role)} or usual_names(role) for role in ("path", "label")]
     listing = look_into(folder)
     for paths in (listing.tables, listing.sheets):

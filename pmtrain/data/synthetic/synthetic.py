@@ -292,6 +292,6 @@ def _jpeg(rng: np.random.Generator, image: Array) -> bytes:
 
 
 def _encode(image: Array, quality: int) -> bytes:
-    # Colour at full resolution: subsampling would lower the standard deviation more in textured images than in smooth ones.
+    # Colour at full resolution: subsampling would reduce the colour variation of textured images more than of smooth.
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])[1].tobytes()

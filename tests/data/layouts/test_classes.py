@@ -124,7 +124,7 @@ def test_labels_that_are_left_out(options, kept, classes, note):
 def test_images_without_a_label_are_left_out():
     found, named, notes = classify_rows(rows("0", "", "1"), WHERE, None, None, "")
     assert [row.label for row in found] == ["0", "1"] and named.positive == "1"
-    assert notes == ("left out: 1 labelled nothing",)
+    assert notes == ("left out: 1 labelled (none)",)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_class_folders_that_differ_in_case_are_one(tmp_path, touch):
     touch(tmp_path, "train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "val/A/1.jpg", "val/b/1.jpg")
     dataset = read_dataset(tmp_path, positive="a")
     assert dataset.classes == ("b", "a") and [sample.label for sample in dataset.split("val")] == [1, 0]
-    assert "the labels 'A', 'a' are one: 'a'" in dataset.describe()
+    assert "the labels 'A', 'a' are the same: 'a'" in dataset.describe()
 
 
 def test_validation_folder_given_apart(tmp_path, touch):

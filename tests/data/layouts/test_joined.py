@@ -106,7 +106,7 @@ def test_the_fingerprint_covers_every_set(sets):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", ["names no data set"]),
+        ("", ["lists no data set"]),
         ("clinic: 5\n", ["clinic: 5", "data: FOLDER"]),
         ("- clinic\n", ["all.yaml"]),
         ("clinic:\n  path: x\n", ["clinic: path:", "'path'"]),
@@ -120,7 +120,7 @@ def test_the_fingerprint_covers_every_set(sets):
         (CLINIC.replace("label_column: grade", "label_column: grad"), ["clinic: label_column: 'grad'", "'grade'?"]),
         (CLINIC.replace("split: train", "split: trian"), ["clinic: split: 'trian'", "train, val, test"]),
         (CLINIC.replace("  split: train", "") + FOLDERS, ["clinic has no splits", "split: train"]),
-        (FOLDERS + FOLDERS.replace("folders:", "again:"), ["folders and again both hold", "2.jpg"]),
+        (FOLDERS + FOLDERS.replace("folders:", "again:"), ["folders and again both contain", "2.jpg"]),
         (FOLDERS + FOLDERS, ["folders", "duplicate key"]),
         (FOLDERS + "  label_column: x\n", ["folders: label_column", "folder layout"]),
     ],

@@ -38,11 +38,11 @@ def test_patients_from_names(pattern, names, patients):
 def test_names_that_tell_no_patient_are_named():
     found, notes = from_names(rows("1_left.jpg", "other.jpg"), "left-right")
     assert [row.patient for row in found] == ["1", ""]
-    assert notes[1] == "1 file names tell no patient: other.jpg"
+    assert notes[1] == "1 file names have no patient: other.jpg"
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"), [("(", "no regular expression"), (r"\d+", "no group"), (r"(z)\d", "fits none")]
+    ("pattern", "said"), [("(", "not a regular expression"), (r"\d+", "no group"), (r"(z)\d", "matches none")]
 )
 def test_patterns_that_can_not_be_used(pattern, said):
     with pytest.raises(UsageError, match=said):

@@ -90,8 +90,8 @@ def test_absolute_paths_in_a_table(images, tmp_path):
             "path,label,target\neyes/1.jpg,0,0\n",
             ["more than one column", "--label-column 'label' or --label-column 'target'"],
         ),
-        ("path,age,sex\neyes/1.jpg,0,f\n", ["no column for the label", "path, age, sex"]),
-        ("", ["no column for the path"]),
+        ("path,age,sex\neyes/1.jpg,0,f\n", ["no label column", "path, age, sex"]),
+        ("", ["no path column"]),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(images, table, named):
@@ -146,7 +146,7 @@ def test_no_column_at_all_for_the_split(images):
     [
         ({"label_column": ["grad"]}, ["--label-column 'grad'", "did you mean 'grade'?"]),
         ({"path_column": ["zzz"]}, ["--path-column 'zzz'", "it has image, label, grade, grade"]),
-        ({"label_column": ["grade"]}, ["more than one column may be the label", "rename"]),
+        ({"label_column": ["grade"]}, ["more than one column could be the label", "rename"]),
         ({"path_column": [""]}, ["--path-column ''"]),
         ({"root": Path("nowhere")}, ["eyes/1.jpg (line 2)", "nowhere", "--root"]),
     ],
@@ -282,7 +282,7 @@ def test_a_table_without_a_header(pairs, encoding):
     assert listed(dataset) == {"1_left.jpg": (None, 0), "1_right.jpg": (None, 0), "2_left.jpg": (None, 1)}
     assert "t.csv has no header" in dataset.describe()
     write(table, "1_left.jpg,m,normal\n2_left.jpg,f,myopia\n", encoding)
-    assert "no column for the label among 1, 2, 3" in refusal(table)
+    assert "no label column among 1, 2, 3" in refusal(table)
     assert read_dataset(table, columns=TableOptions(label_column=["3"])).samples[1].columns == (("2", "f"),)
     write(table, "1_left.jpg,normal\n1_left.jpg,myopia\n", encoding)
     assert "line 2: 1_left.jpg was listed on line 1" in refusal(table)
@@ -293,7 +293,7 @@ def test_files_in_the_one_folder_beside_a_table(tmp_path, touch):
     table = write(tmp_path / "train.csv", "id_code,diagnosis\n1,0\n2,1\n")
     dataset = read_dataset(table)
     assert names(dataset) == ["1.png", "2.png"] and dataset.root == tmp_path / "train_images"
-    assert "paths begin in train_images/" in dataset.describe()
+    assert "paths are relative to train_images/" in dataset.describe()
     touch(tmp_path, "small/1.png", "small/2.png")
     assert "--root FOLDER" in refusal(table)
 
@@ -303,7 +303,7 @@ def test_rows_whose_file_is_missing(pairs):
     assert "Total (line 4)" in refusal(table) and "--skip-missing" in refusal(table)
     dataset = read_dataset(table, columns=TableOptions(skip_missing=True))
     assert names(dataset) == ["1_left.jpg", "2_left.jpg"]
-    assert "left out 1 rows whose file isn't there: Total (line 4)" in dataset.describe()
+    assert "left out 1 rows whose file doesn't exist: Total (line 4)" in dataset.describe()
 
 
 ODIR = "ID,Left-Fundus,Right-Fundus,left says,right says,N,D,M\n"

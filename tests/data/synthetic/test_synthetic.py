@@ -143,7 +143,7 @@ def test_a_complete_set_is_not_rendered_again(one):
 @pytest.mark.parametrize("options", [{"seed": 7}, {"train": 9}, {"val": 7}, {"size": 97}])
 def test_another_set_in_the_place_is_refused(one, options):
     before = digests(one)
-    with pytest.raises(PmtrainError, match=r"holds a synthetic set of version \d+, seed 0") as caught:
+    with pytest.raises(PmtrainError, match=r"holds a synthetic set with version \d+, seed 0") as caught:
         small(one, **options)
     assert str(one) in str(caught.value)
     assert digests(one) == before

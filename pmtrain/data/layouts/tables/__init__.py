@@ -1,1 +1,1 @@
-"""Tables as people save them: text and Excel."""
+"""Read tables from text and Excel files."""

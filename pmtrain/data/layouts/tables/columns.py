@@ -1,4 +1,4 @@
-"""Which column of a table holds what: as the options say, by its usual name, or by the files that its cells name."""
+"""Find the columns of a table: by the options, by usual names, or by cells that name existing files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pmtrain.data.layouts.rows import SPLIT_NAMES, TableOptions
 from pmtrain.data.layouts.tables.delimited import Table, plain
 from pmtrain.system.errors import PmtrainError, UsageError
 
-# A table's columns by what they hold, in lower case with spaces, `_`, `-` and `.` left out. Names of the second set are
-# taken where none of the first is there: a table may have both a label and a grade.
+# Usual column names by content, in lower case without spaces, `_`, `-` and `.`. Names of the second set are used only
+# if there is none of the first: a table may have both a label and a grade.
 COLUMNS: dict[str, tuple[set[str], set[str]]] = {
     "path": (
         {"path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgname"},
@@ -27,7 +27,7 @@ COLUMNS: dict[str, tuple[set[str], set[str]]] = {
     "patient": ({"patient", "patientid", "subject", "subjectid"}, {"患者", "病人", "患者编号"}),
 }
 LABEL_PREFIX = "has"  # has_glaucoma
-IS_VALIDATION = {"isvalid", "isval"}  # True or False in place of a split's name
+IS_VALIDATION = {"isvalid", "isval"}  # True or False instead of a split name
 TRUTH = {"true": "val", "1": "val", "yes": "val", "false": "train", "0": "train", "no": "train"}
 
 Peek = Sequence[Sequence[str]]  # the cells of the first lines
@@ -35,14 +35,14 @@ Peek = Sequence[Sequence[str]]  # the cells of the first lines
 
 @dataclass(frozen=True)
 class Columns:
-    """The places of a table's columns.
+    """The positions of a table's columns.
 
     Attributes:
-        paths: one place, or one for each image of a line.
-        labels: one place, one for each image of a line or, where `one_hot`, several of which one is marked 1.
-        split, patient: None where the table has none.
-        split_names: what the split's cells may say, in lower case -> train, val or test.
-        notes: what was decided by the table's content.
+        paths: one position, or one for each image of a line.
+        labels: one position, one for each image of a line or, if `one_hot`, several, one of which is 1.
+        split, patient: None if the table has none.
+        split_names: possible cells of the split column, in lower case -> train, val or test.
+        notes: what was decided from the table's content.
     """
 
     paths: tuple[int, ...]
@@ -62,30 +62,30 @@ class Columns:
 
 
 def find_columns(table: Table, peek: Peek, options: TableOptions, is_file: Callable[[str], bool]) -> Columns:
-    """The columns that the options name, else those that have a usual name or whose cells name files.
+    """The columns that the options name, or else columns with usual names or with cells that name files.
 
     Args:
-        peek: the first lines, to ask the disk about.
+        peek: the first lines, to look up their files.
         is_file: whether a cell names an image that exists.
     Raises:
-        PmtrainError: a column is missing or can't be told from another.
-        UsageError: an option names no column.
+        PmtrainError: a column is missing or ambiguous.
+        UsageError: an option names an unknown column.
     """
     return _Search(table, peek, options, is_file).columns()
 
 
 def has_no_header(header: Sequence[str], is_file: Callable[[str], bool]) -> bool:
-    """Whether the first line is one of the rows: a cell of it names an image that exists."""
+    """Whether the first line is not a header: one of its cells names an image that exists."""
     return any(cell and plain(cell) not in usual_names("path") and is_file(cell) for cell in header)
 
 
 def usual_names(role: str) -> set[str]:
-    """Every name of COLUMNS for a role."""
+    """All names in COLUMNS for a role."""
     return set().union(*COLUMNS[role])
 
 
 def is_marked(cell: str) -> bool:
-    """Whether a cell of a one-hot column says yes."""
+    """Whether a cell of a one-hot column means yes."""
     return cell in ("1", "1.0")
 
 
@@ -94,7 +94,7 @@ class _Search:
         self.table, self.peek, self.is_file = table, peek, is_file
         self.names = [plain(name) for name in table.header]
         self.notes: list[str] = []
-        # What is given isn't taken for anything else.
+        # Columns that were given aren't used for another role.
         self.given = {role: self._given(role, options.columns_of(role)) for role in COLUMNS}
         self.none = {role for role in COLUMNS if options.columns_of(role) == [""]}
         self.taken = {place for places in self.given.values() for place in places}
@@ -116,7 +116,7 @@ class _Search:
         )
 
     def _one_hot(self, labels: list[int], images: int) -> bool:
-        """Whether several label columns stand for a class each, rather than for an image of the line each."""
+        """Whether several label columns are one per class, rather than one per image of the line."""
         if (
             len(labels) < 2
             or len(labels) == images
@@ -124,11 +124,11 @@ class _Search:
         ):
             return False
         names = ", ".join(repr(self.table.header[place]) for place in labels)
-        self.notes.append(f"of the columns {names}, the one that is 1 is the label")
+        self.notes.append(f"the label is the one of the columns {names} that is 1")
         return True
 
     def _marked(self, cells: Sequence[str], labels: list[int]) -> int:
-        """How many of a line's label columns are 1; -1 where one is neither 0 nor 1."""
+        """The number of a line's label columns that are 1; -1 if one is neither 0 nor 1."""
         values = [cells[place] for place in labels if place < len(cells)]
         return sum(map(is_marked, values)) if set(values) <= {"0", "1", "0.0", "1.0"} else -1
 
@@ -157,15 +157,15 @@ class _Search:
         return places
 
     def _only(self, role: str, found: list[int]) -> int:
-        """The one place; an error that names them where there are several."""
+        """The only position; an error that lists them if there are several."""
         if len(found) == 1:
             return found[0]
         headings = dict.fromkeys(repr(self.table.header[place]) for place in found)
         raise PmtrainError(
-            f"{self.table.path}: more than one column may be the {role}: {first_few(list(headings))}",
-            f"say which: {' or '.join(f'--{role}-column {heading}' for heading in headings)}"
+            f"{self.table.path}: more than one column could be the {role}: {first_few(list(headings))}",
+            f"choose one: {' or '.join(f'--{role}-column {heading}' for heading in headings)}"
             if len(headings) > 1
-            else "rename all but one",
+            else "rename all but one of them",
         )
 
     def _named(self, role: str) -> list[int]:
@@ -185,7 +185,7 @@ class _Search:
         if real:
             place = self._only("path", real)
             if place not in named:
-                self.notes.append(f"the column {self.table.header[place]!r} names the files")
+                self.notes.append(f"the column {self.table.header[place]!r} has the file names")
             return [place]
         if named:
             return [self._only("path", named)]
@@ -197,7 +197,7 @@ class _Search:
         return bool(cells) and 2 * sum(map(self.is_file, cells)) >= len(cells)
 
     def _split(self) -> list[int]:
-        # The folds of a cross-validation are no splits.
+        # Cross-validation folds aren't splits.
         found = [
             place
             for place in ([] if "split" in self.none else self._named("split"))
@@ -212,7 +212,7 @@ class _Search:
         found = self._named("label")
         found = found or [place for place in self._free() if self.names[place].startswith(LABEL_PREFIX)]
         if not found and len(free := self._free()) == 1:
-            self.notes.append(f"the column {self.table.header[free[0]]!r} is the label")
+            self.notes.append(f"the column {self.table.header[free[0]]!r} has the labels")
             return free
         if not found:
             raise self._missing("label")
@@ -221,6 +221,6 @@ class _Search:
     def _missing(self, role: str) -> PmtrainError:
         named = [name for name in self.table.header if name]
         return PmtrainError(
-            f"{self.table.path}: no column for the {role} among {first_few(named, 20) or 'none'}",
-            f"say which it is by --{role}-column, or name it one of: {', '.join(sorted(COLUMNS[role][0]))}",
+            f"{self.table.path}: no {role} column among {first_few(named, 20) or 'none'}",
+            f"give it by --{role}-column, or rename it to one of: {', '.join(sorted(COLUMNS[role][0]))}",
         )

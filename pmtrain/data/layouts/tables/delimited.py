@@ -1,4 +1,4 @@
-"""Tables of text as spreadsheets and people save them: delimiters, quotes, encodings, line ends."""
+"""Read text tables: delimiters, quotes, encodings, line endings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pmtrain.system.files import cannot, read_bytes
 
 DELIMITERS = ",;\t"
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# What Excel saves as plain CSV, by country.
+# Encodings of Excel's plain CSV, by country.
 OLD_ENCODINGS = {
     "gb18030": "GB18030, as Excel saves CSV in China",
     "cp1252": "Windows-1252, as Excel saves CSV in Europe",
@@ -30,7 +30,7 @@ Lines = Iterator[tuple[int, list[str]]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table's column names, and its lines below them: number (from 1) and cells, blank lines left out."""
+    """The column names of a table, and its other lines: number (from 1) and cells, without blank lines."""
 
     path: Path
     header: list[str]
@@ -39,7 +39,7 @@ class Table:
     header_line: int = 1
 
     def without_header(self) -> Table:
-        """The same where the first line is a row: the columns are called `1`, `2`, ..."""
+        """The same table with the first line as a row; the columns are named `1`, `2`, ..."""
         names = [str(number) for number in range(1, len(self.header) + 1)]
         return replace(self, header=names, lines=itertools.chain([(self.header_line, self.header)], self.lines))
 
@@ -55,18 +55,18 @@ class Table:
             if len(cells) != width and (len(cells) <= max(columns.values()) or any(cells[width:])):
                 raise PmtrainError(
                     f"{self.path}, line {line}: {len(cells)} cells, but the header has {width}",
-                    "a cell with the delimiter in it must be in double quotes",
+                    "put cells that contain the delimiter in double quotes",
                 )
             rest = tuple((name, cells[place] if place < len(cells) else "") for name, place in others)
             yield line, {key: cells[place] for key, place in columns.items()}, rest
 
 
 def open_table(path: Path, sheet: str | None = None) -> Table:
-    """Open a table of text, or an Excel file by its suffix; `sheet` is the name of one of its sheets.
+    """Open a text table, or an Excel file (by suffix); `sheet` names one of its sheets.
 
-    Text is UTF-8 or, as Excel saves it, UTF-16 with a byte order mark, GB18030 (of which GBK and GB 2312 are parts) or
-    Windows-1252 (of which Latin-1 is nearly a part);
-    cells are parted by commas, semicolons or tabs, whichever parts the header into most.
+    Text is UTF-8 or, as saved by Excel, UTF-16 with a byte order mark, GB18030 (includes GBK and GB 2312) or
+    Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma, semicolon or tab that splits the header
+    into the most cells.
 
     Raises:
         PmtrainError: it can't be read or decoded.
@@ -74,7 +74,7 @@ def open_table(path: Path, sheet: str | None = None) -> Table:
     if suffix_of(path.name) in SHEET_SUFFIXES:
         lines, notes = sheet_lines(path, sheet)
     elif sheet is not None:
-        raise UsageError(f"--sheet {sheet!r}: {path} is a table of text, which has no sheets", "leave it out")
+        raise UsageError(f"--sheet {sheet!r}: {path} is a text table, which has no sheets", "leave it out")
     else:
         text, notes = _decode(path, read_bytes(path))
         lines = _text_lines(path, text)
@@ -83,7 +83,7 @@ def open_table(path: Path, sheet: str | None = None) -> Table:
 
 
 def header_of(path: Path, strict: bool = False) -> list[str]:
-    """The column names of a table; none where the file is no table, unless `strict`, which raises as `open_table`."""
+    """The column names of a table; empty if the file isn't a table. With `strict`, raises as `open_table`."""
     try:
         if suffix_of(path.name) in SHEET_SUFFIXES:
             return open_table(path).header
@@ -100,12 +100,12 @@ def header_of(path: Path, strict: bool = False) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """A column's name without case, spaces, `_`, `-` and `.`."""
+    """A column name in lower case, without spaces, `_`, `-` and `.`."""
     return re.sub(r"[\s_.-]+", "", name.lower())
 
 
 def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str, ...]]:
-    """The text, and what to tell of its encoding; without `whole` a character may be cut off at the end."""
+    """The text, and notes on its encoding; unless `whole`, the last character may be incomplete."""
     marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None)
     for encoding in [marked] if marked else ["utf-8", "cp1252" if _is_western(raw) else "gb18030"]:
         try:
@@ -117,19 +117,19 @@ def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str,
         told = f"{path.name} isn't UTF-8: it was read as {OLD_ENCODINGS[encoding]}" if encoding in OLD_ENCODINGS else ""
         return text, (told,) * bool(told)
     raise PmtrainError(
-        f"{path}: is no table of text in UTF-8, UTF-16, GB18030 or Windows-1252",
+        f"{path}: is not a text table in UTF-8, UTF-16, GB18030 or Windows-1252",
         "save it as CSV UTF-8 (in Excel: Save as, CSV UTF-8)",
     )
 
 
 def _is_western(raw: bytes) -> bool:
-    """Whether bytes above 127 stand alone, as a Western letter does, rather than in pairs, as a Chinese one's."""
+    """Whether bytes above 127 are single, like Western letters, rather than in pairs, like Chinese characters."""
     runs = re.findall(rb"[\x80-\xff]+", raw)
     return sum(len(run) == 1 for run in runs) > len(runs) / 2
 
 
 def _text_lines(path: Path, text: str) -> Lines:
-    if said := re.match(r'"?sep=([,;\t])"?\r?\n', text):  # a first line for Excel alone
+    if said := re.match(r'"?sep=([,;\t])"?\r?\n', text):  # an Excel directive (sep=)
         delimiter, skipped = said[1], 1
         text = text[said.end() :]
     else:

@@ -1,4 +1,4 @@
-"""Excel files: a sheet's cells as the text that a CSV would hold."""
+"""Read Excel files: the cells of a sheet as text, as in a CSV file."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ WAY_OUT = "open it and save the sheet as CSV (CSV UTF-8), or as .xlsx"
 
 
 def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[int, list[str]]], tuple[str, ...]]:
-    """Row number (from 1) and cells of a sheet, the first unless named; then what to tell of it.
+    """Row number (from 1) and cells of a sheet, by default the first; and notes.
 
-    Blank rows are left out and every row is as long as the first one. Each cell of a merged range has its value.
+    Blank rows are left out, and every row is as long as the first one. Every cell of a merged range gets its value.
 
     Raises:
         PmtrainError: openpyxl isn't installed, or it can't read the file.
         UsageError: there is no such sheet.
     """
     if path.suffix.lower() == ".xls":
-        raise PmtrainError(f"{path}: Excel's old .xls files aren't read", WAY_OUT)
+        raise PmtrainError(f"{path}: old Excel files (.xls) aren't supported", WAY_OUT)
     try:
         import openpyxl
     except ImportError:
         raise PmtrainError(
-            f"{path}: Excel files are read by openpyxl, which isn't installed",
-            'pip install "pmtrain[excel]"; or save the sheet as CSV (CSV UTF-8) and give that',
+            f"{path}: reading Excel files needs openpyxl, which isn't installed",
+            'pip install "pmtrain[excel]"; or save the sheet as CSV (CSV UTF-8) and use that',
         ) from None
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats and drop-down lists that it doesn't know, which hold no cell
+            warnings.simplefilter(
+                "ignore"
+            )  # warnings about unsupported formats and drop-down lists, which don't affect cells
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             names = [each.title for each in book.worksheets]
             place = _place(path, sheet, names)
-            if _merged(path):  # a read-only workbook knows nothing of them
+            if _merged(path):  # a read-only workbook ignores merged cells
                 book = openpyxl.load_workbook(file, data_only=True)
             chosen = book.worksheets[place]
             if book.read_only:
-                chosen.reset_dimensions()  # what a file says of its own size may be wrong
+                chosen.reset_dimensions()  # the size stated in a file may be wrong
             rows = [[_text(cell) for cell in row] for row in chosen.iter_rows(values_only=True)]
             if not book.read_only:
                 _fill(rows, chosen.merged_cells.ranges)
@@ -51,12 +53,12 @@ def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[in
         raise
     except OSError as error:
         raise cannot("read", path, error) from None
-    except Exception as error:  # whatever a damaged or locked file makes a reader of zipped XML say
+    except Exception as error:  # a damaged or encrypted file can raise anything in a reader of zipped XML
         raise PmtrainError(
-            f"{path}: can't be read as an Excel file ({type(error).__name__}); a password has to be taken off", WAY_OUT
+            f"{path}: can't be read as an Excel file ({type(error).__name__}); if it has a password, remove it", WAY_OUT
         ) from None
     others = [repr(name) for name in names if name != names[place]]
-    told = f"{path.name}: sheet {names[place]!r} was read, not {', '.join(others)}; --sheet names another"
+    told = f"{path.name}: sheet {names[place]!r} was read, not {', '.join(others)}; --sheet chooses another"
     return _padded(rows), (told,) * (bool(others) and sheet is None)
 
 
@@ -94,7 +96,7 @@ def _padded(rows: list[list[str]]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(cell: object) -> str:
-    """As Excel shows a plain number, date or truth value."""
+    """Format a number, date or boolean as Excel shows it."""
     if cell is None:
         return ""
     if isinstance(cell, bool):
