@@ -1,4 +1,4 @@
-"""A trained classifier, ready for images: what `predict`, `explain` and a person's own Python stand on."""
+"""A trained classifier: loading and prediction, used by `predict`, `explain` and the Python interface."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the classifier says of one image, or why it says nothing: then `error` alone is set beside the path."""
+    """The prediction for one image; if the image can't be read, only `path` and `error` are set."""
 
     path: Path | None  # as given; None for an image given as an array
     probability: float | None = None  # P(positive), in [0, 1]
-    label: int | None = None  # 1, positive, where the probability reaches the threshold; else 0
-    class_name: str | None = None  # the label's
+    label: int | None = None  # 1 (positive) if the probability is at least the threshold, else 0
+    class_name: str | None = None  # the name of the label's class
     error: str | None = None
 
 
 def load_classifier(path: AnyPath, device: str = "auto", backend: str = "auto", precision: str = "fp32") -> Classifier:
-    """The classifier of a checkpoint: a `.pdparams`, a `.safetensors` or a run's folder.
+    """Load the classifier of a checkpoint: a `.pdparams` or `.safetensors` file, or a run folder.
 
     Args:
         device: auto, cpu, gpu or gpu:N.
         backend: auto, onednn or paddle.
-        precision: fp32, bf16 or fp16, where the device has it; auto: bf16, or else fp32.
+        precision: fp32, bf16 or fp16, if the device supports it; auto: bf16 if supported, else fp32.
     Raises:
-        PmtrainError: the checkpoint can't be read, or the machine hasn't got what is asked for.
+        PmtrainError: the checkpoint can't be read, or the machine doesn't support an option.
     """
     asked = {"device": device, "backend": backend, "precision": precision}
     return Classifier(load_checkpoint(Path(path)), load_config(ComputeOptions, asked))
@@ -56,9 +56,9 @@ class Classifier:
     """A network with its weights, its preprocessing and its threshold.
 
     Attributes:
-        classes: the names of the negative and of the positive class.
-        threshold: P(positive) from which an image is called positive, as stored in the checkpoint.
-        info: all that the checkpoint says of itself.
+        classes: the names of the negative and the positive class.
+        threshold: images with P(positive) of at least this are called positive; stored in the checkpoint.
+        info: the metadata of the checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: ComputeOptions) -> None:
@@ -76,14 +76,14 @@ class Classifier:
     def predict(
         self, images: AnyPath | np.ndarray | Sequence[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
     ) -> list[Prediction]:
-        """One prediction an image, in the order given; an image that can't be read has its `error` set.
+        """Return one prediction per image, in the order given; an image that can't be read has its `error` set.
 
         Args:
-            images: an image or several: paths of files, or uint8 (H, W, 3) arrays in BGR order, as OpenCV reads them.
-            workers: processes that decode files; 0: a thread. A script that wants processes needs the usual
-                `if __name__ == "__main__":` around what it does.
+            images: one image or several: file paths, or uint8 (H, W, 3) arrays in BGR order, as read by OpenCV.
+            workers: processes that decode files; 0: a thread. A script that uses processes needs the usual
+                `if __name__ == "__main__":` guard.
         Raises:
-            PmtrainError: an array of another shape or type.
+            PmtrainError: an array has a wrong shape or type.
         """
         one = isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3)
         return list(self.stream([images] if one else images, batch_size, workers))  # type: ignore[list-item, arg-type]
@@ -91,12 +91,12 @@ class Classifier:
     def stream(
         self, images: Iterable[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
     ) -> Generator[Prediction, None, None]:
-        """`predict`, yielding each batch's predictions as they come; holds a few batches of any number of images.
+        """Like `predict`, but yield predictions batch by batch; only a few batches are in memory at a time.
 
-        The network's weights must not change before the last one.
+        The network's weights must not change before the last prediction.
         """
         pool = DecodingProcesses(workers, self.preprocess) if workers else DecodingThread(self.preprocess)
-        # Enough under way that nobody waits while the network computes, and no more.
+        # Enough images in flight to keep the workers and the network busy.
         most = batch_size + max(2 * batch_size, 4 * workers)
         under_way: deque[tuple[Path | None, Future[Decoded]]] = deque()
         with contextlib.closing(pool), self.backend.fixed_weights():
@@ -114,7 +114,7 @@ class Classifier:
     def _resized(self, image: np.ndarray) -> Future[Decoded]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise PmtrainError(
-                f"an array of type {image.dtype} and shape {image.shape} is no image",
+                f"an array of type {image.dtype} and shape {image.shape} is not an image",
                 "give uint8 arrays (height, width, 3) in BGR order, as cv2.imread returns them",
             )
         done: Future[Decoded] = Future()
@@ -137,6 +137,6 @@ class Classifier:
         return output.astype("float32").numpy().reshape(-1).astype(np.float64)
 
     def classify(self, path: Path | None, probability: float) -> Prediction:
-        """The prediction that P(positive) amounts to by the threshold."""
+        """The prediction for P(positive), by the threshold."""
         label = int(probability >= self.threshold)
         return Prediction(path, float(probability), label, self.classes[label])

@@ -1,4 +1,4 @@
-"""`pmtrain predict`: a probability for every image, in the order given, written as it comes."""
+"""`pmtrain predict`: write a probability for every image, in the order given, as it is computed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pmtrain.system.files import new_file
 
 
 def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> int:
-    """Write a row for each of the images; return the exit code, 1 where any of them couldn't be read.
+    """Write one row per image; return the exit code, 1 if an image couldn't be read.
 
     Raises:
-        PmtrainError: the checkpoint can't be read, an argument names no image, or `config.output` exists.
+        PmtrainError: the checkpoint can't be read, an argument matches no image, or `config.output` exists.
     """
     paths = find_images(images)
     if config.format == "palm":
@@ -57,20 +57,20 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
 
 
 def _check_names(paths: Sequence[Path]) -> None:
-    """The challenge's format names files without their folders, so that no two may be called the same."""
+    """Refuse files with equal names for the challenge's format, which has no folders."""
     seen: dict[str, Path] = {}
     for path in paths:
         if path.name in seen:
             raise UsageError(
-                f"--format palm: {seen[path.name]} and {path} would both be called {path.name}",
-                "predict them one folder at a time, or take --format csv",
+                f"--format palm: {seen[path.name]} and {path} would both be listed as {path.name}",
+                "predict one folder at a time, or use --format csv",
             )
         seen[path.name] = path
 
 
 @contextlib.contextmanager
 def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
-    """Where lines go: stdout, or a new file that is there when all of them are."""
+    """Where to write lines: stdout, or a new file that appears when it is complete."""
     if output is None:
         yield console.result
         return
@@ -112,12 +112,12 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
 
 def _json(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    # A file name that isn't UTF-8 is escaped, since JSON has no other way to hold it.
+    # A file name that isn't UTF-8 is escaped, because JSON can't hold it otherwise.
     return text if text.isprintable() else json.dumps(value)
 
 
 def _as_palm(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    """The iChallenge-PM submission; it has no column for errors, so that an unread image's risk is left empty."""
+    """The iChallenge-PM submission; it has no column for errors, so the risk of an unreadable image is empty."""
     yield csv_row("FileName", "PM Risk")
     for each in predictions:
         yield csv_row(each.path and each.path.name, each.probability)
