@@ -1,8 +1,8 @@
-"""Cross-validation: a network a fold, each validated on images that it never saw, and what they reach together.
+"""Cross-validation: train one network per fold, each validated on images that it never saw, and combine the results.
 
-Every fold is a run of its own, from the same seed, so from the same first weights. The figures that count are of the
-last epoch, whose number was fixed beforehand: nothing was chosen on the images that it is measured on. Those of each
-fold's best epoch were, and are marked.
+Every fold is a separate run with the same seed, so with the same initial weights. The main results are those of the
+last epoch: the number of epochs is fixed beforehand, so nothing is chosen on the images that are measured. The best
+epoch of each fold is chosen on its validation images, so its results are marked as exploratory.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from pmtrain.training.train import dry_run as rehearse
 
 SCORES, METRICS_FILE = "out-of-fold.csv", "folds.json"
 MEASURED = {"accuracy": "Accuracy", "auc": "AUC", "loss": "Loss"}
-THRESHOLD = 0.5  # any other would have been chosen on the images that it is measured on
+THRESHOLD = 0.5  # any other threshold would have been chosen on the images that are measured
 LEVEL, N_BOOT = 0.95, 2000
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: its number from 1, the data with the fold as validation split, and its run's folder."""
+    """One fold: its number from 1, the data with the fold as validation split, and its run folder."""
 
     number: int
     data: DataSet
@@ -61,10 +61,10 @@ class Fold:
 
 
 def train(config: TrainConfig) -> int:
-    """Train `config.folds` networks and print what they reach; return the exit code as `train.train` does.
+    """Train `config.folds` networks and print their results; return the exit code as `train.train` does.
 
     Raises:
-        PmtrainError: the data can't be folded so, or as `train.train`.
+        PmtrainError: the data can't be divided into folds, or as `train.train`.
     """
     device = select_device(config.device)
     require(config.track)
@@ -95,7 +95,7 @@ def train(config: TrainConfig) -> int:
 
 
 def resume(path: Path, flags: Mapping[str, Any]) -> int:
-    """Go on with the cross-validation in the folder `path`, inside its fold; return the exit code as `train` does.
+    """Resume the cross-validation in the folder `path`, inside a fold; return the exit code as `train` does.
 
     Raises:
         PmtrainError: as `train.resume`.
@@ -104,7 +104,7 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     config = resumed_config(folder, flags)
     device = select_device(config.device)
     if not folder.info():
-        raise PmtrainError(f"{path} was stopped while it was set up: nothing was trained", "start a new run")
+        raise PmtrainError(f"{path} was stopped during set-up, before training", "start a new run")
     listed = select(config)
     made = []
     for number in range(1, (config.folds or 0) + 1):
@@ -118,20 +118,20 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
 
 
 def dry_run(config: TrainConfig) -> int:
-    """Check everything and take one step of the first fold, and write nothing."""
+    """Check everything and train one step of the first fold, without writing anything."""
     return rehearse(config, lambda data, config: divided(data, config)[0][0])
 
 
 def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
-    """The folds, by the data's own column or drawn, and how they were had.
+    """The folds, from the data's `fold` column or drawn at random, and a description of the method.
 
     Raises:
-        PmtrainError: the data can't be folded so.
+        PmtrainError: the data can't be divided into folds.
     """
     if config.val_data is not None:
         raise UsageError(
-            f"--val-data {config.val_data} with --folds: every image is validated on in its turn",
-            "leave one of them out; or join the two in one table",
+            f"--val-data {config.val_data} with --folds: cross-validation uses every image for validation once",
+            "leave one of them out, or join the two sets in one table",
         )
     if config.patience is not None:
         raise UsageError(
@@ -140,7 +140,7 @@ def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
         )
     k = config.folds or 0
     if data.split("val"):
-        console.notice("the data's own validation split is folded together with its training images")
+        console.notice("the data's own validation split is divided into folds together with the training images")
     if given := given_folds(data, k):
         return given, "by the column fold of the data"
     warn_of_loners(data, "patient")
@@ -149,7 +149,7 @@ def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
 
 
 def _joined(data: DataSet) -> DataSet:
-    """The data with everything in the training split that isn't in the test split."""
+    """The data with all images outside the test split in the training split."""
     samples = (replace(sample, split=sample.split if sample.split == "test" else "train") for sample in data.samples)
     return replace(data, samples=tuple(samples))
 
@@ -161,7 +161,7 @@ def _fold_folder(folder: RunFolder, number: int) -> RunFolder:
 
 
 def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) -> int:
-    """Train what isn't trained yet, then print and write what all folds reached; return the exit code."""
+    """Train the remaining folds, then print and write the results of all folds; return the exit code."""
     reached = []
     with console.logged(folder.log), StopSignal() as stop:
         for fold in made:
@@ -177,12 +177,12 @@ def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) ->
 
 
 def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, RunState]:
-    """Train one network to its end, from its newest state where there is one; its exit code and where it stands."""
+    """Train one network to the end, from its latest state if there is one; return the exit code and position."""
     saved = load_resume(fold.folder.last) if (fold.folder.last / STATE).exists() else None
     if saved and saved.state["epoch"] >= config.epochs:
-        fold.folder.write_metrics(saved.state["history"])  # a kill may have come just before
+        fold.folder.write_metrics(saved.state["history"])  # the process may have been killed just before
         return 0, RunState(**saved.state)
-    # Paddle counts its names up in a process: every fold's are those of a process of its own.
+    # Paddle numbers names per process; with the guard, every fold starts from 0 again.
     with paddle.utils.unique_name.guard():
         run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device)
         run.folder = fold.folder
@@ -193,12 +193,12 @@ def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopS
             console.result(f"[fold] {fold.number}/{k}")
         code, at = run.go(stop), run.at
     del run, saved
-    gc.collect()  # the network's memory before the next one takes its own
+    gc.collect()  # free the network's memory before the next one is built
     return code, at
 
 
 def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: list[RunState]) -> None:
-    """Print the figures over folds and of all folds' images together, and write them.
+    """Print and write the results over folds and on all folds' images together.
 
     Raises:
         PmtrainError: the folds weren't trained for the same number of epochs, or a table of scores is damaged.
@@ -206,7 +206,7 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
     if len(epochs := {at.epoch for at in reached}) > 1:
         raise PmtrainError(
             f"{folder.path}: its folds have {', '.join(str(at.epoch) for at in reached)} epochs",
-            f"bring them to one: pmtrain train --resume {quoted(folder.path)} --epochs {max(epochs)}",
+            f"train them equally long: pmtrain train --resume {quoted(folder.path)} --epochs {max(epochs)}",
         )
     data = made[0].data
     fold_of = {sample.path: fold.number for fold in made for sample in fold.data.split("val")}
@@ -250,7 +250,7 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
         "best_epoch": {
             **{key: spread([one[key] for one in best]) for key in MEASURED},
             "exploratory": True,
-            "exploratory_reasons": ["each fold's epoch was chosen on the images that it is measured on"],
+            "exploratory_reasons": ["each fold's epoch was chosen on the images that are measured"],
         },
         "pooled": {
             "threshold": THRESHOLD,
@@ -272,7 +272,7 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation (ddof 1) and range over folds; None where a fold has no value."""
+    """Mean, standard deviation (ddof 1) and range over folds; None if a fold has no value."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return dict.fromkeys(("mean", "std", "min", "max"))
@@ -285,7 +285,7 @@ def spread(values: list[float | None]) -> dict[str, float | None]:
 
 
 def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[str]:
-    """What is printed after the last fold's lines."""
+    """The lines to print after the last fold."""
     notes = Notes()
     columns = ("mean", "std", "min", "max")
 
@@ -303,7 +303,7 @@ def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[s
         f"{k} folds, {report['method']}; last epoch, {epochs} of {epochs}, at {THRESHOLD}:",
         head,
         *rows(report["last_epoch"]),
-        f"EXPLORATORY: each fold's best epoch, chosen on the images that it is measured on, at {THRESHOLD}:",
+        f"EXPLORATORY: each fold's best epoch, chosen on the images that are measured, at {THRESHOLD}:",
         head,
         *rows(report["best_epoch"]),
         "",

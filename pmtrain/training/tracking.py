@@ -1,7 +1,7 @@
-"""Experiment trackers: a run's losses, measures and a few images, shown while it trains. One row of TRACKERS each.
+"""Experiment trackers: log a run's losses, metrics and a few images while it trains. One row of TRACKERS each.
 
-A tracker may fail in any way and at any time, a server that hangs included. So all of them work in a thread of their
-own, the first failure of one is a warning and the end of it, and training never waits for any but a moment at its end.
+A tracker may fail at any time, and its server may hang. So trackers run in their own thread, a tracker is dropped with
+a warning at its first failure, and training waits for trackers only briefly at the end.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import write_atomic
 
-PATIENCE = 30.0  # seconds that the end of a run waits for what is still to be sent
+PATIENCE = 30.0  # seconds to wait at the end of a run for data still to be sent
 
 
 class Tracker(Protocol):
-    """What a row of TRACKERS opens. `step` counts training batches from the run's first."""
+    """An open tracker. `step` counts training batches from the start of the run."""
 
     def config(self, text: str) -> None:
-        """The run's options, as YAML."""
+        """Log the run's options, as YAML."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Metrics by name, `val/auc` say."""
+        """Log metrics by name, such as `val/auc`."""
 
     def images(self, images: Mapping[str, np.ndarray], step: int) -> None:
-        """Pictures by name: uint8 (H, W, 3), RGB."""
+        """Log images by name: uint8 (H, W, 3), RGB."""
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write buffered data, and close."""
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard, by tensorboardX, which needs neither TensorFlow nor PyTorch."""
+    """Event files in RUN/tensorboard, written by tensorboardX, which needs neither TensorFlow nor PyTorch."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from tensorboardX import SummaryWriter
 
-        # Points from this step on are of a process that was stopped after its last save: they come again.
+        # Points from this step on are from a process that stopped after its last save; they will be logged again.
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
 
     def config(self, text: str) -> None:
@@ -68,7 +68,7 @@ class TensorBoard:
 
 
 class VisualDL:
-    """Record files in RUN/visualdl, Paddle's own viewer."""
+    """Record files in RUN/visualdl, for Paddle's viewer."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from visualdl import LogWriter
@@ -91,9 +91,9 @@ class VisualDL:
 
 
 class MLflow:
-    """A run in the experiment `pmtrain`, or in MLFLOW_EXPERIMENT_NAME, where MLFLOW_TRACKING_URI says.
+    """A run in the experiment `pmtrain` or MLFLOW_EXPERIMENT_NAME, at MLFLOW_TRACKING_URI.
 
-    Its number is kept in RUN/mlflow-run.txt, so that a resumed run goes on in the same one.
+    Its ID is kept in RUN/mlflow-run.txt, so that a resumed run continues in the same MLflow run.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -128,13 +128,13 @@ class MLflow:
 
 @dataclass(frozen=True)
 class Kind:
-    """A tracker: how it is opened on a run's folder at a step, and the package without which it can't be."""
+    """A tracker: the function that opens it for a run folder at a step, and the package that it needs."""
 
     open: Callable[[Path, int], Tracker]
     package: str
 
 
-# Each name is an optional extra of pmtrain too, and a choice of --track.
+# Each name is also an optional extra of pmtrain and a choice of --track.
 TRACKERS = {
     "tensorboard": Kind(TensorBoard, "tensorboardX"),
     "visualdl": Kind(VisualDL, "visualdl"),
@@ -143,10 +143,10 @@ TRACKERS = {
 
 
 def require(names: Sequence[str]) -> None:
-    """Refuse trackers that aren't installed, before anything has begun.
+    """Refuse trackers that aren't installed, before training starts.
 
     Raises:
-        UsageError: the package of one is missing.
+        UsageError: a tracker's package is missing.
     """
     for name in names:
         if importlib.util.find_spec(TRACKERS[name].package) is None:
@@ -157,19 +157,19 @@ def require(names: Sequence[str]) -> None:
 
 
 class Tracking:
-    """Several trackers as one, none of which can stop or slow the run.
+    """Several trackers as one; they can't stop or slow down the run.
 
     Args:
         names: rows of TRACKERS.
-        folder: the run's.
+        folder: the run folder.
         config: the run's options, as YAML.
-        step: batches done before this process began.
+        step: batches trained before this process started.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, config: str, step: int) -> None:
         self._trackers: dict[str, Tracker] = {}
         self._jobs: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
-        # A daemon: a server that hangs doesn't keep the program from ending.
+        # A daemon thread: a server that hangs can't keep the program from ending.
         self._thread = threading.Thread(target=self._work, args=(list(names), folder, step), daemon=True)
         if names:
             self._thread.start()
@@ -184,15 +184,17 @@ class Tracking:
         self._jobs.put(None)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            console.warn(f"{' and '.join(self._trackers)} took over {PATIENCE:g} s: the last figures may be lost there")
+            console.warn(
+                f"{' and '.join(self._trackers)} took over {PATIENCE:g} s: the last metrics may be missing there"
+            )
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        """Show figures; those that are None have no value and are left out."""
+        """Log metrics; those that are None are left out."""
         if self._thread.ident is not None:
             self._jobs.put(("scalars", ({name: value for name, value in values.items() if value is not None}, step)))
 
     def images(self, draw: Callable[[], Mapping[str, np.ndarray]], step: int) -> None:
-        """Show pictures, which are drawn in the trackers' thread."""
+        """Log images, which are drawn in the trackers' thread."""
         if self._thread.ident is not None:
             self._jobs.put(("images", (draw, step)))
 
@@ -217,17 +219,17 @@ class Tracking:
         self._trackers[name] = TRACKERS[name].open(folder, step)
 
     def _guard(self, name: str, call: Callable[..., object], *arguments: object) -> None:
-        """Make a call; where it fails, warn and give that tracker up."""
+        """Call a tracker; if the call fails, warn and drop the tracker."""
         try:
             call(*arguments)
         except Exception as error:
             detail = " ".join(str(error).split())[:300]
-            console.warn(f"{name} failed, and the run goes on without it: {type(error).__name__}: {detail}")
+            console.warn(f"{name} failed, and the run continues without it: {type(error).__name__}: {detail}")
             self._trackers.pop(name, None)
 
 
 def annotated(image: np.ndarray, label: int, probability: float) -> np.ndarray:
-    """A picture with its label and the probability of the positive class on a strip below it, red where at odds.
+    """An image with a strip below it that shows label and P(positive), in red if they disagree.
 
     uint8 (H, W, 3), RGB -> uint8 (H + strip, W, 3).
     """

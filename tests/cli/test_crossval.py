@@ -243,7 +243,7 @@ def test_a_validation_split_is_folded_in_and_what_is_left_out_is_told(run_cli, s
     options = ("--folds", 2, "--epochs", 1, "--on-bad-image", "skip", "--output", "run")
     done = run_cli("train", "--data", root, *options, *SMALL)
     assert done.exit_code == 0, done.stderr
-    assert "own validation split is folded together" in done.stderr
+    assert "own validation split is divided into folds together" in done.stderr
     assert "20 of 20 images have no patient" in done.stderr
     assert "2 folds, drawn by image, the classes' shares kept alike, seed 0;" in done.stdout
     assert "images: 19 (9 sick, 10 healthy)" in done.stdout
@@ -259,7 +259,7 @@ def test_a_validation_split_is_folded_in_and_what_is_left_out_is_told(run_cli, s
     [
         (("--folds", 1), 2, "--folds 1"),
         (("--folds", 11), 1, "too few for 11 folds"),
-        (("--folds", 2, "--val-data", "{data}"), 2, "every image is validated on in its turn"),
+        (("--folds", 2, "--val-data", "{data}"), 2, "cross-validation uses every image for validation once"),
     ],
 )
 def test_what_cannot_be_is_refused(run_cli, small_set, options, code, said):

@@ -153,7 +153,7 @@ def test_train_goes_on_without_a_tracker_that_fails(run_cli, small_set, opened, 
     monkeypatch.setitem(TRACKERS, "tensorboard", TRACKERS["broken"])
     done = run_cli("train", "--data", small_set, "--epochs", 1, "--track", "tensorboard", *QUICK)
     assert done.exit_code == 0
-    assert done.stderr.count("failed, and the run goes on without it") == 1
+    assert done.stderr.count("failed, and the run continues without it") == 1
     assert "[validation]" in done.stdout
 
 
