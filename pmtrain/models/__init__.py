@@ -1,4 +1,4 @@
-"""The architectures: one row a model, built by name. Paddle is imported when one is built."""
+"""The architectures: one row per depth. Paddle is imported only when a network is built."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Depth(NamedTuple):
-    """A row of DEPTHS: residual blocks in each of the four stages, and the kind of block."""
+    """A row of DEPTHS: the number of residual blocks in each of the four stages, and the kind of block."""
 
     blocks: tuple[int, int, int, int]
-    bottleneck: bool  # 1x1, 3x3, 1x1; else the basic block of two 3x3
+    bottleneck: bool  # 1x1, 3x3, 1x1; else the basic block with two 3x3
 
 
 # He et al. 2016, table 1.
@@ -29,10 +29,10 @@ DEPTHS: dict[int, Depth] = {
 
 
 def build_model(layers: int) -> ResNet:
-    """A ResNet of `layers` layers with fresh weights, its layers and parameters numbered from 0.
+    """Build a ResNet of `layers` layers with new weights; layers and parameters are numbered from 0.
 
-    Numbering matters: Paddle's optimizer keeps its state under parameter names (`conv2d_0.w_0`), so a resumed
-    run must count as the first one did.
+    Paddle's optimizer keeps its state by parameter name (`conv2d_0.w_0`), so a resumed run needs the same numbers as
+    the first one.
 
     Raises:
         PmtrainError: `layers` is not a row of DEPTHS.
@@ -48,17 +48,17 @@ def layers_of(names: Iterable[str]) -> int:
     """The depth of the network that a state dict with these parameter names belongs to.
 
     Raises:
-        PmtrainError: the names are no ResNet's of DEPTHS.
+        PmtrainError: they don't belong to a ResNet of DEPTHS.
     """
     inside = {tuple(name.split(".")[:2]) for name in names if name.startswith("bb_")}
     blocks = {tuple(block.split("_")[1:]) for block, *_ in inside}
     counts = tuple(sum(1 for block in blocks if block[0] == str(stage)) for stage in range(4))
-    bottleneck = any("conv2" in layer for _, *layer in inside)  # the third layer, which a basic block has not
+    bottleneck = any("conv2" in layer for _, *layer in inside)  # the third layer, which a basic block doesn't have
     for layers, depth in DEPTHS.items():
         if depth == (counts, bottleneck):
             return layers
     raise PmtrainError(
-        f"the weights hold {'bottleneck' if bottleneck else 'basic'} blocks {counts} by stage; known are "
+        f"the weights have {'bottleneck' if bottleneck else 'basic'} blocks {counts} per stage; supported are "
         + ", ".join(f"ResNet-{layers} {depth.blocks}" for layers, depth in DEPTHS.items()),
-        "give a checkpoint that pmtrain or the notes' script saved",
+        "give a checkpoint saved by pmtrain or the notes' script",
     )

@@ -1,6 +1,6 @@
-"""ResNet-18/34/50/101/152 (He et al. 2016) for one logit, with a bottleneck's stride on its 3x3 convolution.
+"""ResNet-18/34/50/101/152 (He et al. 2016) for one logit, with the stride of a bottleneck on its 3x3 convolution.
 
-Module names are those of the notes' script, so that state dicts travel both ways:
+Module names are those of the notes' script, so that state dicts can be exchanged:
 `conv`, `bb_<stage>_<block>.conv0|conv1|conv2|short`, `out`. A basic block has no `conv2`.
 """
 
@@ -19,7 +19,7 @@ STAGE_WIDTHS = (64, 128, 256, 512)
 
 
 class ConvBNLayer(nn.Layer):
-    """Convolution without bias, batch norm, and a ReLU where `relu` says so."""
+    """Convolution without bias, batch norm, and optionally a ReLU."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, relu: bool = True
@@ -37,9 +37,9 @@ class ConvBNLayer(nn.Layer):
 
 
 class BasicBlock(nn.Layer):
-    """Two 3x3 (the first with the stride), added to the input or, where the shapes differ, to its projection."""
+    """Two 3x3 convolutions (the first with the stride), added to the input, or to its projection if shapes differ."""
 
-    EXPANSION = 1  # output channels over the inner width
+    EXPANSION = 1  # ratio of output channels to the inner width
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class BasicBlock(nn.Layer):
 
     @property
     def path(self) -> tuple[ConvBNLayer, ...]:
-        """The layers beside the shortcut, in order."""
+        """The layers of the residual path, in order."""
         return self.conv0, self.conv1
 
     def forward(self, x):  # (N, in, H, W)
@@ -60,7 +60,7 @@ class BasicBlock(nn.Layer):
 
 
 class BottleneckBlock(nn.Layer):
-    """1x1 down, 3x3 (with the stride), 1x1 up, added to the input or, where the shapes differ, to its projection."""
+    """1x1 down, 3x3 (with the stride), 1x1 up, added to the input, or to its projection if shapes differ."""
 
     EXPANSION = 4
 
@@ -75,7 +75,7 @@ class BottleneckBlock(nn.Layer):
 
     @property
     def path(self) -> tuple[ConvBNLayer, ...]:
-        """The layers beside the shortcut, in order."""
+        """The layers of the residual path, in order."""
         return self.conv0, self.conv1, self.conv2
 
     def forward(self, x):  # (N, in, H, W)
@@ -88,18 +88,18 @@ Block = BasicBlock | BottleneckBlock
 
 
 class ResNet(nn.Layer):
-    """The whole network: (N, 3, H, W) float32, H and W from 32 up -> (N, 1) logits.
+    """The complete network: (N, 3, H, W) float32, H and W at least 32 -> (N, 1) logits.
 
     Args:
         layers: a row of DEPTHS.
     Raises:
-        PmtrainError: any other depth.
+        PmtrainError: the depth isn't supported.
     """
 
     def __init__(self, layers: int = 50) -> None:
         super().__init__()
         if layers not in DEPTHS:
-            raise PmtrainError(f"no ResNet of {layers} layers; there are {', '.join(map(str, DEPTHS))}")
+            raise PmtrainError(f"no ResNet with {layers} layers; supported are {', '.join(map(str, DEPTHS))}")
         self.layers = layers
         self.conv = ConvBNLayer(3, 64, 7, stride=2)
         self.max_pool = nn.MaxPool2D(kernel_size=3, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""Every layer's shapes from a real forward pass, as the notes print them, as a table, or as JSON."""
+"""Print the shapes of every layer in a forward pass, in the notes' format, as a table, or as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LayerTrace:
     """One layer of the forward pass, in the order in which it ran.
 
     `block` counts the residual blocks from 0 (-1 before the first, the number of blocks after the last);
-    `macs` are multiply-adds for the whole batch.
+    `macs` is the number of multiply-adds for the whole batch.
     """
 
     name: str
@@ -30,7 +30,7 @@ class LayerTrace:
 
 @dataclass(frozen=True)
 class ModelTrace:
-    """A network and what ran in it. The input is (batch_size, 3, image_size, image_size)."""
+    """A network and its layers in a forward pass. The input is (batch_size, 3, image_size, image_size)."""
 
     model: ResNet
     batch_size: int
@@ -39,10 +39,10 @@ class ModelTrace:
 
 
 def trace(layers: int, batch_size: int, image_size: int) -> ModelTrace:
-    """Run one forward pass over a batch of zeros and record every layer that holds weights or pools.
+    """Run one forward pass on a batch of zeros and record every pooling layer and every layer with weights.
 
     Raises:
-        PmtrainError: no ResNet has that many layers.
+        PmtrainError: the depth isn't supported.
     """
     model = build_model(layers)
     model.eval()
@@ -52,7 +52,7 @@ def trace(layers: int, batch_size: int, image_size: int) -> ModelTrace:
     after = {id(model.avg_pool): len(blocks), id(model.out): len(blocks)}
 
     def record(layer, inputs, output) -> None:
-        # A batch norm is told with its convolution: one row for both.
+        # A batch norm is listed with its convolution: one row for both.
         conv = layer._conv if isinstance(layer, ConvBNLayer) else layer
         kernel = getattr(conv, "weight", None)
         weight = tuple(kernel.shape) if kernel is not None else ()
@@ -82,7 +82,7 @@ def trace(layers: int, batch_size: int, image_size: int) -> ModelTrace:
 
 
 def as_text(traced: ModelTrace) -> str:
-    """The notes' own print, to the byte, with `basic` for `bottleneck` where the blocks are."""
+    """The notes' format, byte for byte, with `basic` for `bottleneck` if the network has basic blocks."""
     model = traced.model
     kind = "bottleneck" if isinstance(model.stages[0][0], BottleneckBlock) else "basic"
     lines = [f"layers= {model.layers}"]
@@ -125,7 +125,7 @@ def _width(block) -> int:
 
 
 def _conv_line(row: LayerTrace) -> str:
-    # The last figure is the batch norm's, one scale a channel.
+    # The last number is the batch norm's: one scale per channel.
     return f"{row.name} {list(row.output)} {list(row.weight)} [ {row.weight[0]} ]"
 
 
@@ -138,7 +138,7 @@ def chinese(number: int) -> str:
 
 
 def as_table(traced: ModelTrace) -> str:
-    """Columns for people, with totals."""
+    """A table with totals."""
     heading = ("layer", "output", "weight", "parameters", "multiply-adds")
     cells = [
         (row.name, _by(row.output), _by(row.weight) or "-", f"{row.parameters:,}", f"{row.macs:,}")
@@ -162,7 +162,7 @@ def as_table(traced: ModelTrace) -> str:
 
 
 def as_json(traced: ModelTrace) -> str:
-    """The rows and totals for programs."""
+    """The rows and totals as JSON."""
     content = {
         "layers": traced.model.layers,
         "batch_size": traced.batch_size,

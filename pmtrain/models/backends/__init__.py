@@ -1,4 +1,4 @@
-"""What computes a network: Paddle's kernels or the oneDNN engine."""
+"""The backends that compute a network: Paddle's kernels and the oneDNN engine."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What does a model's arithmetic: Paddle's own kernels or the oneDNN engine, in which number format."""
+"""Choose the backend and the precision of a model: Paddle's own kernels or the oneDNN engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Backend:
-    """The choice for one model: `device` is `cpu` or `gpu:N`; `engine` is None on Paddle's own kernels."""
+    """The backend of one model: `device` is `cpu` or `gpu:N`; `engine` is None with Paddle's own kernels."""
 
     device: str
     precision: str
@@ -29,22 +29,22 @@ class Backend:
 
     @property
     def scales_loss(self) -> bool:
-        """Whether the loss is scaled so that small gradients don't vanish in half precision."""
+        """Whether to scale the loss so that small gradients don't underflow in half precision."""
         return self.precision == "fp16"
 
     def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass: Paddle's mixed precision on a GPU; the engine needs none."""
+        """The context of a forward pass: automatic mixed precision on a GPU; the engine needs none."""
         if self.engine is not None or self.precision == "fp32":
             return nullcontext()
         return paddle.amp.auto_cast(dtype=AMP_TYPES[self.precision])
 
     def fixed_weights(self) -> AbstractContextManager:
-        """The context of many forward passes in a row between which no weight changes."""
+        """The context of several forward passes without changes of weights in between."""
         return nullcontext() if self.engine is None else self.engine.fixed_weights()
 
 
 def choose_backend(model, device: str, backend: BackendName = "auto", precision: Precision = "fp32") -> Backend:
-    """Attach to the model what is asked for; `auto` takes the oneDNN engine on a CPU wherever it fits.
+    """Attach the chosen backend to the model; `auto` uses the oneDNN engine on a CPU if possible.
 
     Args:
         model: one of `pmtrain.models`.
@@ -53,14 +53,14 @@ def choose_backend(model, device: str, backend: BackendName = "auto", precision:
         precision: auto, fp32, bf16 or fp16.
 
     Raises:
-        UsageError: the device has no such precision, or `--backend onednn` can't be had; the message says why.
+        UsageError: the device doesn't support the precision, or `--backend onednn` is unavailable; with the reason.
     """
     return _on_cpu(model, backend, precision) if device == "cpu" else _on_gpu(device, backend, precision)
 
 
 def _on_gpu(device: str, backend: BackendName, precision: Precision) -> Backend:
     if backend == "onednn":
-        raise UsageError(f"--backend onednn: it is for CPUs, and the device is {device}", "give --device cpu")
+        raise UsageError(f"--backend onednn: needs the CPU, but the device is {device}", "give --device cpu")
     supported = {"bf16": paddle.amp.is_bfloat16_supported, "fp16": paddle.amp.is_float16_supported}
     if precision == "auto":
         precision = _say_precision(None if supported["bf16"](device) else f"{device} has no bf16 arithmetic")
@@ -75,10 +75,10 @@ def _on_cpu(model, backend: BackendName, precision: Precision) -> Backend:
         paddles_reason = "Paddle's own kernels have no bf16 on a CPU"
         precision = _say_precision(paddles_reason if paddles else unavailable_reason(model, "bf16"))
     if precision == "fp16":
-        raise UsageError("--precision fp16: needs a GPU, and the device is the CPU", "give --precision bf16 or fp32")
+        raise UsageError("--precision fp16: needs a GPU, but the device is the CPU", "give --precision bf16 or fp32")
     if paddles and precision == "bf16":
         raise UsageError(
-            "--precision bf16: Paddle's own kernels have none on a CPU, the oneDNN engine has (--backend onednn)",
+            "--precision bf16: on a CPU it needs the oneDNN engine, not Paddle's own kernels (--backend onednn)",
             "give --precision fp32",
         )
     if paddles:
@@ -96,7 +96,7 @@ def _on_cpu(model, backend: BackendName, precision: Precision) -> Backend:
 
 
 def _say_precision(not_bf16: str | None) -> Literal["bf16", "fp32"]:
-    """What `--precision auto` comes to, said with the reason why it isn't bf16, where there is one."""
+    """Resolve `--precision auto` and print the result, with the reason if it isn't bf16."""
     if not_bf16 is None:
         console.notice("computing in bf16")
         return "bf16"

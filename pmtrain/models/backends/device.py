@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""Select the device that a command computes on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pmtrain.system.framework import paddle
 
 
 def gpu_count() -> int:
-    """GPUs that this Paddle can use: 0 for the CPU wheel and where the driver finds none."""
+    """The number of GPUs that this Paddle can use: 0 for the CPU wheel or if the driver finds none."""
     return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
 
 
 def gpu_names() -> list[str]:
-    """The names of those GPUs, by number."""
+    """The names of the GPUs, by number."""
     return [paddle.device.cuda.get_device_name(index) for index in range(gpu_count())]
 
 
@@ -20,7 +20,7 @@ def select_device(wanted: str) -> str:
     """Make `wanted` (auto, cpu, gpu, gpu:N) Paddle's device; return its name, `cpu` or `gpu:N`.
 
     Raises:
-        UsageError: a GPU that isn't there; the message says why.
+        UsageError: the GPU isn't available; the message says why.
     """
     count = gpu_count()
     if wanted == "auto":
@@ -34,7 +34,7 @@ def select_device(wanted: str) -> str:
             )
         if index >= count:
             found = "finds no GPU" if not count else f"finds {count}, numbered from 0"
-            raise UsageError(f"--device {wanted}: Paddle {found}", "give --device auto, or look at `nvidia-smi`")
+            raise UsageError(f"--device {wanted}: Paddle {found}", "give --device auto, or check `nvidia-smi`")
         wanted = f"gpu:{index}"
     paddle.device.set_device(wanted)
     return wanted

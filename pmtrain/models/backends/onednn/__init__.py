@@ -1,4 +1,4 @@
-"""The CPU engine: the oneDNN inside Paddle's wheel, driven directly, under the project's own models."""
+"""The CPU engine: runs pmtrain's models directly on the oneDNN library in Paddle's wheel."""
 
 from pmtrain.models.backends.onednn.engine import Engine, attach, unavailable_reason
 

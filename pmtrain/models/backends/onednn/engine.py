@@ -1,6 +1,6 @@
-"""The engine: a model's `forward` rebound to oneDNN, from outside and until it is detached.
+"""The engine: replaces a model's `forward` by oneDNN, until it is detached.
 
-The model stays Paddle's: its parameters, `state_dict()`, names, optimizer and checkpoints know nothing of it.
+The model stays a Paddle model: parameters, `state_dict()`, names, optimizer and checkpoints don't change.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pmtrain.system.framework import paddle
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: dict[Precision, DataType] = {"fp32": f32, "bf16": bf16}
-SHAPES_KEPT = 8  # whose plans are remembered, for each of training and inference
+SHAPES_KEPT = 8  # shapes whose plans are kept, each for training and inference
 Plan = TypeVar("Plan")
 
 
 def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") -> str | None:
-    """Why the engine can't take this model on this machine; None where it can.
+    """The reason why the engine can't run this model on this machine; None if it can.
 
-    A small convolution is compiled to find out whether the library works.
+    A small convolution is compiled to check that the library works.
     """
     if type(model) not in PLANS:
         return f"there is no plan for the model {type(model).__name__}"
@@ -58,17 +58,17 @@ def unavailable_reason(model: paddle.nn.Layer, precision: Precision = "fp32") ->
 def attach(model: paddle.nn.Layer, precision: Precision = "fp32", required: bool = True) -> Engine:
     """Run the model's forward and backward passes through oneDNN until the engine is detached.
 
-    `model.train()` and `model.eval()` choose between training and folded inference, as they do without it. A layer or
-    a parameter may change its values at any time; where it is replaced by another object, attach again. The process's
-    C library is asked to keep freed memory (`_keep_freed_memory`), which stays so.
+    `model.train()` and `model.eval()` select training or inference with folded batch norms. The values of layers and
+    parameters may change at any time; if one is replaced by another object, attach again. The C library of the process
+    is set to keep freed memory (`_keep_freed_memory`) permanently.
 
     Args:
         precision: `bf16` computes activations and convolutions in bf16; parameters, their gradients and the
             statistics of batch norms stay f32.
-        required: whether it is an error where oneDNN has no fast code for the shape of a batch, which is known when
-            the first of that shape comes; else Paddle's own kernels compute it, in f32, and one line says so.
+        required: whether it is an error if oneDNN has no fast code for a batch's shape, checked at its first batch;
+            otherwise Paddle's own kernels compute it, in f32, and one line says so.
     Raises:
-        PmtrainError: the engine can't take the model; the message holds `unavailable_reason`.
+        PmtrainError: the engine can't run the model; the message gives `unavailable_reason`.
     """
     if precision not in PRECISIONS:
         raise PmtrainError(f"the oneDNN engine has no {precision}", f"it has {', '.join(PRECISIONS)}")
@@ -76,19 +76,19 @@ def attach(model: paddle.nn.Layer, precision: Precision = "fp32", required: bool
     if reason is not None:
         raise PmtrainError(f"the oneDNN engine can't be used: {reason}", "use Paddle's own kernels: --backend paddle")
     if "forward" in model.__dict__:
-        raise PmtrainError("the model's forward is rebound already", "detach the engine that is attached first")
+        raise PmtrainError("an engine is attached to this model already", "detach it first")
     return Engine(model, PRECISIONS[precision], required)
 
 
 class _Latest(Generic[Plan]):
-    """The plans of the latest shapes, over one arena."""
+    """The plans of the most recent shapes, with one arena."""
 
     def __init__(self) -> None:
         self._arena = Arena()
         self._plans: OrderedDict[Shape, Plan] = OrderedDict()
 
     def of(self, shape: Shape, make: Callable[[Arena], Plan]) -> Plan:
-        """The plan of a shape, made where it isn't there."""
+        """The plan of a shape; made if it doesn't exist."""
         if shape not in self._plans:
             self._plans[shape] = make(self._arena)
             if len(self._plans) > SHAPES_KEPT:
@@ -98,13 +98,13 @@ class _Latest(Generic[Plan]):
 
 
 class Engine:
-    """What `attach` returns: detach it to give the model its own forward back, or use it in a `with` block."""
+    """Returned by `attach`: `detach` restores the model's own forward, as does the end of a `with` block."""
 
     def __init__(self, model: paddle.nn.Layer, dtype: DataType, required: bool) -> None:
         self.dtype = dtype
         self._required = required
         self._refused: set[tuple[Shape, bool]] = set()  # shapes without fast code, in training or not
-        # The model holds the engine through its `forward`; held back weakly, both go when the model does.
+        # The model refers to the engine through its `forward`; the weak reference back lets both be freed together.
         self._model = weakref.ref(model)
         self._plans = PLANS[type(model)]
         self._head = self._plans.head(model)
@@ -120,14 +120,14 @@ class Engine:
 
     @property
     def model(self) -> paddle.nn.Layer:
-        """The model that the engine works for."""
+        """The model that the engine runs."""
         model = self._model()
         if model is None:
             raise PmtrainError("the model of this oneDNN engine is gone", "keep it as long as its engine is used")
         return model
 
     def detach(self) -> None:
-        """Give the model its own forward back and free the engine's memory, but for compiled code."""
+        """Restore the model's own forward and free the engine's memory, except compiled code."""
         if self.model.__dict__.get("forward") == self._forward:
             del self.model.__dict__["forward"]
         with self._lock:
@@ -146,7 +146,7 @@ class Engine:
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
-        """Promise that no weight changes inside the block, so that inference needn't look for changes (a few ms)."""
+        """Promise that no weight changes inside the block, so that inference needn't check for changes (a few ms)."""
         with self._lock:
             prepare_threads()
             self._folded.refresh(unchanged=self._promises > 0)
@@ -158,7 +158,7 @@ class Engine:
                 self._promises -= 1
 
     def _forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """The model's forward, (N, C, H, W) -> logits; Paddle's own where the engine can't stand in for it."""
+        """The model's forward, (N, C, H, W) -> logits; Paddle's own if the engine can't replace it."""
         if not (self._fits(x) and self._has_plan(tuple(x.shape))):
             return type(self.model).forward(self.model, x)
         x = x.contiguous()
@@ -166,16 +166,16 @@ class Engine:
             plan = self._training_plan(tuple(x.shape))
             features = _Training.apply(self, plan, x, *plan.parameters)
         else:
-            # Whoever asks for gradients asks through a parameter that has one.
+            # Gradients are needed if a parameter has one.
             witness = next((p for p in self._parameters if not p.stop_gradient), self._parameters[0])
             features = _Inference.apply(self, x, witness)
         return self._head(features)
 
     def _fits(self, x: paddle.Tensor) -> bool:
-        """Whether nobody asks for more than logits and gradients of parameters.
+        """Whether logits and gradients of parameters are all that is needed.
 
-        Somebody does who listens at layers inside (hooks, a `forward` rebound), wants the gradient of the input, has
-        batch norms frozen, has moved or cast the model or the work, or gives something else than one f32 image batch.
+        More is needed if layers inside have hooks or a replaced `forward`, the input needs a gradient, batch norms are
+        frozen, the model was moved or cast, autocast is on, or the input isn't a single f32 image batch.
         """
         mode = self.model.training
         return (
@@ -191,10 +191,10 @@ class Engine:
         )
 
     def _has_plan(self, shape: Shape) -> bool:
-        """Whether oneDNN has fast code for a shape in the model's mode; where it has not, it is said once.
+        """Whether oneDNN has fast code for a shape in the model's mode; if not, print it once.
 
         Raises:
-            ReferenceCode, OneDnnError: it has not, and the engine is required.
+            ReferenceCode, OneDnnError: it doesn't, and the engine is required.
         """
         if (shape, self.model.training) in self._refused:
             return False
@@ -229,7 +229,7 @@ class Engine:
 
 
 def _is_plain(layer: paddle.nn.Layer, training: bool) -> bool:
-    """Whether a layer inside the model does what its class does, in the model's own mode, and nobody listens to it."""
+    """Whether a layer inside the model has its class's forward, the model's mode, and no hooks."""
     return (
         layer.training == training
         and not layer._forward_pre_hooks
@@ -255,18 +255,18 @@ class _Training(paddle.autograd.PyLayer):
         with ctx.engine._lock:
             if ctx.number != ctx.engine._forwards:
                 raise RuntimeError(
-                    "the activations of this forward pass are gone: a backward pass has used them up, another forward"
+                    "the activations of this forward pass are gone: a backward pass has used them, another forward"
                     " pass in training mode has overwritten them (call backward before it), or the engine was detached"
                 )
             prepare_threads()
-            ctx.engine._forwards += 1  # gradients take the place of activations: there is no second time
+            ctx.engine._forwards += 1  # gradients overwrite activations, so a second backward pass is impossible
             gradients = ctx.plan.backward(gradient.contiguous())
         frozen = [parameter.stop_gradient for parameter in ctx.plan.parameters]
         return (None, *(None if skip else value for skip, value in zip(frozen, gradients, strict=True)))
 
 
 class _Inference(paddle.autograd.PyLayer):
-    """The inference plan; what asks it for gradients is told that it has none."""
+    """The inference plan; asking it for gradients is an error."""
 
     @staticmethod
     def forward(ctx, engine: Engine, x: paddle.Tensor, witness: paddle.Tensor):
@@ -283,10 +283,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _keep_freed_memory() -> None:
-    """Ask the C library to keep what Paddle frees at every step.
+    """Set the C library to keep the memory that Paddle frees at every step.
 
-    Gradients are fresh memory at every step; returned to the system and faulted in again page by page, 100 MB of
-    them cost 25 ms. glibc alone has the call.
+    Gradients are allocated at every step; returning 100 MB to the system and getting it back page by page takes 25 ms.
+    Only glibc has this setting.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, and folded again when the weights have changed.
+"""Fold batch norms into the convolutions before them, and fold again after weights have changed.
 
 gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta is a convolution whose weights are multiplied by
 scale = gamma / sqrt(variance + epsilon), with the bias beta - mean * scale.
@@ -26,10 +26,10 @@ class FoldedWeights:
         return self._layers[id(layer)]
 
     def refresh(self, unchanged: bool = False) -> None:
-        """Fold again every layer of which any value isn't, bit for bit, what it was when it was folded.
+        """Fold every layer again whose values differ, bit for bit, from those folded last.
 
-        Paddle keeps no count of changes that every writer raises, so the values themselves are compared, unless
-        the caller knows that they are `unchanged`; then only what a new plan wants is folded.
+        Paddle has no reliable version counter, so the values are compared, unless the caller knows that they are
+        `unchanged`; then only layers that a new plan needs are folded.
         """
         for layer in self._layers.values():
             layer.refresh(unchanged)
@@ -38,7 +38,7 @@ class FoldedWeights:
 class _FoldedLayer:
     def __init__(self, layer: ConvBNLayer) -> None:
         self._layer = layer
-        self._seen: list[np.ndarray] | None = None  # the values that were folded last
+        self._seen: list[np.ndarray] | None = None  # the values folded last
         self._targets: dict[Descriptor, _Target] = {}
         self._bias_values = np.zeros(layer._batch_norm.weight.shape[0], np.float32)
         place = Place()
@@ -46,7 +46,7 @@ class _FoldedLayer:
         place.move(self._bias_values.ctypes.data)
 
     def weights(self, layout: Descriptor) -> Tensor:
-        """The weights in the layout that a convolution chose; valid after the next refresh."""
+        """The weights in the layout chosen by a convolution; valid after the next refresh."""
         if layout not in self._targets:
             self._targets[layout] = _Target(tuple(self._layer._conv.weight.shape), layout)
             self._seen = None
@@ -70,7 +70,7 @@ class _FoldedLayer:
 
 
 class _Target:
-    """Memory for weights in one layout, and the way to fill it."""
+    """Memory for weights in one layout, and how to fill it."""
 
     def __init__(self, dims: tuple[int, ...], layout: Descriptor) -> None:
         arena, place = Arena(), Place()

@@ -1,4 +1,4 @@
-"""oneDNN's C library: found in the installed Paddle, opened with ctypes, its version and every status checked.
+"""The oneDNN C library in the installed Paddle, opened with ctypes; its version and every status are checked.
 
 The C API and the values of its enumerations are fixed within a major version; those below are version 3's. They are
 documented at https://oneapi-src.github.io/oneDNN/, except `dnnl_memory_desc_create_with_string_tag`, which the library
@@ -22,7 +22,7 @@ from pmtrain.system.framework import paddle
 
 
 class Files(NamedTuple):
-    """oneDNN's file in the wheel's paddle/libs, the OpenMP runtime that it calls, and what is used of that."""
+    """oneDNN's file in the wheel's paddle/libs, the OpenMP runtime that it calls, and the functions used of that."""
 
     library: str
     openmp: str
@@ -70,7 +70,7 @@ class OneDnnError(PmtrainError):
 
 
 class ReferenceCode(PmtrainError):
-    """oneDNN has nothing faster than its reference code for an operation: slow must never be silent."""
+    """oneDNN has only reference code for an operation, which is too slow to use silently."""
 
     def __init__(self, what: str, implementation: str) -> None:
         self.reason = f"oneDNN has only slow reference code ({implementation}) here for the {what}"
@@ -78,7 +78,7 @@ class ReferenceCode(PmtrainError):
 
 
 class ExecArg(ctypes.Structure):
-    """dnnl_exec_arg_t: which argument of a primitive, and the memory for it."""
+    """dnnl_exec_arg_t: an argument index of a primitive, and its memory."""
 
     _fields_: ClassVar = [("arg", c_int), ("memory", c_void_p)]
 
@@ -174,7 +174,7 @@ class Library:
 
     Attributes:
         api: the functions, with argument types set.
-        openmp: the OpenMP runtime that the library calls, None where the wheel lacks it.
+        openmp: the OpenMP runtime that the library calls, None if the wheel lacks it.
         version: (major, minor, patch).
     """
 
@@ -206,7 +206,7 @@ class Library:
 
 
 def check(status: int, what: str) -> None:
-    """Raise OneDnnError where a call's status isn't success."""
+    """Raise OneDnnError if the status of a call isn't success."""
     if status:
         raise OneDnnError(status, what)
 

@@ -1,4 +1,4 @@
-"""What a primitive reads and writes: descriptors of layouts, places in memory, and tensors over both."""
+"""The memory of primitives: layout descriptors, places in memory, and tensors made of both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DataType(IntEnum):
 
 
 class Layout(Enum):
-    """Orders of dimensions in memory, by oneDNN's names, and `any` for the primitive's own choice."""
+    """Orders of dimensions in memory, named as in oneDNN; `any` lets the primitive choose."""
 
     any = "any"
     vector = "a"
@@ -43,11 +43,11 @@ class Layout(Enum):
 
 
 def image_layout(dtype: DataType) -> Layout:
-    """The order in which oneDNN is fastest with activations of this type on this processor.
+    """The fastest order for activations of this type on this processor.
 
-    All its code for AVX-512 is as fast or faster with the channels in blocks of 16, the f32 values of one register;
-    for AVX2 it is 8. Given another block it falls back to reference code, a hundred times slower. Its code for AMX,
-    several times as fast in bf16, takes all channels together, last.
+    AVX-512 code is fastest with channels in blocks of 16, the f32 values of one register; AVX2 code with 8. With other
+    block sizes, oneDNN falls back to reference code, a hundred times slower. Its AMX code, several times faster in bf16,
+    needs channels last.
     """
     library = open_library()
     if dtype is DataType.bf16 and library.has_amx:
@@ -56,15 +56,15 @@ def image_layout(dtype: DataType) -> Layout:
 
 
 def pixel_layout(dtype: DataType) -> Layout:
-    """The same for a network's input, whose three channels are too few to be blocked."""
+    """The fastest order for a network's input, which has too few channels for blocks."""
     return Layout.channels_last if image_layout(dtype) is Layout.channels_last else Layout.plain
 
 
 def lines_of(images: Descriptor) -> Descriptor:
-    """The same memory with every line of pixels as an image of its own, where the channels come last.
+    """View the same memory with every row of pixels as a separate image, if channels are last.
 
-    What treats all pixels of a channel alike may look at it so. oneDNN's batch norm goes over an image several times,
-    a few channels at a time, and over a short one while it is still in the cache: by up to a quarter faster.
+    This is valid for operations that treat all pixels of a channel alike. oneDNN's batch norm reads an image several
+    times, a few channels at a time; a short image stays in the cache, which is up to a quarter faster.
     """
     batch, channels, height, width = images.dims
     if images != describe(images.dims, images.dtype, Layout.channels_last):
@@ -148,21 +148,21 @@ def strided(dims: Dims, dtype: DataType, strides: Dims) -> Descriptor:
 
 
 class Place:
-    """Somewhere in memory whose address, in bytes, is set later, and again whenever it moves; 0 is nowhere."""
+    """A place in memory whose address is set later, and again whenever it moves; 0 means none."""
 
     def __init__(self) -> None:
         self.address = 0
         self._tensors: list[Tensor] = []
 
     def view(self, descriptor: Descriptor, offset: int = 0) -> Tensor:
-        """A tensor here, `offset` bytes from the start."""
+        """A tensor at this place, `offset` bytes from the start."""
         tensor = Tensor(self, descriptor, offset)
         tensor.point(self.address)
         self._tensors.append(tensor)
         return tensor
 
     def move(self, address: int) -> None:
-        """Point every tensor here at `address`."""
+        """Set the address of every tensor at this place."""
         if address != self.address:
             self.address = address
             for tensor in self._tensors:
@@ -180,7 +180,7 @@ class Buffer(Place):
         self.offset = 0
 
     def use(self, step: int) -> None:
-        """Note that this step reads or writes the buffer."""
+        """Record that this step reads or writes the buffer."""
         if self.first < 0:
             self.first = step
         self.last = max(self.last, step)
@@ -214,7 +214,7 @@ class Tensor:
 
 
 class Arena:
-    """Memory that programs share which don't run at the same time; it grows to the largest of them."""
+    """Memory shared by programs that don't run at the same time; as large as the largest needs."""
 
     def __init__(self) -> None:
         self.address = 0
@@ -222,14 +222,14 @@ class Arena:
         self._first_byte: ctypes.c_char | None = None
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` bytes; a growth loses what was there and changes `address`.
+        """Make room for `size` bytes; growing loses the content and changes `address`.
 
         Raises:
-            MemoryError: there isn't as much; the arena is empty then, and as good as new.
+            MemoryError: there isn't enough memory; the arena is then empty and can be used again.
         """
         if size <= self.size:
             return
-        # What is held is given back before more is taken.
+        # Free the old memory before allocating more.
         self._first_byte, self.address, self.size = None, 0, 0
         wanted = math.ceil(size / PAGE) * PAGE
         try:
@@ -244,6 +244,6 @@ class Arena:
 
 
 def array_at(address: int, shape: Sequence[int]) -> np.ndarray:
-    """The f32 values that lie at an address, in C order, as an array that writes through."""
+    """The f32 values at an address, in C order, as an array that shares the memory."""
     count = math.prod(shape)
     return np.frombuffer(memoryview((ctypes.c_float * count).from_address(address)), np.float32).reshape(shape)

@@ -1,4 +1,4 @@
-"""The models that the engine has plans for, a row each: all that it needs to know of one."""
+"""The table of models that the engine has plans for, one row per model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class TrainingPlan(Protocol):
     """Forward and backward for one shape of images.
 
     Attributes:
-        parameters: the order of the gradients that `backward` returns: all that lie before the head.
+        parameters: in the order of the gradients that `backward` returns: all parameters before the head.
     """
 
     parameters: list[paddle.Tensor]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(N, C, H, W) f32, contiguous -> (N, F) f32 features, with everything kept that `backward` needs."""
+        """(N, C, H, W) f32, contiguous -> (N, F) f32 features, keeping what `backward` needs."""
 
     def backward(self, gradient: paddle.Tensor) -> list[paddle.Tensor]:
-        """(N, F) f32, contiguous: the loss by the features -> f32 gradients by the parameters, in fresh tensors."""
+        """(N, F) f32, contiguous: gradient of the features -> f32 gradients of the parameters, in new tensors."""
 
 
 class InferencePlan(Protocol):
-    """Forward for one shape of images, nothing kept."""
+    """Forward for one shape of images, without keeping activations."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(N, C, H, W) f32, contiguous -> (N, F) f32 features."""
@@ -45,8 +45,8 @@ class Plans:
     Args:
         training: makes the plan of a model, a shape, the type of activations, and the arena that plans share.
         inference: makes the plan of a model, a shape, the type, the folded weights and the arena.
-        head: the layer that stays Paddle's, from features to logits.
-        fits: whether they can serve images of a shape, in training or not.
+        head: the layer that Paddle computes, from features to logits.
+        fits: whether the plans support images of a shape, in training or inference.
     """
 
     training: Callable[[Any, Shape, DataType, Arena], TrainingPlan]
@@ -56,17 +56,17 @@ class Plans:
 
 
 def _fits_resnet(shape: Shape, training: bool) -> bool:
-    """32 pixels a side are what the network promises.
+    """The network supports sides of at least 32 pixels.
 
-    One image of no more leaves the last stage a single value a channel. Paddle's batch norms pass it on as it is in
-    training, since it has no statistics; oneDNN's would make 0 of it.
+    A single image of 32 pixels has one value per channel in the last stage. In training, Paddle's batch norm returns it
+    unchanged, because it has no statistics; oneDNN's would return 0.
     """
     batch, channels, height, width = shape
     one_value = batch == 1 and height <= 32 and width <= 32
     return batch > 0 and channels == 3 and min(height, width) >= 32 and not (training and one_value)
 
 
-# By the very class: what is derived from one may compute something else.
+# By exact class: a subclass may compute something else.
 PLANS: dict[type, Plans] = {
     ResNet: Plans(
         training.ResNetTraining,

@@ -1,7 +1,7 @@
 """oneDNN's operations as Python functions: descriptors in, a compiled primitive out.
 
-A primitive holds code compiled for its shapes and no data, so it is cached by them and shared by every layer and
-program that asks for the same one. Scratch memory is the caller's (a program finds room for it).
+A primitive holds code compiled for its shapes and no data, so it is cached by shape and shared by all layers and
+programs. Scratch memory is provided by the caller (the program).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CACHED = 2048  # primitives of each operation kept; a network of 152 layers take
 
 
 class Arg(IntEnum):
-    """DNNL_ARG_*: which argument of a primitive a tensor is."""
+    """DNNL_ARG_*: the argument indices of primitives."""
 
     SRC = 1
     SRC_1 = 2
@@ -42,7 +42,7 @@ class Arg(IntEnum):
 
 
 class Query(IntEnum):
-    """dnnl_query_t: what a primitive can be asked for, its code's name and the descriptors that it chose."""
+    """dnnl_query_t: queries of a primitive, for the name of its code and the descriptors that it chose."""
 
     IMPLEMENTATION = 8
     WEIGHTS = 131
@@ -62,7 +62,7 @@ USER_SCRATCHPAD = 1  # dnnl_scratchpad_mode_user
 
 @dataclass(frozen=True)
 class After:
-    """What a primitive does to its result before it writes it: add what lies there already, then a ReLU."""
+    """Post-operations on a primitive's result: add the previous content of the destination, then a ReLU."""
 
     accumulate: bool = False
     relu: bool = False
@@ -73,14 +73,14 @@ NOTHING_AFTER = After()
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution's or a pooling's kernel, stride and padding, the same in both directions."""
+    """Kernel, stride and padding of a convolution or a pooling, equal in both directions."""
 
     kernel: int
     stride: int = 1
     padding: int = 0
 
     def output(self, dims: Dims, channels: int) -> Dims:
-        """The output's (N, channels, H', W') for the input's (N, C, H, W)."""
+        """The output shape (N, channels, H', W') for the input shape (N, C, H, W)."""
         height, width = ((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in dims[2:])
         return (dims[0], channels, height, width)
 
@@ -90,8 +90,8 @@ class Primitive:
 
     Attributes:
         name: the operation with its shapes, for errors and profiles.
-        implementation: oneDNN's name of the code that it chose, such as `jit:avx2` or `ref:any`.
-        scratchpad: the temporary memory it needs, None for none.
+        implementation: oneDNN's name for the code that it chose, such as `jit:avx2` or `ref:any`.
+        scratchpad: the temporary memory that it needs, or None.
     """
 
     def __init__(self, name: str, description: Handle) -> None:
@@ -106,24 +106,24 @@ class Primitive:
         self.scratchpad = scratchpad if scratchpad is not None and scratchpad.bytes else None
 
     def chosen(self, query: Query, dims: Dims, dtype: DataType) -> Descriptor | None:
-        """The descriptor of one of its arguments; None where it has no such argument."""
+        """The descriptor of one of its arguments; None if it has no such argument."""
         handle = open_library().api.dnnl_primitive_desc_query_md(self.description, query, 0)
         return Descriptor(c_void_p(handle), dims, dtype, "chosen by oneDNN", owner=self.description) if handle else None
 
     def weights(self, like: Descriptor, query: Query = Query.WEIGHTS) -> Descriptor:
-        """The layout it wants its weights in, or gives their gradient in, where it was free to choose."""
+        """The layout of its weights or of their gradient, if it was free to choose."""
         chosen = self.chosen(query, like.dims, like.dtype)
         assert chosen is not None
         return chosen
 
     @property
     def is_reference(self) -> bool:
-        """Whether oneDNN has plain loops alone for it here, up to a thousand times slower than its compiled code."""
+        """Whether oneDNN has only plain loops for it here, up to a thousand times slower than compiled code."""
         return "ref" in re.split("[:_]", self.implementation)
 
     @property
     def workspace(self) -> Descriptor | None:
-        """What a forward primitive leaves for its backward one; None for nothing."""
+        """The memory that a forward primitive leaves for its backward primitive; None if it needs none."""
         chosen = self.chosen(Query.WORKSPACE, (), DataType.f32)
         return chosen if chosen is not None and chosen.bytes else None
 
@@ -280,7 +280,7 @@ def global_mean_gradient(diff_src: Descriptor, diff_dst: Descriptor, forward: Pr
 
 @functools.lru_cache(maxsize=CACHED)
 def relu_gradient(diff_src: Descriptor, diff_dst: Descriptor, dst: Descriptor) -> Primitive:
-    """DST of the ReLU, DIFF_DST -> DIFF_SRC, in place where the caller likes."""
+    """DST of the ReLU, DIFF_DST -> DIFF_SRC, optionally in place."""
     api = open_library().api
     forward = _compiled(
         f"ReLU of {dst}", api.dnnl_eltwise_forward_primitive_desc_create,
@@ -294,7 +294,7 @@ def relu_gradient(diff_src: Descriptor, diff_dst: Descriptor, dst: Descriptor) -
 
 @functools.lru_cache(maxsize=CACHED)
 def add(first: Descriptor, second: Descriptor, dst: Descriptor, relu: bool = False) -> Primitive:
-    """SRC + SRC_1 -> DST, in place where the caller likes, with a ReLU where `relu` says so."""
+    """SRC + SRC_1 -> DST, optionally in place, optionally with a ReLU."""
     return _compiled(
         f"sum of {first} and {second} to {dst}", open_library().api.dnnl_binary_primitive_desc_create,
         ADD, *_handles(first, second, dst), _attributes(After(relu=relu)),

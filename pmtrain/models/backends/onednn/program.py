@@ -1,7 +1,7 @@
-"""A list of primitives with their arguments, run in order over an arena that is planned once.
+"""A list of primitives with their arguments, run in order in an arena that is planned once.
 
-A program is written as if memory were free: every result gets a buffer of its own. Once it is complete, `plan`
-lays the buffers out so that two share bytes where their lives (first to last step that touches them) don't meet.
+A program is written as if memory were free: every result gets its own buffer. When it is complete, `plan` assigns the
+memory; buffers whose lifetimes (first to last step that uses them) don't overlap may share bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Step:
 
 
 class Program:
-    """Steps in order, run all at once or a part at a time (forward, then backward)."""
+    """Steps in order, run together or in parts (forward, then backward)."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -48,20 +48,20 @@ class Program:
         self._buffers: list[Buffer] = []
         self._outside: list[Arena] = []
         self._address = 0
-        self._arena: Arena | None = None  # held, for the buffers lie in it
+        self._arena: Arena | None = None  # keeps the memory of the buffers alive
 
     def tensor(self, dims: Dims, dtype: DataType, layout: Layout | None = None) -> Tensor:
-        """A new tensor in the arena; images lie as `image_layout` says where no other layout is given."""
+        """A new tensor in the arena; in `image_layout` unless another layout is given."""
         return self.buffer(describe(dims, dtype, layout or image_layout(dtype)))
 
     def buffer(self, descriptor: Descriptor) -> Tensor:
-        """A new tensor in the arena, of a descriptor that is at hand."""
+        """A new tensor in the arena, with an existing descriptor."""
         buffer = Buffer(descriptor.bytes)
         self._buffers.append(buffer)
         return buffer.view(descriptor)
 
     def zeros(self, descriptor: Descriptor) -> Tensor:
-        """A tensor outside the arena, all zero until a step writes to it: for padding, which no step does."""
+        """A tensor outside the arena, initially zero: for padding, which no step writes to."""
         arena = Arena()
         arena.reserve(descriptor.bytes)
         self._outside.append(arena)
@@ -80,11 +80,11 @@ class Program:
         self.steps.append(Step(primitive, arguments))
 
     def reorder(self, source: Tensor, target: Tensor) -> None:
-        """Append the copy of a tensor into another's layout and data type."""
+        """Append a copy of one tensor to another with its own layout and data type."""
         self.add(primitives.reorder(source.descriptor, target.descriptor), {Arg.SRC: source, Arg.DST: target})
 
     def plan(self) -> None:
-        """Lay the buffers out; `size` is then the arena that `place` needs.
+        """Assign the memory of the buffers; `size` is then the arena size that `place` needs.
 
         Raises:
             ReferenceCode: a step would run on oneDNN's reference code; the message names the step.
@@ -96,7 +96,7 @@ class Program:
         self.size = lay_out(self._buffers)
 
     def place(self, arena: Arena) -> None:
-        """Move the buffers into the arena, where it has moved since the last time.
+        """Set the addresses of the buffers again if the arena has moved.
 
         Raises:
             MemoryError: it can't grow to the program's size.
@@ -124,7 +124,7 @@ class Program:
 
 
 def lay_out(buffers: list[Buffer]) -> int:
-    """Give every buffer an offset, best fit first, so that none that live together overlap; return the total size."""
+    """Give every buffer an offset by best fit, without overlap in time and memory; return the total size."""
     starting = sorted(buffers, key=lambda buffer: buffer.first)
     ending = sorted(buffers, key=lambda buffer: buffer.last)
     holes: list[tuple[int, int]] = []  # (offset, size), by offset, never adjacent

@@ -1,4 +1,4 @@
-"""OpenMP threads for oneDNN: as many as were asked for and, on Linux, each on a core of its own."""
+"""OpenMP threads for oneDNN: the requested number and, on Linux, each on its own core."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def thread_count() -> int:
 
 @functools.cache
 def _team_size() -> int:
-    """The thread count at the first use. Primitives are compiled for that many and must not run with more later."""
+    """The thread count at the first use. Primitives are compiled for that number and must not run with more later."""
     return thread_count()
 
 
 def prepare_threads() -> None:
     """Set the number of OpenMP threads for the calling thread, and pin the workers, once for each calling thread.
 
-    OpenMP keeps a team for every thread that runs primitives, so each such thread needs this. Each worker is pinned to
+    OpenMP has a team for every thread that runs primitives, so each of these needs this call. Each worker is pinned to
     its own core, because the scheduler may put two of them on one core and leave them there. The calling thread is not
     pinned, so the processes that it starts (loader workers) inherit no restriction. With fewer threads than cores
     nothing is pinned, since another process may have chosen the same cores. Windows and macOS have no such call.

@@ -1,4 +1,4 @@
-"""The inference plan of the project's ResNet: convolutions with their batch norms folded in, and two poolings."""
+"""The inference plan of the ResNets: convolutions with folded batch norms, and two poolings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pmtrain.system.framework import paddle
 
 
 class ResNetInference:
-    """Forward for one input shape, nothing kept.
+    """Forward for one input shape, without keeping activations.
 
     Args:
-        model: the network, of whose layers the shapes are read, and no weights.
+        model: the network; only the shapes of its layers are read, not the weights.
         shape: (N, 3, H, W).
         dtype: of weights and activations.
-        weights: shared with the other plans of the engine; its owner refreshes it.
-        arena: shared likewise, overwritten by every forward pass.
+        weights: shared with the other plans of the engine and refreshed by their owner.
+        arena: shared with the other plans of the engine; overwritten by every forward pass.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ResNetInference:
         return self._convolution(last, inner, added_to=shortcut)
 
     def _convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
-        """The folded layer; the sum with `added_to`, then a ReLU, are taken in its place."""
+        """Append the folded layer; the sum with `added_to` and the ReLU are computed in place."""
         window = window_of(layer)
         channels, inputs = layer._conv.weight.shape[:2]
         y = added_to or self.program.tensor(window.output(x.dims, channels), self.dtype)

@@ -1,7 +1,7 @@
-"""The training plan of the project's ResNet: forward with everything kept that the backward pass needs.
+"""The training plan of the ResNets: forward, keeping what the backward pass needs, and backward.
 
 Activations are f32 or bf16, in `image_layout`; weights, batch-norm statistics and all gradients of parameters
-are f32, in Paddle's own tensors, whose addresses are looked up at every step.
+are f32, in Paddle's own tensors, whose addresses are read at every step.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ResNetTraining:
         dtype: of activations and of their gradients.
         arena: shared with the other plans of the engine; a forward pass of any of them overwrites it.
     Attributes:
-        parameters: the order of the gradients that `backward` returns: all but the last layer's.
+        parameters: in the order of the gradients that `backward` returns: all except the last layer's.
     """
 
     def __init__(self, model: ResNet, shape: tuple[int, int, int, int], dtype: DataType, arena: Arena) -> None:
@@ -75,7 +75,7 @@ class ResNetTraining:
         self.feature_dims = x.dims[:2]
 
     def bind(self, parameter: paddle.Tensor) -> tuple[Place, Place]:
-        """Places for a parameter's value and its gradient, given their addresses at every step."""
+        """Places for a parameter's value and gradient, whose addresses are set at every step."""
         value, gradient = Place(), Place()
         self.parameters.append(parameter)
         self._values.append(value)
@@ -83,7 +83,7 @@ class ResNetTraining:
         return value, gradient
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(N, 3, H, W) f32, contiguous -> (N, C) f32 features; running statistics move on by one batch."""
+        """(N, 3, H, W) f32, contiguous -> (N, C) f32 features; updates the running statistics by one batch."""
         features = paddle.empty(self.feature_dims, "float32")
         self.program.place(self.arena)
         self._bind_parameters()
@@ -95,8 +95,8 @@ class ResNetTraining:
         return features
 
     def backward(self, gradient: paddle.Tensor) -> list[paddle.Tensor]:
-        """(N, C) f32, contiguous: the loss by the features -> the gradient of every one of `parameters`, in fresh
-        tensors, because Paddle takes them over as `.grad` without a copy.
+        """(N, C) f32, contiguous: gradient of the features -> the gradients of all `parameters`, in new
+        tensors, because Paddle uses them as `.grad` without a copy.
         """
         gradients = [paddle.empty(parameter.shape, "float32") for parameter in self.parameters]
         self._bind_parameters()
@@ -112,7 +112,7 @@ class ResNetTraining:
 
 
 class _ConvBatchNorm:
-    """Convolution, batch norm and, where the layer has one, ReLU."""
+    """Convolution, batch norm and, if the layer has one, ReLU."""
 
     def __init__(self, plan: ResNetTraining, layer: ConvBNLayer, x: Tensor) -> None:
         convolution, self.norm = layer._conv, layer._batch_norm
@@ -139,19 +139,19 @@ class _ConvBatchNorm:
             Arg.MEAN: self.mean,
             Arg.VARIANCE: self.variance,
         }
-        self.signs: dict[Arg, Tensor] = {}  # where the ReLU let values through
+        self.signs: dict[Arg, Tensor] = {}  # where the ReLU passed values
         if self.primitive.workspace is not None:
             self.signs[Arg.WORKSPACE] = plan.program.buffer(self.primitive.workspace)
         plan.program.add(self.primitive, arguments | self.signs)
         plan.norms.append(self)
 
     def backward(self, gradient: Tensor, overwrite: bool, added_to: Tensor | None = None) -> Tensor:
-        """From the gradient of `z`, that of the layer's input: in a new tensor, or added to what `added_to` holds."""
+        """From the gradient of `z`, compute that of the layer's input, in a new tensor or added to `added_to`."""
         return self.convolution.data_gradient(self.parameter_gradients(gradient, overwrite), added_to)
 
     def parameter_gradients(self, gradient: Tensor, overwrite: bool) -> Tensor:
-        """From the gradient of `z`, write those of the three parameters, and return that of the convolution's output,
-        which takes the place of the former where `overwrite` says so.
+        """From the gradient of `z`, write those of the three parameters and return that of the convolution's output,
+        in place of the gradient of `z` if `overwrite`.
         """
         through = gradient if overwrite else self.program.buffer(gradient.descriptor)
         lines = self.lines
@@ -191,12 +191,12 @@ class _Block:
             inner = self.path[-1].z
         self.short = _ConvBatchNorm(plan, block.short, x) if block.short is not None else None
         shortcut = self.short.z if self.short is not None else x
-        self.out = inner  # the sum is taken in place
+        self.out = inner  # the sum is computed in place
         primitive = ops.add(self.out.descriptor, shortcut.descriptor, self.out.descriptor, relu=True)
         plan.program.add(primitive, {Arg.SRC: self.out, Arg.SRC_1: shortcut, Arg.DST: self.out})
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """From the gradient of `out`, which is overwritten, that of the block's input."""
+        """From the gradient of `out`, which is overwritten, compute that of the block's input."""
         same = gradient.descriptor
         primitive = ops.relu_gradient(same, same, self.out.descriptor)
         self.program.add(primitive, {Arg.DST: self.out, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: gradient})
