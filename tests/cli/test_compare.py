@@ -97,7 +97,7 @@ def test_a_checkpoint_against_itself_differs_in_nothing(run_cli, checkpoints, sm
     found = json.loads(done.stdout)
     assert {difference["difference"] for difference in found["differences"].values()} <= {0.0, None}
     assert found["delong"]["p"] is None
-    assert "no variance" in found["delong"]["note"]
+    assert "zero variance" in found["delong"]["note"]
     assert (found["mcnemar"]["p"], found["mcnemar"]["counts"]) == (1.0, [0, 0])
 
 

@@ -112,7 +112,7 @@ def test_the_fingerprint_covers_every_set(sets):
         ("clinic:\n  path: x\n", ["clinic: path:", "'path'"]),
         ("clinic:\n  positive: a\n", ["clinic: no data"]),
         ("clinic:\n  data: gone\n", ["all.yaml: clinic:", "gone: no such file"]),
-        ("clinic:\n  data: all.yaml\n", ["a list of data sets itself"]),
+        ("clinic:\n  data: all.yaml\n", ["itself a list of data sets"]),
         (
             CLINIC.replace("2,3,4", "7,8"),
             ["all.yaml: clinic: positive: '7'", "no such label", "0, 1, 2, 3, 4"],

@@ -45,9 +45,9 @@ class Layout(Enum):
 def image_layout(dtype: DataType) -> Layout:
     """The fastest order for activations of this type on this processor.
 
-    AVX-512 code is fastest with channels in blocks of 16, the f32 values of one register; AVX2 code with 8. With other
-    block sizes, oneDNN falls back to reference code, a hundred times slower. Its AMX code, several times faster in bf16,
-    needs channels last.
+    AVX-512 code is fastest with channels in blocks of 16, the f32 values of one register; AVX2 code with blocks of 8.
+    With other block sizes, oneDNN falls back to reference code, a hundred times slower. Its AMX code, several times
+    faster in bf16, needs channels last.
     """
     library = open_library()
     if dtype is DataType.bf16 and library.has_amx:

@@ -525,7 +525,7 @@ def test_memory_goes_with_the_model():
 def test_a_second_engine_and_a_copy_are_refused():
     model = fresh()
     engine = attach(model)
-    with pytest.raises(PmtrainError, match="rebound already"):
+    with pytest.raises(PmtrainError, match="attached to this model already"):
         attach(model)
     with pytest.raises(PmtrainError, match="can't be copied"):
         copy.deepcopy(model)
