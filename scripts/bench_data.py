@@ -29,16 +29,22 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="photographs, those in folders below included")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of photographs, including subfolders")
     parser.add_argument("--loaders", nargs="+", choices=LOADERS, metavar="NAME", help=f"of {', '.join(LOADERS)}")
-    parser.add_argument("--images", type=int, help="how many files to make of them (as many as there are)")
+    parser.add_argument(
+        "--images", type=int, help="number of files, made by copying if needed (default: as many as there are)"
+    )
     parser.add_argument("--many", type=int, metavar="N", help="draw N small files and run two epochs of pmtrain's")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each loader (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per loader (default 3)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--scratch", type=Path, help="folder for copies and caches; the system's for temporary files")
-    parser.add_argument("--peer-python", type=Path, help="a Python that has the peers, instead of build/bench-data-env")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for copies and caches (default: the system's temporary folder)"
+    )
+    parser.add_argument(
+        "--peer-python", type=Path, help="Python with the other libraries, instead of build/bench-data-env"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-data.json")
     options = parser.parse_args()
     if (options.folder is None) == (options.many is None):

@@ -22,12 +22,16 @@ PEER_REQUIREMENTS = ("torch==2.13.0", "numpy", "onnx", "onnxruntime")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runners", nargs="+", choices=EVALUATION, default=list(EVALUATION), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=8, help="turns of each runner (8)")
-    parser.add_argument("--steps", type=int, default=7, help="batches a turn, of which the median counts (7)")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds per runner (default 8)")
+    parser.add_argument("--steps", type=int, default=7, help="batches per turn; the median is used (default 7)")
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--layers", type=int, choices=GFLOP_FORWARD, default=50, help="of the ResNet (50)")
-    parser.add_argument("--peer-python", type=Path, help="a Python that has the peers, instead of build/bench-eval-env")
+    parser.add_argument(
+        "--layers", type=int, choices=GFLOP_FORWARD, default=50, help="depth of the ResNet (default 50)"
+    )
+    parser.add_argument(
+        "--peer-python", type=Path, help="Python with the other libraries, instead of build/bench-eval-env"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-eval.json")
     options = parser.parse_args()
     needs_peers = any(name.startswith(PEERS) for name in options.runners)

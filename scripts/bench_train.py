@@ -50,14 +50,16 @@ COMPARED = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runners", nargs="+", choices=TRAINING, default=list(TRAINING), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each runner (6)")
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn, of which the median counts (3)")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds per runner (default 6)")
+    parser.add_argument("--steps", type=int, default=3, help="steps per turn; the median is used (default 3)")
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--layers", type=int, choices=GFLOP_FORWARD, default=50, help="of the ResNet (50)")
+    parser.add_argument(
+        "--layers", type=int, choices=GFLOP_FORWARD, default=50, help="depth of the ResNet (default 50)"
+    )
     parser.add_argument("--job", type=Path, metavar="FOLDER", help="time the whole job on iChallenge-PM in FOLDER")
-    parser.add_argument("--epochs", type=int, default=5, help="of the job (5)")
-    parser.add_argument("--peer-python", type=Path, help="a Python that has PyTorch, instead of build/bench-env")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of the job (default 5)")
+    parser.add_argument("--peer-python", type=Path, help="Python with PyTorch, instead of build/bench-env")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-train.json")
     options = parser.parse_args()
     needs_peers = any(name.startswith(PEERS) for name in options.runners)

@@ -192,7 +192,7 @@ def table(found: dict[tuple[str, str, Row | None], list[str]]) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheels", type=Path, required=True, help="folder to keep the wheels in")
-    parser.add_argument("--python", default="3.11", help="the wheels' Python (default 3.11)")
+    parser.add_argument("--python", default="3.11", help="Python version of the wheels (default 3.11)")
     own = parser.parse_args()
     own.wheels.mkdir(parents=True, exist_ok=True)
     bound = binding()
