@@ -38,6 +38,8 @@ class Command(TyperCommand):
             # Only here: the other commands' choices aren't looked up.
             if choices := param.name in fields and choices_of(fields[param.name]):
                 param.metavar = "|".join(choices)
+            elif getattr(param, "multiple", False):
+                param.metavar = "<str>"  # of each time that it is given
             if row := param.get_help_record(ctx):
                 otherwise = ARGUMENTS if param.param_type_name == "argument" else OTHER
                 sections[getattr(param, "rich_help_panel", None) or otherwise].append(row)
