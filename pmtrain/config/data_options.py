@@ -8,6 +8,7 @@ from typing import Annotated
 from pmtrain.config.options import DATA, MACHINE, OUTPUT, Options, option
 from pmtrain.config.shared_options import (
     AugmentName,
+    AugmentStrength,
     Folds,
     ImageSize,
     OnBadImage,
@@ -116,6 +117,7 @@ class PreviewConfig(ListingOptions):
     image_size: ImageSize = 224
     preprocess: PreprocessName = "notes"
     augment: AugmentName = "fundus"
+    augment_strength: AugmentStrength = 1.0
     seed: Seed = 0
     images: int = option(OUTPUT, "Number of images to show, from both classes.", default=8, ge=1, le=50)
     versions: int = option(OUTPUT, "Augmented versions to show of each image.", default=6, ge=1, le=20)

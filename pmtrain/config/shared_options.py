@@ -39,6 +39,16 @@ AugmentName = Annotated[
         " angles and changes of the amount of stain.",
     ),
 ]
+AugmentStrength = Annotated[
+    float,
+    option(
+        TRAINING,
+        "Strength of augmentation's changes of light and colour, as a multiple of the usual; 0 leaves the geometry.",
+        ge=0,
+        le=4,
+        allow_inf_nan=False,
+    ),
+]
 Seed = Annotated[int, option(RUN, "Random seed.", ge=0, lt=2**31)]
 BatchSize = Annotated[int, option(NETWORK, "Batch size.", ge=1)]
 TextFormat = Annotated[str, option(OUTPUT, "Format of the output: text for people, json for programs.")]

@@ -9,6 +9,7 @@ from pmtrain.config.data_options import DataOptions
 from pmtrain.config.options import DATA, OUTPUT, TRAINING, Options, option
 from pmtrain.config.shared_options import (
     AugmentName,
+    AugmentStrength,
     BatchSize,
     Folds,
     ImageSize,
@@ -99,6 +100,7 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
         default="shuffle",
     )
     augment: AugmentName = "none"
+    augment_strength: AugmentStrength = 1.0
     seed: Seed = 0
     threshold_rule: TrainingRule = option(
         TRAINING,

@@ -43,11 +43,12 @@ def preview(config: PreviewConfig) -> None:
             names.append(f"{data.classes[sample.label]}   {data.name_of(sample)}")
             rows.append([as_tile(image) for image in images])
         heads = ["as it is", *(f"epoch {epoch}" for epoch in range(config.versions))]
-        title = ("SYNTHETIC images, " if data.synthetic else "") + f"augment {config.augment}, seed {config.seed}"
+        title = f"augment {config.augment}, strength {config.augment_strength:g}, seed {config.seed}"
+        title = ("SYNTHETIC images, " if data.synthetic else "") + title
         file.write(sheet(rows, title, heads, names))
     console.notice(
         f"{config.output}: {len(rows)} training images, each as it is and as epochs 0 to {config.versions - 1} of"
-        f" --augment {config.augment} --seed {config.seed} have it"
+        f" --augment {config.augment} --augment-strength {config.augment_strength:g} --seed {config.seed} have it"
     )
 
 
@@ -57,7 +58,8 @@ def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, lis
     Raises:
         PmtrainError: an image is bad and `on_bad_image` is `stop`; there is none that can be read.
     """
-    preprocess, augment = Preprocess(config.preprocess, config.image_size), Augment(config.augment, config.seed)
+    preprocess = Preprocess(config.preprocess, config.image_size)
+    augment = Augment(config.augment, config.seed, config.augment_strength)
     samples = data.split("train")
     left = config.images
     for index in _choice([sample.label for sample in samples], config.seed):

@@ -122,7 +122,9 @@ class Run:
             seed=self.config.seed,
             shuffle=split == "train",
             sampler=self.config.sampler,
-            augment=Augment(self.config.augment, self.config.seed) if split == "train" else None,
+            augment=Augment(self.config.augment, self.config.seed, self.config.augment_strength)
+            if split == "train"
+            else None,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
             drop_last=self.config.drop_last and split == "train",

@@ -43,6 +43,14 @@ def test_it_shows_what_the_epochs_of_a_training_have(small_set):
                     np.testing.assert_array_equal(preprocess.normalise(shown[None])[0], image)
 
 
+def test_the_strength_is_the_trainings(small_set):
+    config = PreviewConfig(data=small_set, image_size=32, images=2, versions=1, augment="camera", augment_strength=0.5)
+    training = select(config).split("train")
+    for sample, (plain, changed) in versions(select(config), config):
+        half = Augment("camera", 0, 0.5)(np.ascontiguousarray(plain[..., ::-1]), 0, training.index(sample))
+        np.testing.assert_array_equal(changed, np.rint(half[..., ::-1]))
+
+
 def test_both_classes_are_shown_and_the_seed_chooses(small_set):
     chosen = set()
     for seed in range(5):
@@ -141,4 +149,4 @@ def test_synthetic_images_are_called_so(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr(preview, "sheet", lambda rows, title, *_: titles.append(title) or b"")
     done = run_cli("data", "preview", "--data", root, *SMALL)
     assert done.exit_code == 0, done.stderr
-    assert titles == ["SYNTHETIC images, augment fundus, seed 0"]
+    assert titles == ["SYNTHETIC images, augment fundus, strength 1, seed 0"]
