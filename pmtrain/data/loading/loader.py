@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThr
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.hardware import available_memory
+from pmtrain.system.hardware import available_memory, use_every_core
 
 ON_BAD_IMAGE = ("stop", "skip")
 
@@ -133,11 +134,28 @@ class Loader:
         return [(self.samples[index], self._bad[index]) for index in sorted(self._bad)]
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from `first_batch` on.
+        """The batches of one epoch, from `first_batch` on; the next is made in a thread while this one is used.
 
         Raises:
             PmtrainError: an image is bad and `on_bad_image` is `stop`; all of them are bad; a worker died.
         """
+        with ThreadPoolExecutor(1, thread_name_prefix="batch", initializer=use_every_core) as thread:
+            waiting: Future[Batch] | None = None
+            failed: PmtrainError | None = None
+            try:
+                for make in self._batches(epoch, first_batch):
+                    ready, waiting = waiting, thread.submit(make)
+                    if ready:
+                        yield ready.result()
+            except PmtrainError as error:  # of an image of the next batch: the one before comes first
+                failed = error
+            if waiting:
+                yield waiting.result()
+            if failed:
+                raise failed
+
+    def _batches(self, epoch: int, first_batch: int) -> Iterator[Callable[[], Batch]]:
+        """For each batch of an epoch whose images are read, a function that makes it."""
         order = self._order(epoch)
         shown = Counter(order[: first_batch * self.batch_size])
         for index in range(first_batch, len(self)):
@@ -148,7 +166,11 @@ class Loader:
             read = [(place, image) for place in order[start:end] if (image := taken[place]) is not None]
             self._release_workers()
             if read:
-                yield self._batch(index, self._augmented(read, epoch, shown))
+                repeats = []
+                for place, _ in read:
+                    repeats.append(shown[place])
+                    shown[place] += 1
+                yield functools.partial(self._batch, index, read, epoch, repeats)
         if len(self._bad) == len(self.samples) > 0:
             sample, reason = self.bad_images[0]
             raise PmtrainError(
@@ -296,23 +318,16 @@ class Loader:
         if len(self._places) + len(self._cached) + len(self._bad) == len(self.samples):
             self.close()
 
-    def _augmented(
-        self, read: list[tuple[int, np.ndarray]], epoch: int, shown: Counter[int]
-    ) -> list[tuple[int, np.ndarray]]:
-        """The images as this epoch changes them; `shown` counts how often each has been in it so far."""
-        if self.augment is None:
-            return read
-        changed = []
-        for place, image in read:
-            changed.append((place, self.augment(image, epoch, place, shown[place])))
-            shown[place] += 1
-        return changed
-
-    def _batch(self, index: int, read: list[tuple[int, np.ndarray]]) -> Batch:
+    def _batch(self, index: int, read: list[tuple[int, np.ndarray]], epoch: int, repeats: list[int]) -> Batch:
+        """A batch of images as this epoch changes them; it has shown each so often (`repeats`) before."""
         samples = [self.samples[place] for place, _ in read]
+        images = [
+            self.augment(image, epoch, place, repeat) if self.augment else image
+            for (place, image), repeat in zip(read, repeats, strict=True)
+        ]
         return Batch(
             index,
-            self.preprocess.normalise(np.stack([image for _, image in read])),
+            self.preprocess.normalise(np.stack(images)),
             np.array([[sample.label] for sample in samples], np.float32),
             samples,
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pmtrain.data.dataset import Sample
 from pmtrain.data.images.read import read_image
 from pmtrain.data.loading import loader as loading
 from pmtrain.data.loading.loader import Loader
+from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
 
@@ -142,7 +144,7 @@ def test_the_memory_limit_is_kept(samples, decoded):
 def test_work_ahead_is_bounded(samples, decoded):
     with Loader(samples, PREPROCESS, 2, cache_limit_bytes=0) as loader:
         next(loader.epoch(0))
-    assert len(decoded) <= 2 + 4
+    assert len(decoded) <= 2 + 2 + 4  # a batch, the next, which is being made, and what is requested ahead
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -250,3 +252,19 @@ def test_real_images_come_the_same_from_workers(real_data, name):
     samples = [Sample(path, 0) for path in paths]
     with Loader(samples, Preprocess(), 10, workers=2) as helped, Loader(samples, Preprocess(), 10) as alone:
         same(helped.epoch(0), alone.epoch(0))
+
+
+def test_the_next_batch_is_made_while_this_one_is_used(samples):
+    made = {index: threading.Event() for index in range(len(samples))}
+
+    class Watched(Augment):
+        def __call__(self, image, epoch, index, repeat=0):
+            made[index].set()
+            return image
+
+    with Loader(samples, PREPROCESS, 4, augment=Watched("light", 0)) as loader:
+        batches = loader.epoch(0)
+        assert next(batches).samples == samples[:4]
+        assert all(made[index].wait(60) for index in range(4, 8))
+        assert not any(made[index].is_set() for index in range(8, len(samples)))
+        assert [batch.index for batch in batches] == [1, 2, 3, 4, 5]
