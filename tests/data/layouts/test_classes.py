@@ -132,9 +132,9 @@ def test_images_without_a_label_are_left_out():
     [
         ({"positive": "1", "negative": "9"}, "--negative '9'"),
         ({"positive": "1", "exclude": "9"}, "--exclude '9'"),
-        ({"positive": "1", "negative": "0,1"}, "both name '1'"),
+        ({"positive": "1", "negative": "0,1"}, "both contain '1'"),
         ({"positive": None, "negative": "0,1,2"}, "no other label"),
-        ({"positive": None, "negative": "0", "exclude": "0"}, "both name '0'"),
+        ({"positive": None, "negative": "0", "exclude": "0"}, "both contain '0'"),
     ],
 )
 def test_lists_of_labels_that_do_not_fit(options, said):

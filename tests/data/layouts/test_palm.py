@@ -131,7 +131,7 @@ def test_palm_folders_by_any_name(tmp_path, touch, training, validation, truth):
     ("table", "named"),
     [
         ("imgName,Label\nV0001.jpg,0\n", ["V0002.jpg", "no label"]),
-        ("imgName,Label\nV0001.jpg,0\nV0002.jpg,1\nV0003.jpg,1\n", ["V0003.jpg (line 4)", "doesn't hold"]),
+        ("imgName,Label\nV0001.jpg,0\nV0002.jpg,1\nV0003.jpg,1\n", ["V0003.jpg (line 4)", "not in"]),
         ("imgName,Label\nV0001.jpg,0\nV0002.jpg,2\n", ["line 3", "'2'"]),
         ("imgName,Label\nV0001.jpg,0\nV0002.jpg,1\nV0001.jpg,1\n", ["line 4", "V0001.jpg", "two labels", "line 2"]),
         ("imgName,Label\nV0001.jpg,0\nV0002.jpg\n", ["line 3", "1 cells"]),

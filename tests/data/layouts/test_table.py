@@ -285,7 +285,7 @@ def test_a_table_without_a_header(pairs, encoding):
     assert "no label column among 1, 2, 3" in refusal(table)
     assert read_dataset(table, columns=TableOptions(label_column=["3"])).samples[1].columns == (("2", "f"),)
     write(table, "1_left.jpg,normal\n1_left.jpg,myopia\n", encoding)
-    assert "line 2: 1_left.jpg was listed on line 1" in refusal(table)
+    assert "line 2: 1_left.jpg is already listed on line 1" in refusal(table)
 
 
 def test_files_in_the_one_folder_beside_a_table(tmp_path, touch):
@@ -323,7 +323,7 @@ def test_a_row_a_patient(pairs):
 
     dataset, labels = read("M")
     assert labels == [0, 0, 1, 1, 1] and len({sample.patient for sample in dataset.samples}) == 3
-    assert "1 cells for a file name are empty" in dataset.describe()
+    assert "1 cells for file names are empty" in dataset.describe()
     assert read("left says", "right says", positive="ill")[1] == [0, 0, 0, 1, 1]
     assert read("N", "D", "M", positive="M")[1] == [0, 0, 1, 1, 1]
     dataset, labels = read("N", "M", positive="M")
