@@ -51,7 +51,7 @@ class Evaluation:
     shortcut: ShortcutComparison | None
 
 
-def evaluate(path: Path, config: EvalConfig) -> None:
+def evaluate(path: Path, config: EvalConfig) -> Evaluation:
     """Print the notes' line and the metrics of the checkpoint at `path`, and write them to `config.output`.
 
     Raises:
@@ -72,6 +72,7 @@ def evaluate(path: Path, config: EvalConfig) -> None:
         console.result(console.validation_line(scores.accuracy, scores.loss))
         for line in as_lines(evaluation):
             console.result(line)
+    return evaluation
 
 
 def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Evaluation:

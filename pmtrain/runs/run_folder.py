@@ -153,6 +153,15 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
 
+    def history(self) -> list[dict[str, Any]]:
+        """What `write_metrics` wrote; an empty cell is None."""
+        with open(self.metrics, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            {key: int(text) if key == "epoch" else float(text) if text else None for key, text in row.items()}
+            for row in rows
+        ]
+
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write metrics.csv anew, so that an epoch that is run again after a kill has one line."""
         text = io.StringIO()

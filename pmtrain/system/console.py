@@ -17,6 +17,8 @@ from typing import TextIO
 from tqdm import tqdm
 
 _hushed = False
+_shown = True
+_warnings: list[str] | None = None
 _log = logging.getLogger("pmtrain")
 _log.setLevel(logging.INFO)
 _log.propagate = False
@@ -85,14 +87,29 @@ def hushed() -> Iterator[None]:
         _hushed = before
 
 
+@contextlib.contextmanager
+def collected(shown: bool) -> Iterator[list[str]]:
+    """Collect the warnings; unless `shown`, write nothing to stdout and stderr, and to the log as ever."""
+    global _shown, _warnings
+    before = _shown, _warnings
+    _shown, _warnings = shown, []
+    try:
+        yield _warnings
+    finally:
+        _shown, _warnings = before
+
+
 def warn(text: str) -> None:
     """A problem to look at that doesn't stop the command: to stderr."""
+    if _warnings is not None:
+        _warnings.append(text)
     _write(f"warning: {text}", sys.stderr)
 
 
 def _write(text: str, stream: TextIO) -> None:
-    with tqdm.external_write_mode(file=stream):  # clears a progress bar and redraws it after
-        print(text, file=stream, flush=True)
+    if _shown:
+        with tqdm.external_write_mode(file=stream):  # clears a progress bar and redraws it after
+            print(text, file=stream, flush=True)
     _log.info(text)
 
 
@@ -106,7 +123,7 @@ def progress(total: int, unit: str, description: str, initial: int = 0) -> tqdm:
         leave=False,
         dynamic_ncols=True,
         file=sys.stderr,
-        disable=not sys.stderr.isatty(),
+        disable=not (_shown and sys.stderr.isatty()),
     )
 
 

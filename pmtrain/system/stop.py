@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 
 class Stopped(Exception):
@@ -20,7 +21,9 @@ class StopSignal:
         self.signum = 0
 
     def __enter__(self) -> StopSignal:
-        self.before = {name: signal.signal(getattr(signal, name), self.receive) for name in self.names}
+        # Only the main thread may receive signals; a run in another one can't be stopped by them.
+        names = self.names if threading.current_thread() is threading.main_thread() else []
+        self.before = {name: signal.signal(getattr(signal, name), self.receive) for name in names}
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -32,7 +32,16 @@ def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
     Args:
         when_done: called after the last epoch, where the config wants a report.
     Raises:
-        PmtrainError: the data, the device or an option doesn't fit; a loss that isn't finite.
+        PmtrainError: as `begin`; a loss that isn't finite.
+    """
+    return begin(config).go(when_done=when_done)
+
+
+def begin(config: TrainConfig) -> Run:
+    """A run in its new folder, before its first batch.
+
+    Raises:
+        PmtrainError: the data, the device or an option doesn't fit.
     """
     require(config.track)
     device = select_device(config.device)
@@ -51,7 +60,7 @@ def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
         }
     )
     run.recorded = data
-    return run.go(when_done=when_done)
+    return run
 
 
 def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
