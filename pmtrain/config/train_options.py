@@ -64,6 +64,9 @@ class LoopOptions(Options):
     )
     mixup: float = option(TRAINING, "Mixup with this alpha, such as 0.2; 0: none.", default=0.0, ge=0, le=10)
     cutmix: float = option(TRAINING, "CutMix with this alpha, such as 1; 0: none.", default=0.0, ge=0, le=10)
+    erasing: float = option(
+        TRAINING, "Random erasing: cover a rectangle of this share of the training images.", default=0.0, ge=0, le=1
+    )
     patience: int | None = option(
         TRAINING, "Stop early after this many epochs in a row without a better validation AUC.", default=None, ge=1
     )

@@ -20,6 +20,7 @@ from pmtrain.data.loading.balance import class_weights
 from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
 from pmtrain.data.preprocessing.augment import Augment
+from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.splits.record import write_record
 from pmtrain.evaluation.baseline import keep_baseline, wanted_features
@@ -114,6 +115,8 @@ class Run:
 
     def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
         """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
+        augment = Augment(self.config.augment, self.config.seed, self.config.augment_strength)
+        changes = Erasing(augment, self.config.erasing) if self.config.erasing else augment
         return Loader(
             self.data.split(split),
             self.preprocess,
@@ -122,9 +125,7 @@ class Run:
             seed=self.config.seed,
             shuffle=split == "train",
             sampler=self.config.sampler,
-            augment=Augment(self.config.augment, self.config.seed, self.config.augment_strength)
-            if split == "train"
-            else None,
+            augment=changes if split == "train" else None,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
             drop_last=self.config.drop_last and split == "train",

@@ -20,6 +20,7 @@ from pmtrain.data.loading.cache import Cache
 from pmtrain.data.loading.slots import Look, Place
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.augment import Augment
+from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.hardware import available_memory, use_every_core
@@ -80,7 +81,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = False,
         sampler: str = "shuffle",
-        augment: Augment | None = None,
+        augment: Augment | Erasing | None = None,
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
         drop_last: bool = False,
