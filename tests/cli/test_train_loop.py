@@ -1,0 +1,89 @@
+"""`pmtrain train` with more than the notes' loop: resumed to the bit, the best weights are those evaluated."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pmtrain.config import TrainConfig
+from pmtrain.runs.state_dict import load_state
+from pmtrain.training import run as running
+from tests.cli.test_train import weights_of
+from tests.conftest import QUICK
+
+RECIPE = (
+    *("--schedule", "cosine", "--warmup-steps", 2, "--nesterov", "--no-decay-norms", "--clip-norm", 5),
+    *("--ema", 0.98, "--init", "he", "--drop-last", "--label-smoothing", 0.05, "--mixup", 0.2, "--cutmix", 1),
+    *("--epochs", 3, *QUICK, "--batch-size", 5),
+)
+
+
+def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, monkeypatch):
+    whole = run_cli("train", "--data", small_set, "--output", "whole", *RECIPE)
+    assert whole.exit_code == 0, whole.stderr
+    assert "training loop: --schedule cosine --warmup-steps 2 --nesterov" in whole.stderr
+    real, taken = running.Run.train_batch, []
+
+    def stopping(self, batch):
+        loss = real(self, batch)
+        taken.append(batch.index)
+        if len(taken) == 3:  # the first of two batches of epoch 1; the last two of 12 images are left out
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(running.Run, "train_batch", stopping)
+    stopped = run_cli("train", "--data", small_set, "--output", "parts", *RECIPE)
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    assert taken == [0, 1, 0]
+    resumed = run_cli("train", "--resume", "parts")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert stopped.stdout + resumed.stdout == whole.stdout
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+    assert (tmp_path / "parts/best.pdparams").read_bytes() == (tmp_path / "whole/best.pdparams").read_bytes()
+
+    # (1 + cos(pi k / 6)) / 2 at the last step of each epoch, k = 1, 3 and 5, under a warm-up that has ended by then
+    with open("whole/metrics.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.00093301, 0.0005, 0.00006699], rel=1e-4)
+
+    # The best weights are the averaged ones, which were evaluated; the raw ones are in last/.
+    done = run_cli("eval", "whole", "--workers", 0)
+    assert done.stdout.splitlines()[0] in whole.stdout.splitlines()
+    best, raw = load_state(tmp_path / "whole/best.pdparams"), load_state(next(tmp_path.glob("whole/last/*/*.pdparams")))
+    assert best.keys() == raw.keys()
+    assert not np.array_equal(best["out.weight"], raw["out.weight"])
+
+    refused = run_cli("train", "--resume", "whole", "--epochs", 5)
+    assert refused.exit_code == 2
+    assert "the learning rates of --schedule cosine depend on it" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--drop-last", "--batch-size", 20), "12 training images don't fill one batch"),
+        (("--warmup-steps", 15), "the run has 15 steps (5 epochs of 3)"),
+        (("--nesterov", "--momentum", 0), "--nesterov with --momentum 0"),
+        (("--folds", 2, "--patience", 3), "--patience 3 with --folds"),
+        (("--schedule", "linear"), "constant, cosine, step"),
+        (("--ema", 1), "less than 1"),
+    ],
+)
+def test_bad_combinations_are_refused_before_anything_is_written(run_cli, small_set, tmp_path, options, said):
+    done = run_cli("train", "--data", small_set, "--output", "run", *QUICK, *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("done", "best", "patience", "ends"), [(4, 1, 2, True), (3, 1, 2, False), (4, 1, None, False), (1, 0, 1, False)]
+)
+def test_patience_counts_epochs_after_the_best_one(done, best, patience, ends):
+    run = SimpleNamespace(config=TrainConfig(patience=patience), at=SimpleNamespace(epoch=done, best={"epoch": best}))
+    assert running.Run.out_of_patience(run) is ends
