@@ -52,10 +52,10 @@ def test_a_training_and_its_evaluation_are_those_of_the_command_line(run_cli, sm
     ]
     written = json.loads((tmp_path / "eval2" / "metrics.json").read_text(encoding="utf-8"))
     auc = found.metrics.measures["auc"]
-    assert auc.value.value == written["measures"]["auc"]["value"]
-    assert auc.interval.low == written["measures"]["auc"]["interval"]["low"]
+    assert auc.value.value == written["metrics"]["auc"]["value"]
+    assert auc.interval.low == written["metrics"]["auc"]["interval"]["low"]
     assert found.threshold == written["threshold"]["value"]
-    assert list(found.exploratory) == written["exploratory_because"] != []
+    assert list(found.exploratory) == written["exploratory_reasons"] != []
     assert (tmp_path / "eval" / "metrics.json").exists()
 
 
