@@ -61,7 +61,9 @@ def test_recipes_are_found_by_name(path, tmp_path, monkeypatch):
 
 
 def test_an_unknown_recipe_is_told_with_those_there_are():
-    with pytest.raises(UsageError, match="--config note: there is no such file or recipe\n.*notes, patches"):
+    with pytest.raises(
+        UsageError, match="--config note: there is no such file or recipe\n.*general, notes, patches, robust"
+    ):
         load_config(TrainConfig, {}, Path("note"))
 
 

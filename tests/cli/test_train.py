@@ -141,7 +141,8 @@ def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsy
 def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_set, tmp_path):
     done = run_cli("train", "--data", small_set, "--epochs", 1, *QUICK)
     assert done.exit_code == 0, done.stderr
-    reached, where, following = done.stderr.splitlines()[-3:]
+    recipes, reached, where, following = done.stderr.splitlines()[-4:]
+    assert recipes.startswith("recipes: --config robust is for fundus photographs")
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-resnet50", folder.name)
     assert reached.startswith("best: AUC ")
