@@ -61,7 +61,13 @@ def shortened(command: str, trained: bool) -> list[str]:
     """The command as it stands, on small images; only the first training is a whole one."""
     words = shlex.split(command)[1:]
     if words[0] == "train" and "--resume" not in words:
-        words += [*SMALL, "--no-shortcut", *(["--epochs", "1"] if "--epochs" not in words else [])]
+        words += [
+            *SMALL,
+            "--no-shortcut",
+            "--warmup-steps",
+            "0",
+            *(["--epochs", "1"] if "--epochs" not in words else []),
+        ]
         if trained:
             words += ["--output", "runs/another", *(["--dry-run"] if "--dry-run" not in words else [])]
     return words

@@ -138,7 +138,9 @@ def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataS
         require_new(config.output)
     with tempfile.TemporaryDirectory() as scratch:
         data = (divided or with_validation)(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
-        run = Run(config.model_copy(update={"cache_limit": 0.0}), trainable(data, config).data, device)
+        # A drawn set is only as large as one step needs, so that the run's number of steps can't be checked by it.
+        unchecked = {"warmup_steps": 0} if data.synthetic else {}
+        run = Run(config.model_copy(update={"cache_limit": 0.0, **unchecked}), trainable(data, config).data, device)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))

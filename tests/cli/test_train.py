@@ -175,8 +175,9 @@ def test_dry_run_takes_one_step_and_writes_nothing(run_cli, small_set, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dry_run_without_data_rehearses_on_synthetic_images(run_cli, tmp_path):
-    done = run_cli("train", "--dry-run", *QUICK)
+@pytest.mark.parametrize("recipe", ["notes", "robust", "general"])
+def test_dry_run_without_data_rehearses_on_synthetic_images(run_cli, tmp_path, recipe):
+    done = run_cli("train", "--dry-run", "--config", recipe, *QUICK)
     assert done.exit_code == 0, done.stderr
     assert "SYNTHETIC" in done.stderr
     assert list(tmp_path.iterdir()) == []
