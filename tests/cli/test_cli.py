@@ -76,7 +76,7 @@ def test_options_stand_under_heads(run_cli):
 
 def test_help_shows_the_choices(run_cli):
     text = " ".join(run_cli("train", "--help").stdout.split())
-    for choices in ("--layers 50|101|152", "--sampler shuffle|balanced", "--track tensorboard|visualdl|mlflow"):
+    for choices in ("--layers 18|34|50|101|152", "--sampler shuffle|balanced", "--track tensorboard|visualdl|mlflow"):
         assert choices in text
 
 
@@ -209,7 +209,7 @@ def test_two_paddle_wheels_over_each_other_are_told(tmp_path, run_process):
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
     done = run_process("env", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), environment({})["PYTHONPATH"]])})
     assert done.returncode == 1
-    assert b"over each other" in done.stderr
+    assert b"are both installed; they share their files" in done.stderr
     assert b'pip install "pmtrain[gpu]"' in done.stderr
 
 

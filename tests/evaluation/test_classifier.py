@@ -112,7 +112,7 @@ def test_gradients_are_as_on_as_before(classifier, paths):
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (0, 8, 3)], ids=str)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_arrays_that_are_no_images_are_refused(classifier, shape, dtype):
-    with pytest.raises(PmtrainError, match="no image"):
+    with pytest.raises(PmtrainError, match="is not an image"):
         classifier.predict([np.zeros(shape, dtype)])
     with pytest.raises(PmtrainError, match="float32"):
         classifier.predict(np.zeros((8, 8, 3), np.float32))
