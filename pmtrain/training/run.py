@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from pmtrain import metrics
-from pmtrain.config import TrainConfig, dump_yaml, flag_of
-from pmtrain.config.train_options import LoopOptions
+from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.images.shortcut_features import FeatureTable
-from pmtrain.data.loading.balance import class_weights
 from pmtrain.data.loading.cache_folder import open_cache
-from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
+from pmtrain.data.loading.loader import Batch, Loader, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
@@ -38,10 +36,11 @@ from pmtrain.runs.run_folder import RunFolder
 from pmtrain.runs.state_dict import StateDump, dump_state
 from pmtrain.system import console
 from pmtrain.system.console import quoted
-from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import Stopped, StopSignal
+from pmtrain.training.setup import RECIPES_HINT, added_options, batches_in_epoch, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
 from pmtrain.training.techniques.ema import Average, without_average
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
@@ -416,37 +415,6 @@ class Run:
         console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
 
 
-def batches_in_epoch(config: TrainConfig, data: DataSet) -> int:
-    """Training batches in an epoch.
-
-    Raises:
-        UsageError: there is none, as --drop-last leaves out the only one.
-    """
-    images = len(data.split("train"))
-    batches = batches_in(images, config.batch_size, config.drop_last)
-    if not batches:
-        raise UsageError(
-            f"--drop-last with --batch-size {config.batch_size}: {images} training images don't fill one batch",
-            "give a smaller --batch-size, or leave --drop-last out",
-        )
-    return batches
-
-
-def added_options(config: TrainConfig) -> str:
-    """The flags of what the run adds to the notes' loop; empty if nothing."""
-    flags = []
-    for name, option in LoopOptions.model_fields.items():
-        if (value := getattr(config, name)) != option.default:
-            flags.append(flag_of(name) if value is True else f"{flag_of(name)} {value}")
-    return " ".join(flags)
-
-
-# What to say after a run with the notes' options; the figures are those of docs/recipes.md.
-RECIPES_HINT = (
-    "recipes: --config robust is for fundus photographs (on iChallenge-PM validation AUC 0.998, where the notes'"
-    " options gave 0.978), --config general for other images"
-)
-
 # A line of metrics.csv as trackers name it.
 TRACKED = {
     "epoch": "epoch",
@@ -471,19 +439,6 @@ def validation_figures(scores: Scores) -> dict[str, Any]:
         raise PmtrainError("the network's output on validation images isn't finite", "lower --lr")
     auc = metrics.evaluate_measures(scores.labels, scores.probabilities, threshold=0.5)["auc"]
     return {"loss": scores.loss, "accuracy": scores.accuracy, "auc": auc.value}
-
-
-def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:
-    """What the loss of a negative and of a positive image is multiplied by, as `--class-weight` has it."""
-    if config.class_weight is None:
-        return None
-    labels = np.array([sample.label for sample in data.split("train")])
-    weights = class_weights(config.class_weight, labels)
-    shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(data.classes, weights, strict=True))
-    console.notice(f"weights of the training loss: {shown}")
-    if config.sampler == "balanced":
-        console.warn("--class-weight and --sampler balanced both make up for unequal classes: that is done twice")
-    return weights
 
 
 def rank(found: Mapping[str, Any]) -> tuple[float, float]:

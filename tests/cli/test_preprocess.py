@@ -155,7 +155,7 @@ def test_the_picture_of_an_explanation_is_what_the_network_saw(run_cli, eyes, tr
     photograph = eyes / "val" / "sick" / "val1.jpg"
     assert run_cli("explain", trained, photograph).exit_code == 0
     picture = cv2.imread(str(tmp_path / "gradcam" / "val1.jpg.gradcam.png"))
-    panel = picture[36:, :480]  # under the caption: the field of view alone, square, on black
+    panel = picture[36:516, :480]  # between caption and colour bar: the field of view alone, square, on black
     assert panel.shape == (480, 480, 3)
     box = Preprocess("fundus", 32).seen(read_image(photograph))
     np.testing.assert_array_equal(panel, cv2.resize(box, (480, 480)))
@@ -171,4 +171,4 @@ def test_pages_are_warned_of_once(run_cli, checkpoint, tmp_path):
     for command in ("predict", "explain"):
         done = run_cli(command, checkpoint, "one.tif", "pages.tif")
         assert done.exit_code == 0
-        assert done.stderr.count("only the first is read: pages.tif (2)") == 1
+        assert done.stderr.count("only the first is read): pages.tif (2)") == 1
