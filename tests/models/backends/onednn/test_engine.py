@@ -15,7 +15,7 @@ import pytest
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn import attach, unavailable_reason
 from pmtrain.models.backends.onednn.engine import SHAPES_KEPT
-from pmtrain.models.backends.onednn.library import ReferenceCode
+from pmtrain.models.backends.onednn.library import ReferenceCode, open_library
 from pmtrain.models.backends.onednn.plans import PLANS
 from pmtrain.models.resnet import ResNet
 from pmtrain.system.errors import PmtrainError
@@ -103,8 +103,16 @@ CASES = [
 ]
 
 
+# Under AVX2 oneDNN has nothing but reference code for the strided data gradient of an odd side.
+REFUSED_UNDER_AVX2 = {(18, (5, 3, 33, 47))}
+
+
 @pytest.mark.parametrize(("layers", "shape"), CASES + TINY)
 def test_fp32_step_follows_float64(layers, shape):
+    if (layers, shape) in REFUSED_UNDER_AVX2 and not open_library().has_avx512:
+        with pytest.raises(ReferenceCode, match="ref:any"):
+            compared(layers, shape, seed=0)
+        return
     double, single, engine = compared(layers, shape, seed=0)
     for name in double:
         limit = 0.05  # of a gradient behind a ReLU that rounding opened; see the next test
