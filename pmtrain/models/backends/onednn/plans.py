@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pmtrain.models.backends.onednn.folding import FoldedWeights
-from pmtrain.models.backends.onednn.library import open_library
 from pmtrain.models.backends.onednn.memory import Arena, DataType
 from pmtrain.models.backends.onednn.resnet import inference, training
 from pmtrain.models.resnet import ResNet
@@ -60,13 +59,11 @@ def _fits_resnet(shape: Shape, training: bool) -> bool:
     """The network supports sides of at least 32 pixels.
 
     A single image of 32 pixels has one value per channel in the last stage. In training, Paddle's batch norm returns it
-    unchanged, because it has no statistics; oneDNN's would return 0. Under AVX2 oneDNN's gradients of such a stage are
-    off by a thousandth with any number of images.
+    unchanged, because it has no statistics; oneDNN's would return 0.
     """
     batch, channels, height, width = shape
-    one_pixel = height <= 32 and width <= 32
-    left_to_paddle = training and one_pixel and (batch == 1 or not open_library().has_avx512)
-    return batch > 0 and channels == 3 and min(height, width) >= 32 and not left_to_paddle
+    one_value = batch == 1 and height <= 32 and width <= 32
+    return batch > 0 and channels == 3 and min(height, width) >= 32 and not (training and one_value)
 
 
 # By exact class: a subclass may compute something else.
