@@ -9,7 +9,7 @@ import typer
 
 from pmtrain.cli.failures import show_traceback
 from pmtrain.cli.flags import use_threads, with_options
-from pmtrain.config import AS_TRAINED, ReportConfig, TrainConfig, load_config
+from pmtrain.config import ReportConfig, TrainConfig, load_config
 from pmtrain.config.options import RUN
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
@@ -96,6 +96,4 @@ def _report_config(run: Path, flags: dict[str, Any]) -> ReportConfig:
     """The options of a report: what was given, else what the run was trained with, so that its numbers are the same."""
     from pmtrain.runs.run_folder import RunFolder
 
-    kept = RunFolder.open(run).config()
-    given = {key: value for key, value in flags.items() if value is not None}
-    return load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED} | given)
+    return RunFolder.open(run).report_config({key: value for key, value in flags.items() if value is not None})

@@ -21,14 +21,14 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pmtrain.config import TrainConfig, dump_yaml, load_config
+from pmtrain.config import AS_TRAINED, ReportConfig, TrainConfig, dump_yaml, load_config
 from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -115,6 +115,11 @@ class RunFolder:
     def config(self) -> TrainConfig:
         """The options of the run."""
         return load_config(TrainConfig, {}, self.config_file)
+
+    def report_config(self, given: Mapping[str, Any]) -> ReportConfig:
+        """The options of a report: those given, else the run's own, so that its numbers are the same."""
+        kept = self.config()
+        return load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED} | dict(given))
 
     def info(self) -> dict[str, Any]:
         """What `write_info` wrote.

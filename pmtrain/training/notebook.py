@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from pmtrain.config import AS_TRAINED, EvalConfig, ReportConfig, TrainConfig, load_config, validated
+from pmtrain.config import EvalConfig, TrainConfig, validated
 from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.metrics import Assessment
 from pmtrain.runs.run_folder import RunFolder
@@ -224,11 +224,9 @@ def _report(folder: Path, scored: Scored | None) -> list[Path]:
     """The report of a finished run; none, with a warning, if it couldn't be written: the run itself is whole."""
     from pmtrain.evaluation import report as reporting
 
-    kept = RunFolder.open(folder).config()
     try:
-        config = load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED})
         with console.hushed():
-            return [reporting.report(folder, config, scored)]
+            return [reporting.report(folder, RunFolder.open(folder).report_config({}), scored)]
     except Exception as error:
         console.warn(f"the run is complete, but its report wasn't written: {error}")
         return []
