@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pmtrain.system.version import __version__
 
 if TYPE_CHECKING:
-    from pmtrain.evaluation.classifier import Classifier, Prediction, load_classifier
+    from pmtrain.evaluation.inference.classifier import Classifier, Prediction, load_classifier
     from pmtrain.system.errors import PmtrainError
     from pmtrain.training.notebook import (
         EpochMetrics,
@@ -35,7 +35,7 @@ __all__ = [
 
 # Imported when a name is first asked for: they load NumPy and Paddle, which --help and loader workers do without.
 _MODULES = {
-    "pmtrain.evaluation.classifier": ("Classifier", "Prediction", "load_classifier"),
+    "pmtrain.evaluation.inference.classifier": ("Classifier", "Prediction", "load_classifier"),
     "pmtrain.system.errors": ("PmtrainError",),
     "pmtrain.training.notebook": (
         *("EpochMetrics", "EvaluationResult", "ImageScore", "TrainingResult", "evaluate", "train"),

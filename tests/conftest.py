@@ -78,9 +78,9 @@ def checkpoint(small_set, tmp_path_factory) -> Path:
     from pmtrain.data.preprocessing.preprocess import Preprocess
     from pmtrain.models import build_model
     from pmtrain.runs.checkpoint import save_checkpoint
+    from pmtrain.runs.formats.state_dict import dump_state
     from pmtrain.runs.model_state import to_arrays
     from pmtrain.runs.records import notes_info
-    from pmtrain.runs.state_dict import dump_state
     from pmtrain.system.framework import paddle
 
     preprocess = Preprocess("notes", 32)

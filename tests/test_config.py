@@ -33,7 +33,8 @@ from pmtrain.data.layouts.readers import READERS
 from pmtrain.data.loading.balance import SAMPLERS
 from pmtrain.data.preprocessing.augment import AUGMENTATIONS
 from pmtrain.data.preprocessing.preprocess import PREPROCESSING
-from pmtrain.evaluation import compare, predict
+from pmtrain.evaluation import compare
+from pmtrain.evaluation.inference import predict
 from pmtrain.models import DEPTHS, trace
 from pmtrain.system import environment as system_environment
 from pmtrain.system.errors import UsageError
@@ -219,8 +220,8 @@ def test_a_table_is_read_off_its_source_as_long_as_it_is_not_imported():
     code = """
 import sys
 from pmtrain.config.values import OneOf
-assert OneOf("pmtrain.evaluation.predict:FORMATS").names() == ("csv", "json", "palm")
-assert not {"pmtrain.evaluation.predict", "numpy", "cv2", "paddle"} & set(sys.modules)
+assert OneOf("pmtrain.evaluation.inference.predict:FORMATS").names() == ("csv", "json", "palm")
+assert not {"pmtrain.evaluation.inference.predict", "numpy", "cv2", "paddle"} & set(sys.modules)
 assert OneOf("pmtrain.data.layouts.tables.delimited:__name__", "x").names()[0] == "x"  # no literal: imported
 assert "pmtrain.data.layouts.tables.delimited" in sys.modules
 """

@@ -23,7 +23,7 @@ def predict(checkpoint: Checkpoint, images: Images, **flags: Any) -> None:
     """
     checked = load_config(PredictConfig, flags)
     use_threads(checked.threads)
-    from pmtrain.evaluation import predict as prediction
+    from pmtrain.evaluation.inference import predict as prediction
 
     raise typer.Exit(prediction.predict(checkpoint, images, checked))
 
@@ -37,6 +37,6 @@ def explain(checkpoint: Checkpoint, images: Images, **flags: Any) -> None:
     """
     checked = load_config(ExplainConfig, flags)
     use_threads(checked.threads)
-    from pmtrain.evaluation import explain as explanation
+    from pmtrain.evaluation.saliency import explain as explanation
 
     raise typer.Exit(explanation.explain(checkpoint, images, checked))

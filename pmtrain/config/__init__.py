@@ -1,7 +1,7 @@
 """Options: each stated once, with its default, range, help and head. The command line and YAML are made from these."""
 
-from pmtrain.config.compute_options import ComputeOptions
-from pmtrain.config.data_options import (
+from pmtrain.config.commands.compute_options import ComputeOptions
+from pmtrain.config.commands.data_options import (
     CacheConfig,
     CheckConfig,
     DataOptions,
@@ -10,12 +10,12 @@ from pmtrain.config.data_options import (
     SplitConfig,
     SynthConfig,
 )
-from pmtrain.config.info_options import EnvConfig, TraceConfig
+from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
+from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
+from pmtrain.config.commands.score_options import AS_TRAINED, CompareConfig, EvalConfig, ReportConfig, ScoringOptions
+from pmtrain.config.commands.train_options import RESUMABLE, TrainConfig
 from pmtrain.config.load import dump_yaml, load_config, read_yaml, validated
 from pmtrain.config.options import flag_of
-from pmtrain.config.predict_options import ExplainConfig, PredictConfig
-from pmtrain.config.score_options import AS_TRAINED, CompareConfig, EvalConfig, ReportConfig, ScoringOptions
-from pmtrain.config.train_options import RESUMABLE, TrainConfig
 
 __all__ = [
     "AS_TRAINED",

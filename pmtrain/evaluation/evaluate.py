@@ -11,7 +11,7 @@ import numpy as np
 
 from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
-from pmtrain.evaluation.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
+from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from pmtrain.models import layers_of
+from pmtrain.runs.formats.state_dict import StateDump, parse_state
+from pmtrain.runs.formats.untrusted import first_few, shown
 from pmtrain.runs.records import STATE, CheckpointInfo, notes_info, read_info, read_record
-from pmtrain.runs.state_dict import StateDump, parse_state
-from pmtrain.runs.untrusted import first_few, shown
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_flushed
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmtrain.runs.untrusted import first_few
+from pmtrain.runs.formats.untrusted import first_few
 from pmtrain.system.errors import PmtrainError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json, to_json
 
+from pmtrain.runs.formats.untrusted import shown
 from pmtrain.runs.old_keys import with_new_keys
-from pmtrain.runs.untrusted import shown
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import read_bytes
 from pmtrain.system.version import __version__

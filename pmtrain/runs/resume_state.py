@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.runs.checkpoint import BEST, MODEL, Checkpoint, describing, network_in, sha256_of
+from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.records import FORMAT, STATE, CheckpointInfo, StateRecord, parse_info, read_record
-from pmtrain.runs.state_dict import StateDump, parse_state
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, write_atomic, write_flushed
 

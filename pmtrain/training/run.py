@@ -21,7 +21,7 @@ from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.splits.record import write_record
-from pmtrain.evaluation.baseline import keep_baseline, wanted_features
+from pmtrain.evaluation.robustness.baseline import keep_baseline, wanted_features
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
@@ -29,11 +29,11 @@ from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
 from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.checkpoint import save_checkpoint
+from pmtrain.runs.formats.state_dict import StateDump, dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import CheckpointInfo
 from pmtrain.runs.resume_state import ResumeState, save_resume
 from pmtrain.runs.run_folder import RunFolder
-from pmtrain.runs.state_dict import StateDump, dump_state
 from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError

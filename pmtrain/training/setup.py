@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pmtrain.config import TrainConfig, flag_of
-from pmtrain.config.train_options import LoopOptions
+from pmtrain.config.commands.train_options import LoopOptions
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.loading.balance import class_weights
 from pmtrain.data.loading.loader import batches_in

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from pmtrain.data.audit.shortcut import measure
 from pmtrain.data.images.shortcut_features import GROUPS, columns_of
 from pmtrain.data.layouts.readers import read_dataset
-from pmtrain.evaluation import baseline
+from pmtrain.evaluation.robustness import baseline
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.stop import Stopped
 from tests.conftest import QUICK, command, environment

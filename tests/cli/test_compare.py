@@ -21,9 +21,9 @@ def checkpoints(tmp_path_factory) -> tuple[Path, Path]:
     """Two untrained networks with thresholds of their own, their logits small enough that probabilities differ."""
     from pmtrain.models import build_model
     from pmtrain.runs.checkpoint import save_checkpoint
+    from pmtrain.runs.formats.state_dict import dump_state
     from pmtrain.runs.model_state import to_arrays
     from pmtrain.runs.records import CheckpointInfo
-    from pmtrain.runs.state_dict import dump_state
     from pmtrain.system.framework import paddle
 
     folder = tmp_path_factory.mktemp("two")

@@ -228,7 +228,7 @@ def test_a_plain_notes_checkpoint_needs_no_side_file(run_cli, run, small_set, tm
 def test_safetensors_evaluate_alike(run_cli, run, small_set, tmp_path):
     from safetensors.numpy import save_file
 
-    from pmtrain.runs.state_dict import load_state
+    from pmtrain.runs.formats.state_dict import load_state
 
     state = {name: np.ascontiguousarray(array) for name, array in load_state(run[0] / "best.pdparams").items()}
     save_file(state, tmp_path / "a.safetensors")

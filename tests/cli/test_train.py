@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmtrain.runs.state_dict import load_state
+from pmtrain.runs.formats.state_dict import load_state
 from tests.conftest import QUICK, STEADY, command, environment
 
 BATCH = re.compile(r"epoch: \d+, batch_id: \d+, loss is: \d+\.\d{4}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pmtrain.config import TrainConfig
-from pmtrain.runs.state_dict import load_state
+from pmtrain.runs.formats.state_dict import load_state
 from pmtrain.training import run as running
 from tests.cli.test_train import weights_of
 from tests.conftest import QUICK

@@ -12,9 +12,9 @@ import pytest
 import pmtrain.system.files as files
 from pmtrain.models import DEPTHS
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.records import CheckpointInfo
 from pmtrain.runs.resume_state import load_resume, save_resume
-from pmtrain.runs.state_dict import dump_state
 from pmtrain.system.errors import PmtrainError
 
 

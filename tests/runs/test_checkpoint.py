@@ -13,8 +13,8 @@ import pytest
 
 from pmtrain.models import DEPTHS
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.records import notes_info
-from pmtrain.runs.state_dict import dump_state
 from pmtrain.system.errors import PmtrainError
 from tests.runs.saving import info_of, number_in, resume, save, small_state, with_faults
 

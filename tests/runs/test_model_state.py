@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state, load_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import notes_info
-from pmtrain.runs.state_dict import dump_state, load_state
 from pmtrain.system.errors import PmtrainError
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ from pmtrain.system.framework import paddle
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import notes_info
 from pmtrain.runs.resume_state import load_resume, save_resume
-from pmtrain.runs.state_dict import dump_state
+from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.models import build_model
 
 last, start, stop = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

@@ -10,10 +10,10 @@ import numpy as np
 
 from pmtrain.models import DEPTHS
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.old_keys import RENAMED, with_new_keys
 from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder
-from pmtrain.runs.state_dict import dump_state
 
 # As version 0.1 wrote it beside a checkpoint that was trained with `--preprocess fundus`.
 OLD_SIDE_FILE = """{

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.resume_state import load_resume, save_resume
-from pmtrain.runs.state_dict import dump_state
 from pmtrain.system.errors import PmtrainError
 from tests.runs.saving import info_of, number_in, resume, resumed_number, small_state, with_faults
 
@@ -144,7 +144,7 @@ import numpy as np
 from tests.runs.saving import info_of, small_state
 from pmtrain.runs.checkpoint import save_checkpoint
 from pmtrain.runs.resume_state import save_resume
-from pmtrain.runs.state_dict import dump_state
+from pmtrain.runs.formats.state_dict import dump_state
 run, number = Path(sys.argv[1]), 0
 while True:
     number += 1

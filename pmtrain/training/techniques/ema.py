@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.runs.untrusted import first_few
+from pmtrain.runs.formats.untrusted import first_few
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from pmtrain.config.commands.shared_options import BatchSize, ImageSize, Layers, TextFormat
 from pmtrain.config.options import OUTPUT, Options, option
-from pmtrain.config.shared_options import BatchSize, ImageSize, Layers, TextFormat
 from pmtrain.config.values import OneOf
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.runs.pickle_reader import NUMBERS, read_pickle
-from pmtrain.runs.untrusted import Refused, shown
+from pmtrain.runs.formats.pickle_reader import NUMBERS, read_pickle
+from pmtrain.runs.formats.untrusted import Refused, shown
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import read_bytes
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pmtrain.config.compute_options import ComputeOptions
-from pmtrain.config.data_options import DataOptions
-from pmtrain.config.options import DATA, OUTPUT, TRAINING, Options, option
-from pmtrain.config.shared_options import (
+from pmtrain.config.commands.compute_options import ComputeOptions
+from pmtrain.config.commands.data_options import DataOptions
+from pmtrain.config.commands.shared_options import (
     AugmentName,
     AugmentStrength,
     BatchSize,
@@ -18,6 +17,7 @@ from pmtrain.config.shared_options import (
     Seed,
     ValFraction,
 )
+from pmtrain.config.options import DATA, OUTPUT, TRAINING, Options, option
 from pmtrain.config.values import AnyPath, ClassWeight, OneOf, TrainingRule
 
 

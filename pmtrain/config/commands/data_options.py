@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pmtrain.config.options import DATA, MACHINE, OUTPUT, Options, option
-from pmtrain.config.shared_options import (
+from pmtrain.config.commands.shared_options import (
     AugmentName,
     AugmentStrength,
     Folds,
@@ -18,6 +17,7 @@ from pmtrain.config.shared_options import (
     ValFraction,
     Workers,
 )
+from pmtrain.config.options import DATA, MACHINE, OUTPUT, Options, option
 from pmtrain.config.values import AnyPath, LabelText, Names, OneOf
 from pmtrain.system.hardware import available_cpus
 

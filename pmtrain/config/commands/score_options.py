@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pmtrain.config.compute_options import ComputeOptions
-from pmtrain.config.data_options import DataOptions
+from pmtrain.config.commands.compute_options import ComputeOptions
+from pmtrain.config.commands.data_options import DataOptions
+from pmtrain.config.commands.shared_options import BatchSize, Seed, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
-from pmtrain.config.shared_options import BatchSize, Seed, TextFormat
 from pmtrain.config.values import AnyPath, OneOf, ThresholdText
 
 

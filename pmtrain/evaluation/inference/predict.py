@@ -10,7 +10,7 @@ from pathlib import Path
 from pmtrain.config import PredictConfig
 from pmtrain.data.images.find import find_images
 from pmtrain.data.select import warn_of_pages
-from pmtrain.evaluation.classifier import Classifier, Prediction
+from pmtrain.evaluation.inference.classifier import Classifier, Prediction
 from pmtrain.runs.checkpoint import load_checkpoint
 from pmtrain.system import console
 from pmtrain.system.console import csv_row

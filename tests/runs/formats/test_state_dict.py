@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmtrain.runs.pickle_reader import NUMBERS
-from pmtrain.runs.state_dict import NAME_TABLE, dump_state, load_state, parse_state
+from pmtrain.runs.formats.pickle_reader import NUMBERS
+from pmtrain.runs.formats.state_dict import NAME_TABLE, dump_state, load_state, parse_state
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
 

@@ -14,7 +14,7 @@ from scipy.special import expit
 import pmtrain
 from pmtrain import load_classifier
 from pmtrain.models import build_model
-from pmtrain.runs.state_dict import load_state
+from pmtrain.runs.formats.state_dict import load_state
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.framework import paddle
 from tests.conftest import environment

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.runs.untrusted import Refused, shown
+from pmtrain.runs.formats.untrusted import Refused, shown
 
 # The number types an array may have, by NumPy's code (kind and bytes).
 NUMBERS = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split())

@@ -15,7 +15,7 @@ from pmtrain.config import ExplainConfig
 from pmtrain.data.images.find import find_images
 from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.data.select import warn_of_pages
-from pmtrain.evaluation.classifier import Classifier
+from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
 from pmtrain.evaluation.saliency.overlay import PERCENTILE, picture, scale_top
 from pmtrain.runs.checkpoint import load_checkpoint

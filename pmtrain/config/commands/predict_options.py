@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pmtrain.config.compute_options import ComputeOptions
+from pmtrain.config.commands.compute_options import ComputeOptions
+from pmtrain.config.commands.shared_options import BatchSize, Workers
 from pmtrain.config.options import EVALUATION, MACHINE, OUTPUT, option
-from pmtrain.config.shared_options import BatchSize, Workers
 from pmtrain.config.values import AnyPath, OneOf
 from pmtrain.system.hardware import available_cpus
 
@@ -17,7 +17,7 @@ class PredictConfig(ComputeOptions):
 
     batch_size: BatchSize = 10
     workers: Workers = min(2, available_cpus())
-    format: Annotated[str, OneOf("pmtrain.evaluation.predict:FORMATS")] = option(
+    format: Annotated[str, OneOf("pmtrain.evaluation.inference.predict:FORMATS")] = option(
         OUTPUT,
         "Format of the output; palm is the iChallenge-PM submission.",
         default="csv",

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmtrain.runs.pickle_reader import CALLABLES
-from pmtrain.runs.state_dict import dump_state, load_state, parse_state
+from pmtrain.runs.formats.pickle_reader import CALLABLES
+from pmtrain.runs.formats.state_dict import dump_state, load_state, parse_state
 from pmtrain.system.errors import PmtrainError
 
 ROOT = Path(__file__).parents[2]
@@ -221,7 +221,7 @@ def test_a_hostile_file_takes_no_memory_to_speak_of(name):
 
 
 def test_nothing_but_this_modules_functions_can_be_called():
-    assert {function.__module__ for function in CALLABLES.values()} == {"pmtrain.runs.pickle_reader"}
+    assert {function.__module__ for function in CALLABLES.values()} == {"pmtrain.runs.formats.pickle_reader"}
 
 
 @settings(deadline=None)
@@ -256,7 +256,7 @@ from pathlib import Path
 import numpy as np
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
-from pmtrain.runs.state_dict import dump_state, parse_state
+from pmtrain.runs.formats.state_dict import dump_state, parse_state
 
 try:
     import resource

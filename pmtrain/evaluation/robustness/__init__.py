@@ -1,0 +1,1 @@
+"""What a score leans on, and how it holds when the images change."""
