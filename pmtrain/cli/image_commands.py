@@ -37,6 +37,6 @@ def explain(checkpoint: Checkpoint, images: Images, **flags: Any) -> None:
     """
     checked = load_config(ExplainConfig, flags)
     use_threads(checked.threads)
-    from pmtrain.evaluation.saliency import explain as explanation
+    from pmtrain.evaluation.inference import explain as explanation
 
     raise typer.Exit(explanation.explain(checkpoint, images, checked))

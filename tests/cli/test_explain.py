@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pmtrain.evaluation.saliency.explain import _targets
+from pmtrain.evaluation.inference.explain import _targets
 from pmtrain.evaluation.saliency.overlay import GAP, STRIP
 
 
