@@ -25,8 +25,8 @@ from pmtrain.config import (
     dump_yaml,
     load_config,
 )
-from pmtrain.config.load import RECIPES
 from pmtrain.config.options import HEADS, choices_of, head_of
+from pmtrain.config.values import RECIPES
 from pmtrain.data.audit import check
 from pmtrain.data.dataset import SPLITS
 from pmtrain.data.layouts.readers import READERS
@@ -50,18 +50,45 @@ def test_defaults_are_the_notes_values():
 
 
 def test_notes_yaml_states_the_defaults():
-    assert load_config(TrainConfig, {}, Path("notes")) == TrainConfig()
+    assert load_config(TrainConfig, {}, Path("notes")) == TrainConfig(recipe="notes")
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
 def test_recipes_are_found_by_name(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load_config(TrainConfig, {}, Path(path.stem)) == load_config(TrainConfig, {}, path)
+    named = load_config(TrainConfig, {"recipe": path.stem})
+    assert named == load_config(TrainConfig, {}, Path(path.stem))
+    assert named.model_copy(update={"recipe": None}) == load_config(TrainConfig, {}, path)
     Path(path.stem).write_text("epochs: 77")  # the person's own file comes first
     assert load_config(TrainConfig, {}, Path(path.stem)) == TrainConfig(epochs=77)
 
 
+def test_a_file_overrides_a_recipe_and_flags_override_the_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 7\nlr: 0.5\n")
+    config = load_config(TrainConfig, {"recipe": "robust", "lr": 0.25}, file)
+    assert (config.layers, config.epochs, config.lr, config.recipe) == (18, 7, 0.25, "robust")
+    file.write_text("recipe: robust\nlr: 0.5\n")  # a file may name it, too
+    config = load_config(TrainConfig, {}, file)
+    assert (config.layers, config.lr, config.recipe) == (18, 0.5, "robust")
+    assert load_config(TrainConfig, config.model_dump()) == config
+
+
+def test_two_recipes_are_refused():
+    with pytest.raises(UsageError, match="--recipe general with --config robust: those are two recipes"):
+        load_config(TrainConfig, {"recipe": "general"}, Path("robust"))
+
+
+def test_help_tells_of_every_recipe():
+    field = TrainConfig.model_fields["recipe"]
+    assert set(choices_of(field)) == {path.stem for path in RECIPES.glob("*.yaml")}
+    for name in choices_of(field):
+        assert f" {name}: " in field.description
+
+
 def test_an_unknown_recipe_is_told_with_those_there_are():
+    with pytest.raises(UsageError, match="--recipe 'note': choose one of .*general, notes, .*robust"):
+        load_config(TrainConfig, {"recipe": "note"})
     with pytest.raises(
         UsageError, match="--config note: there is no such file or recipe\n.*general, notes, patches, robust"
     ):

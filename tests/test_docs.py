@@ -64,8 +64,6 @@ def shortened(command: str, trained: bool) -> list[str]:
         words += [
             *SMALL,
             "--no-shortcut",
-            "--warmup-steps",
-            "0",
             *(["--epochs", "1"] if "--epochs" not in words else []),
         ]
         if trained:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(rich_help_panel=RUN, help="YAML file of options, or the name of a recipe; flags override it."),
+        typer.Option(rich_help_panel=RUN, help="YAML file of options, or a recipe's name; flags override it."),
     ] = None,
     resume: Annotated[
         Optional[Path],  # noqa: UP045

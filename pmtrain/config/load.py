@@ -1,4 +1,4 @@
-"""Options from a YAML file and from flags: YAML overrides defaults, flags override YAML."""
+"""Options from a recipe, a YAML file and flags: each overrides those before it, and all override the defaults."""
 
 from __future__ import annotations
 
@@ -9,48 +9,60 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pmtrain.config.options import flag_of
+from pmtrain.config.options import choices_of, flag_of
+from pmtrain.config.values import RECIPES, RecipeName
 from pmtrain.system.errors import UsageError
-
-RECIPES = Path(__file__).parent / "recipes"
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None = None) -> Config:
-    """`model`'s defaults, overridden by the YAML `file` or recipe, overridden by `flags` (those that are not None).
+    """`model`'s defaults, overridden by the recipe, by the YAML `file`, and by `flags` (those that are not None).
+
+    A recipe is named by the option `recipe`, or in place of the file.
 
     Raises:
         UsageError: a file that can't be read, a key that doesn't exist, a wrong type or a value out of range;
-            the message names the file or the flag, the key and the value.
+            the message names the file or the flag, the key and the value. Two recipes.
     """
-    file = config_file(file) if file else None
-    from_file = read_yaml(file) if file else {}
     from_flags = {key: value for key, value in flags.items() if value is not None}
+    from_file = from_config(file) if file else {}
+    if from_file.keys() == {"recipe"} and from_flags.get("recipe", from_file["recipe"]) != from_file["recipe"]:
+        raise UsageError(
+            f"--recipe {from_flags['recipe']} with --config {file}: those are two recipes", "give one of them"
+        )
     return validated(
         model, from_file | from_flags, lambda key: flag_of(key) if key in from_flags else f"{file}: {key}:"
     )
 
 
-def config_file(given: Path) -> Path:
-    """The YAML file itself, or where there is none, the recipe of that name (without `.yaml`) in the package.
+def from_config(given: Path) -> dict[str, Any]:
+    """The options in a YAML file, or where there is none, the recipe of that name (without `.yaml`).
 
     Raises:
-        UsageError: `given` is a bare name, and there is neither such a file nor such a recipe.
+        UsageError: the file can't be read; `given` is a bare name, and there is neither such a file nor such a recipe.
     """
     if given.exists() or given.suffix or len(given.parts) > 1:
-        return given
-    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+        return read_yaml(given)
+    recipes = RecipeName().names()
     if str(given) not in recipes:
         raise UsageError(
             f"--config {given}: there is no such file or recipe",
             f"give the path of a YAML file, or a recipe: {', '.join(recipes)}",
         )
-    return recipes[str(given)]
+    return {"recipe": str(given)}
+
+
+def recipe_options(name: str) -> dict[str, Any]:
+    """What the recipe of that name states, and what the recipe that it names states beside that."""
+    stated = read_yaml(RECIPES / f"{name}.yaml")
+    return recipe_options(stated.pop("recipe")) | stated if "recipe" in stated else stated
 
 
 def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[str], str]) -> Config:
-    """`values` checked against `model`'s fields; `where` says for people where a key was given.
+    """The defaults, overridden by the recipe that `values` name, if any, and by `values`, checked against the fields.
+
+    `where` says for people where a key was given.
 
     Raises:
         UsageError: a key that doesn't exist, a wrong type or a value out of range.
@@ -58,6 +70,9 @@ def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[s
     for key in values:
         if key not in model.model_fields:
             raise UsageError(f"{where(str(key))} there is no option {key!r}", _nearest(str(key), model))
+    recipe = values.get("recipe")
+    if isinstance(recipe, str) and recipe in choices_of(model.model_fields["recipe"]):
+        values = {**recipe_options(recipe), **values}
     try:
         return model.model_validate(values)
     except ValidationError as error:

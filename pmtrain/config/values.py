@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 from pmtrain.system.errors import UsageError
 
 MAX_CLASS_WEIGHT = 1000
+RECIPES = Path(__file__).parent / "recipes"
 
 
 class OneOf:
@@ -50,6 +51,17 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+class RecipeName(OneOf):
+    """The name of a recipe, a YAML file in `pmtrain/config/recipes/`."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def names(self) -> tuple[str, ...]:
+        """All recipes, by name."""
+        return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
 
 
 def _rows(table: str) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.cache_folder import open_cache
-from pmtrain.data.loading.loader import Batch, Loader, read_one
+from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
@@ -40,7 +40,7 @@ from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import Stopped, StopSignal
-from pmtrain.training.setup import RECIPES_HINT, added_options, batches_in_epoch, weights_of_classes
+from pmtrain.training.setup import RECIPES_HINT, added_options, recipe_stated, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
 from pmtrain.training.techniques.ema import Average, without_average
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
@@ -96,7 +96,7 @@ class Run:
         self.recorded = data  # what images.csv lists: before --leakage drop
         self.at = RunState()
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
-        self.batches = batches_in_epoch(config, data)
+        self.batches = batches_in(len(data.split("train")), config.batch_size, config.drop_last)
         self.schedule = Schedule.of(config, self.batches)
         self.mixing = Mixing(config.mixup, config.cutmix, config.seed)
         paddle.seed(config.seed)
@@ -155,6 +155,8 @@ class Run:
                 self.at.epoch * len(train_loader) + self.at.batch,
             ) as self.tracking,
         ):
+            if recipe := recipe_stated(self.config):
+                console.notice(recipe)
             if added := added_options(self.config):
                 console.notice(f"training loop: {added}")
             try:

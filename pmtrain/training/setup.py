@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from pmtrain.config import TrainConfig, flag_of
 from pmtrain.config.commands.train_options import LoopOptions
+from pmtrain.config.load import recipe_options
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.loading.balance import class_weights
-from pmtrain.data.loading.loader import batches_in
 from pmtrain.system import console
-from pmtrain.system.errors import UsageError
 
 # What to say after a run with the notes' options; the figures are those of docs/recipes.md.
 RECIPES_HINT = (
-    "recipes: --config robust is for fundus photographs (on iChallenge-PM validation AUC 0.998, where the notes'"
-    " options gave 0.978), --config general for other images"
+    "recipes: --recipe robust is for fundus photographs (on iChallenge-PM validation AUC 0.998, where the notes'"
+    " options gave 0.978), --recipe general for other images"
 )
 
 
-def batches_in_epoch(config: TrainConfig, data: DataSet) -> int:
-    """Training batches in an epoch.
-
-    Raises:
-        UsageError: there is none, as --drop-last leaves out the only one.
-    """
-    images = len(data.split("train"))
-    batches = batches_in(images, config.batch_size, config.drop_last)
-    if not batches:
-        raise UsageError(
-            f"--drop-last with --batch-size {config.batch_size}: {images} training images don't fill one batch",
-            "give a smaller --batch-size, or leave --drop-last out",
-        )
-    return batches
+def recipe_stated(config: TrainConfig) -> str:
+    """The run's recipe, with the flags of what it has in place of the recipe's own values; empty without one."""
+    if config.recipe is None:
+        return ""
+    own = recipe_options(config.recipe)
+    changed = {name: getattr(config, name) for name in own if getattr(config, name) != own[name]}
+    return f"recipe: {config.recipe}" + (f", but {_as_flags(changed)}" if changed else "")
 
 
 def added_options(config: TrainConfig) -> str:
     """The flags of what the run adds to the notes' loop; empty if nothing."""
-    flags = []
-    for name, option in LoopOptions.model_fields.items():
-        if (value := getattr(config, name)) != option.default:
-            flags.append(flag_of(name) if value is True else f"{flag_of(name)} {value}")
-    return " ".join(flags)
+    values = {name: getattr(config, name) for name in LoopOptions.model_fields}
+    return _as_flags({name: value for name, value in values.items() if value != LoopOptions.model_fields[name].default})
+
+
+def _as_flags(values: Mapping[str, Any]) -> str:
+    return " ".join(flag_of(name) if value is True else f"{flag_of(name)} {value}" for name, value in values.items())
 
 
 def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:

@@ -22,7 +22,7 @@ from pmtrain.system import console, environment
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.training.run import Run, WhenDone
-from pmtrain.training.techniques.schedule import BY_LENGTH
+from pmtrain.training.techniques.schedule import depends_on_length
 from pmtrain.training.tracking import require
 
 
@@ -111,10 +111,9 @@ def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
                 f"{flag_of(key)} {shown(value)}: the run has {shown(getattr(config, key))}, and a resumed run keeps it",
                 f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
             )
-    if config.schedule in BY_LENGTH and flags.get("epochs") not in (None, config.epochs):
+    if depends_on_length(config) and flags.get("epochs") not in (None, config.epochs):
         raise UsageError(
-            f"--epochs {flags['epochs']}: the run has {config.epochs}, and the learning rates of --schedule"
-            f" {config.schedule} depend on it",
+            f"--epochs {flags['epochs']}: the run has {config.epochs}, and its learning rates depend on it",
             "leave --epochs out; or start a new run",
         )
     config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})

@@ -142,7 +142,7 @@ def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_se
     done = run_cli("train", "--data", small_set, "--epochs", 1, *QUICK)
     assert done.exit_code == 0, done.stderr
     recipes, reached, where, following = done.stderr.splitlines()[-4:]
-    assert recipes.startswith("recipes: --config robust is for fundus photographs")
+    assert recipes.startswith("recipes: --recipe robust is for fundus photographs")
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-resnet50", folder.name)
     assert reached.startswith("best: AUC ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,14 +61,24 @@ def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, 
 
     refused = run_cli("train", "--resume", "whole", "--epochs", 5)
     assert refused.exit_code == 2
-    assert "the learning rates of --schedule cosine depend on it" in refused.stderr
+    assert "its learning rates depend on it" in refused.stderr
+
+
+def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
+    options = ("--image-size", 32, "--epochs", 1, "--workers", 0, "--no-report", "--no-shortcut", "--output", "run")
+    done = run_cli("train", "--data", small_set, "--recipe", "robust", *options)
+    assert done.exit_code == 0, done.stderr
+    assert "recipe: robust, but --image-size 32 --epochs 1\ntraining loop: --schedule cosine" in done.stderr
+    assert done.stdout.startswith("epoch: 0, batch_id: 0, ")
+    assert "recipe: robust\n" in Path("run/config.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--drop-last", "--batch-size", 20), "12 training images don't fill one batch"),
         (("--warmup-steps", 15), "the run has 15 steps (5 epochs of 3)"),
+        (("--warmup-steps", 2, "--warmup-epochs", 1), "--warmup-steps 2 with --warmup-epochs 1"),
+        (("--recipe", "robuster"), "choose one of"),
         (("--nesterov", "--momentum", 0), "--nesterov with --momentum 0"),
         (("--folds", 2, "--patience", 3), "--patience 3 with --folds"),
         (("--schedule", "linear"), "constant, cosine, step"),

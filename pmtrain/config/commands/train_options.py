@@ -17,8 +17,8 @@ from pmtrain.config.commands.shared_options import (
     Seed,
     ValFraction,
 )
-from pmtrain.config.options import DATA, OUTPUT, TRAINING, Options, option
-from pmtrain.config.values import AnyPath, ClassWeight, OneOf, TrainingRule
+from pmtrain.config.options import DATA, OUTPUT, RUN, TRAINING, Options, option
+from pmtrain.config.values import AnyPath, ClassWeight, OneOf, RecipeName, TrainingRule
 
 
 class LoopOptions(Options):
@@ -32,6 +32,12 @@ class LoopOptions(Options):
     )
     warmup_steps: int = option(
         TRAINING, "Raise the learning rate linearly over this many first steps.", default=0, ge=0
+    )
+    warmup_epochs: int = option(
+        TRAINING,
+        "Raise the learning rate linearly over this many first epochs, but at most half of the run.",
+        default=0,
+        ge=0,
     )
     lr_step_epochs: int | None = option(
         TRAINING, "With --schedule step: epochs between two reductions.", default=None, ge=1
@@ -58,7 +64,9 @@ class LoopOptions(Options):
         "Initial weights of convolutions. notes: the notes' script's; he: normal, by fan out, as torchvision's.",
         default="notes",
     )
-    drop_last: bool = option(TRAINING, "Leave out an epoch's last batch if it is incomplete.", default=False)
+    drop_last: bool = option(
+        TRAINING, "Leave out an epoch's last batch if it is incomplete, unless it is the only one.", default=False
+    )
     label_smoothing: float = option(
         TRAINING, "Label smoothing: train on s / 2 and 1 - s / 2 in place of 0 and 1.", default=0.0, ge=0, lt=1
     )
@@ -75,6 +83,12 @@ class LoopOptions(Options):
 class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     """Options of `pmtrain train`. The defaults are the notes' values."""
 
+    recipe: Annotated[str, RecipeName()] | None = option(
+        RUN,
+        "Options that were measured together; --config and flags override them. robust: fundus photographs, also from"
+        " other cameras; general: other images; patches: small pathology patches; notes: the defaults.",
+        default=None,
+    )
     val_fraction: ValFraction = 0.2
     folds: Folds = None
     leakage: Literal["warn", "stop", "drop"] = option(

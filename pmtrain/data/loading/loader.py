@@ -45,8 +45,8 @@ class Batch:
 
 
 def batches_in(images: int, batch_size: int, drop_last: bool = False) -> int:
-    """Batches in an epoch; with `drop_last` only complete ones."""
-    return images // batch_size if drop_last else -(-images // batch_size)
+    """Batches in an epoch; with `drop_last` only complete ones, but for an only one."""
+    return images // batch_size or min(images, 1) if drop_last else -(-images // batch_size)
 
 
 class Loader:
@@ -64,7 +64,7 @@ class Loader:
         augment: changes each image at random.
         on_bad_image: a value of ON_BAD_IMAGE: raise, or leave the image out of its batch and list it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
-        drop_last: leave out an epoch's last batch if it is incomplete.
+        drop_last: leave out an epoch's last batch if it is incomplete, unless it is the only one.
         cache_limit_bytes: memory for decoded images; None: a quarter of what is available now.
         cache: where decoded images are kept on disk, also for later runs; memory then takes at most MEMORY_BESIDE.
         patient: a thread decodes first, and workers are started only if images turn out slow enough to pay for it.

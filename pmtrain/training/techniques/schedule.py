@@ -21,7 +21,8 @@ class Schedule:
         kind: a row of SCHEDULES.
         lr: the peak learning rate, --lr.
         steps: steps in the whole run.
-        warmup_steps: the rate rises linearly over the first so many steps; 0: no warm-up.
+        warmup_steps: the rate rises linearly over the first so many steps; 0: no warm-up. --warmup-epochs is cut to
+            half of the run, so that one recipe serves long and short runs.
         every: with `step`, steps between two reductions.
         factor: with `step`, what each reduction multiplies the rate by.
     """
@@ -41,6 +42,11 @@ class Schedule:
             UsageError: the options contradict one another, or the warm-up doesn't end within the run.
         """
         steps = config.epochs * batches
+        if config.warmup_steps and config.warmup_epochs:
+            raise UsageError(
+                f"--warmup-steps {config.warmup_steps} with --warmup-epochs {config.warmup_epochs}",
+                "to warm up by steps, add --warmup-epochs 0",
+            )
         if config.warmup_steps >= steps > 0:
             raise UsageError(
                 f"--warmup-steps {config.warmup_steps}: the run has {steps} steps ({config.epochs} epochs of"
@@ -54,7 +60,8 @@ class Schedule:
                 "give both, such as --schedule step --lr-step-epochs 10; or neither",
             )
         every = (config.lr_step_epochs or 1) * batches
-        return cls(config.schedule, config.lr, steps, config.warmup_steps, every, config.lr_factor)
+        warmup_steps = config.warmup_steps or min(config.warmup_epochs * batches, steps // 2)
+        return cls(config.schedule, config.lr, steps, warmup_steps, every, config.lr_factor)
 
     @property
     def varies(self) -> bool:
@@ -87,5 +94,8 @@ def stepwise(schedule: Schedule, step: int) -> float:
 
 # (schedule, step from 0) -> the share of --lr at that step.
 SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {"constant": constant, "cosine": cosine, "step": stepwise}
-# Those whose rates depend on the number of epochs, which a resumed run then can't change.
-BY_LENGTH = ("cosine",)
+
+
+def depends_on_length(config: TrainConfig) -> bool:
+    """Whether the rates depend on the number of epochs, which a resumed run then can't change."""
+    return config.schedule == "cosine" or 2 * config.warmup_epochs > config.epochs

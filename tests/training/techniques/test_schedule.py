@@ -6,7 +6,7 @@ import pytest
 
 from pmtrain.config import TrainConfig
 from pmtrain.system.errors import UsageError
-from pmtrain.training.techniques.schedule import SCHEDULES, Schedule
+from pmtrain.training.techniques.schedule import SCHEDULES, Schedule, depends_on_length
 
 
 def rates(batches: int, **options) -> list[float]:
@@ -30,6 +30,20 @@ def test_warm_up_rises_linearly_over_the_schedule():
     assert cosine == pytest.approx([0.05, 0.08535534, 0.05, 0.01464466])
 
 
+@pytest.mark.parametrize(
+    ("epochs", "warmup_epochs", "steps"),
+    [(15, 3, 60), (6, 3, 60), (5, 3, 50), (1, 3, 10), (4, 0, 0)],  # of 20 a epoch: at most half of them
+)
+def test_a_warm_up_by_epochs_is_at_most_half_of_the_run(epochs, warmup_epochs, steps):
+    schedule = Schedule.of(TrainConfig(epochs=epochs, warmup_epochs=warmup_epochs), 20)
+    assert schedule.warmup_steps == steps
+    assert depends_on_length(TrainConfig(epochs=epochs, warmup_epochs=warmup_epochs)) == (steps < 20 * warmup_epochs)
+
+
+def test_warm_up_of_a_run_of_one_step_does_nothing():
+    assert rates(1, epochs=1, warmup_epochs=3) == [0.1]
+
+
 def test_steps_are_those_of_pytorchs_step_lr():
     # StepLR(step_size=2, gamma=0.5) by epochs: 0.1, 0.1, 0.05, 0.05, 0.025
     found = rates(3, epochs=5, schedule="step", lr_step_epochs=2, lr_factor=0.5)
@@ -48,6 +62,7 @@ def test_no_rate_exceeds_the_peak_or_is_negative(kind):
     ("options", "said"),
     [
         ({"warmup_steps": 10}, "the run has 10 steps"),
+        ({"warmup_steps": 1, "warmup_epochs": 1}, "--warmup-steps 1 with --warmup-epochs 1"),
         ({"schedule": "step"}, "without --lr-step-epochs"),
         ({"schedule": "cosine", "lr_step_epochs": 3}, "with --lr-step-epochs"),
     ],
