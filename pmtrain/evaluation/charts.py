@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmtrain.metrics import MEASURES, Assessment, calibration_bins, pr_points, roc_band, roc_points
+from pmtrain.metrics import (
+    MEASURES,
+    Assessment,
+    DecisionCurve,
+    calibration_bins,
+    decision_curve,
+    pr_points,
+    roc_band,
+    roc_points,
+)
 from pmtrain.metrics.curves import RocBand
 from pmtrain.metrics.text import ends, percent
 from pmtrain.system.files import write_atomic
@@ -80,6 +89,11 @@ class ChartData:
         """Of the ROC curve; there is one where nothing is `missing`."""
         return roc_band(self.labels, self.probabilities, self.groups, self.level, self.n_boot, self.seed)
 
+    @cached_property
+    def decisions(self) -> DecisionCurve:
+        """Net benefit by threshold."""
+        return decision_curve(self.labels, self.probabilities, self.groups, self.level, self.n_boot, self.seed)
+
     @property
     def threshold_text(self) -> str:
         return f"threshold {self.assessment.threshold:.4g}"
@@ -144,6 +158,24 @@ def calibration(axes: Axes, data: ChartData) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: points may lie anywhere
 
 
+def decision(axes: Axes, data: ChartData) -> None:
+    """Net benefit by threshold probability against treating all and none, with the network's pointwise interval."""
+    curve = data.decisions
+    percents = 100 * curve.thresholds
+    top = max(curve.prevalence, 0.01)
+    axes.set(xlabel="Threshold probability (%)", ylabel="Net benefit", xlim=(0, 100))
+    axes.set(ylim=(-0.15 * top, 1.1 * top), title="Decision curve: net benefit by threshold")
+    axes.plot(percents, curve.treat_all, color=NEGATIVE, linestyle="--", label="treat all")
+    axes.axhline(0, color=GUIDE, linestyle=":", label="treat none")
+    if not curve.note:
+        label = f"{percent(data.level)} pointwise interval"
+        axes.fill_between(percents, curve.low, curve.high, color=POSITIVE, alpha=0.2, linewidth=0, label=label)
+    axes.plot(percents, curve.model, color=POSITIVE, linewidth=1.8, label="treat by the network")
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small", ncols=2
+    )  # below: curves lie anywhere
+
+
 def scores(axes: Axes, data: ChartData) -> None:
     """Histogram of the probabilities of each class."""
     edges = np.linspace(0, 1, 21).tolist()
@@ -192,6 +224,7 @@ CHARTS: dict[str, Callable[[Any, ChartData], None]] = {
     "roc": roc,
     "precision_recall": precision_recall,
     "calibration": calibration,
+    "decision": decision,
     "scores": scores,
     "confusion": confusion,
 }

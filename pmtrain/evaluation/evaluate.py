@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,16 @@ from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
-from pmtrain.metrics import Assessment, assess
-from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
+from pmtrain.metrics import Assessment, DecisionCurve, assess
+from pmtrain.metrics.text import (
+    SYNTHETIC,
+    Notes,
+    confusion_lines,
+    counts_text,
+    measure_lines,
+    method_lines,
+    sample_size_lines,
+)
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.system import console
@@ -49,6 +59,22 @@ class Evaluation:
     found: Assessment
     subgroups: dict[str, Assessment]
     shortcut: ShortcutComparison | None
+
+    @cached_property
+    def chart_data(self) -> charts.ChartData:
+        """What the charts show."""
+        scores, data = self.scored.scores, self.images.data
+        return charts.ChartData(
+            scores.labels,
+            scores.probabilities,
+            self.groups,
+            data.classes,
+            self.found,
+            self.config.ci,
+            self.config.n_boot,
+            self.config.seed,
+            ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(self.reasons),
+        )
 
 
 def evaluate(path: Path, config: EvalConfig) -> Evaluation:
@@ -155,6 +181,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
         lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
         lines += [*measure_lines(part, notes), ""]
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
+    lines += sample_size_lines(found, evaluation.config.ci)
     return lines + (evaluation.shortcut.lines() if evaluation.shortcut else [])
 
 
@@ -187,6 +214,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "n_boot": config.n_boot,
         "seed": config.seed,
         **metrics_of(evaluation.found),
+        "decision_curve": decision_record(evaluation.chart_data.decisions),
         "shortcut": evaluation.shortcut.report() if evaluation.shortcut else None,
     }
     if config.group_by:
@@ -195,20 +223,11 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
     return report
 
 
-def chart_data(evaluation: Evaluation) -> charts.ChartData:
-    """The data that the charts show."""
-    config, data = evaluation.config, evaluation.images.data
-    return charts.ChartData(
-        evaluation.scored.scores.labels,
-        evaluation.scored.scores.probabilities,
-        evaluation.groups,
-        data.classes,
-        evaluation.found,
-        config.ci,
-        config.n_boot,
-        config.seed,
-        ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(evaluation.reasons),
-    )
+def decision_record(curve: DecisionCurve) -> dict[str, Any]:
+    """A decision curve, ready for JSON: a list a column, an interval that there isn't as null."""
+    columns = ("thresholds", "model", "low", "high", "treat_all", "gain", "gain_low", "gain_high")
+    values = {name: [None if math.isnan(x) else x for x in getattr(curve, name).tolist()] for name in columns}
+    return {"prevalence": curve.prevalence, "method": curve.method, "note": curve.note, **values}
 
 
 def metrics_of(found: Assessment) -> dict[str, Any]:
@@ -229,6 +248,7 @@ def metrics_of(found: Assessment) -> dict[str, Any]:
             for name, measured in found.measures.items()
         },
         "confusion_matrix": found.confusion._asdict(),
+        "sample_size": None if found.sample_size is None else found.sample_size._asdict(),
     }
 
 
@@ -239,6 +259,6 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
-    charts.write_charts(folder, chart_data(evaluation))
+    charts.write_charts(folder, evaluation.chart_data)
     drawn = f"{len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
     console.notice(f"wrote to {folder}: {', '.join(RESULTS)} and {drawn}")

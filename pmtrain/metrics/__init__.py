@@ -3,7 +3,8 @@
 from pmtrain.metrics.assessment import Assessed, Assessment, assess
 from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test
 from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
-from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, wilson
+from pmtrain.metrics.decisions import DecisionCurve, decision_curve
+from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, sample_size, wilson
 from pmtrain.metrics.measures import MEASURES, Confusion, Measure, Value, bce, confusion, evaluate_measures
 from pmtrain.metrics.thresholds import ChosenThreshold, ThresholdRule, choose_threshold, parse_threshold_rule
 
@@ -14,6 +15,7 @@ __all__ = [
     "ChosenThreshold",
     "Comparison",
     "Confusion",
+    "DecisionCurve",
     "Difference",
     "Interval",
     "Measure",
@@ -27,6 +29,7 @@ __all__ = [
     "choose_threshold",
     "compare_scores",
     "confusion",
+    "decision_curve",
     "delong",
     "delong_interval",
     "delong_test",
@@ -36,5 +39,6 @@ __all__ = [
     "pr_points",
     "roc_band",
     "roc_points",
+    "sample_size",
     "wilson",
 ]

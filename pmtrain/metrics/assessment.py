@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong_interval, wilson
+from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong_interval, log_ratio, sample_size, wilson
 from pmtrain.metrics.measures import Confusion, Value, confusion, evaluate_measures
 
 
 @dataclass(frozen=True)
 class Assessed:
-    """A measure's value with its bootstrap interval, and DeLong's or Wilson's interval where it applies."""
+    """A measure's value with its bootstrap interval, and DeLong's, Wilson's or the log method's where it applies."""
 
     value: Value
     interval: Interval
     second: Interval | None = None
+
+
+HALF_WIDTH = 0.05  # of the interval of the sensitivity that `SampleSize` is for
+
+
+class SampleSize(NamedTuple):
+    """The images that an interval of the sensitivity of +- HALF_WIDTH takes: positives, and all at this prevalence."""
+
+    positives: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,15 @@ class Assessment:
         """The proportion of positive images."""
         return self.positives / self.n
 
+    @property
+    def sample_size(self) -> SampleSize | None:
+        """For independent images (or patients) with this sensitivity and prevalence; None without a sensitivity."""
+        sensitivity = self.measures["sensitivity"]
+        if sensitivity.value.value is None:
+            return None
+        positives = sample_size(sensitivity.value.value, HALF_WIDTH, sensitivity.interval.level)
+        return SampleSize(positives, math.ceil(positives / self.prevalence - 1e-9))
+
 
 def assess(
     labels,
@@ -46,9 +67,10 @@ def assess(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Assessment:
-    """Every measure of `MEASURES` with its intervals: also DeLong's for the AUC, and Wilson's for a proportion.
+    """Every measure of `MEASURES` with its intervals.
 
-    Wilson's interval assumes independent images, so it is omitted if a patient has several.
+    Besides the bootstrap's: DeLong's for the AUC, Wilson's for a proportion, and the log method's for a likelihood
+    ratio. The last two assume independent images, so they are omitted if a patient has several.
 
     Args: as `bootstrap_intervals`.
     Raises: ValueError: as `bootstrap_intervals`.
@@ -57,6 +79,9 @@ def assess(
     patients = None if groups is None else len(set(groups))
     independent = patients is None or patients == len(y)
     intervals = bootstrap_intervals(y, probabilities, threshold, groups, level, n_boot, seed)
+    counts = confusion(y, probabilities, threshold)
+    tp, fp, fn, tn = counts
+    ratios = {"lr_positive": (tp, tp + fn, fp, fp + tn), "lr_negative": (fn, tp + fn, tn, fp + tn)}
     measures = {}
     for name, value in evaluate_measures(y, probabilities, threshold).items():
         second = None
@@ -64,6 +89,7 @@ def assess(
             second = delong_interval(y, probabilities, groups, level)
         elif value.k is not None and value.n is not None and value.value is not None and independent:
             second = wilson(value.k, value.n, level)
+        elif name in ratios and value.value is not None and independent:
+            second = log_ratio(*ratios[name], level)
         measures[name] = Assessed(value, intervals[name], second)
-    counts = confusion(y, probabilities, threshold)
     return Assessment(len(y), int(y.sum()), patients, threshold, counts, measures)

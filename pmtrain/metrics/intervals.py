@@ -185,6 +185,43 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low, high, level, "Wilson")
 
 
+def log_ratio(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interval:
+    """The interval of the ratio of two independent proportions, k1 of n1 over k2 of n2, normal on the log scale.
+
+    Source: Simel, Samsa and Matchar 1991, for likelihood ratios.
+    """
+    z = _normal_quantile(level)
+    if not (k1 and k2):
+        return Interval(None, None, level, "log method", note="a count is 0")
+    ratio = (k1 / n1) / (k2 / n2)
+    factor = math.exp(z * math.sqrt(1 / k1 - 1 / n1 + 1 / k2 - 1 / n2))
+    return Interval(ratio / factor, ratio * factor, level, "log method")
+
+
+def sample_size(proportion: float, half_width: float, level: float = 0.95) -> int:
+    """The smallest number of independent images whose Wilson interval reaches at most `half_width` to either side.
+
+    Args:
+        proportion: the share expected, in [0, 1].
+        half_width: half the interval's width, such as 0.05.
+    Source: Buderer 1996, with Wilson's interval in place of the normal one, which has no width at 0 and 1.
+    """
+    if not 0 <= proportion <= 1 or not 0 < half_width < 0.5:
+        raise ValueError(f"a proportion of {proportion} with a half-width of {half_width} has no sample size")
+    z = _normal_quantile(level)
+
+    def half(n: int) -> float:
+        return z / (n + z * z) * math.sqrt(n * proportion * (1 - proportion) + z * z / 4)
+
+    low, high = 0, 1
+    while half(high) > half_width:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if half(middle) <= half_width else (middle, high)
+    return high
+
+
 def delong(labels, scores, groups: Sequence | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The AUCs of S score vectors on the same images, and their covariance.
 

@@ -128,6 +128,11 @@ class Tally:
         return self.weights[:, self.sample.positive]
 
     @cached_property
+    def positives_within(self) -> np.ndarray:
+        """(B, P + 1) the total weight of the 0, 1, ..., P lowest positives."""
+        return _running_sum(self.on_positives)
+
+    @cached_property
     def negatives_within(self) -> np.ndarray:
         """(B, Q + 1) the total weight of the 0, 1, ..., Q lowest negatives."""
         return _running_sum(self.weights[:, self.sample.negative])
@@ -158,7 +163,7 @@ def auc(t: Tally) -> np.ndarray:
 def average_precision(t: Tally) -> np.ndarray:
     """The mean over positives of the precision at their probability; not interpolated, as in scikit-learn."""
     s = t.sample
-    tp = t.positives[:, None] - _running_sum(t.on_positives)[:, s.positives_below]
+    tp = t.positives[:, None] - t.positives_within[:, s.positives_below]
     fp = t.negatives[:, None] - t.negatives_within[:, s.negatives_below]
     precision = tp / np.maximum(tp + fp, 1)  # 0 where the total weight is 0: that positive's weight is 0 too
     return np.einsum("bp,bp->b", t.on_positives, precision) / t.positives
@@ -185,6 +190,21 @@ def mcc(t: Tally) -> np.ndarray:
     """The correlation of prediction and label (Matthews 1975)."""
     margins = np.sqrt(t.positives * t.negatives) * np.sqrt((t.tp + t.fp) * (t.tn + t.fn))
     return (t.tp * t.tn - t.fp * t.fn) / margins
+
+
+def lr_positive(t: Tally) -> np.ndarray:
+    """By how much a positive call multiplies the odds of disease: sensitivity / (1 - specificity)."""
+    return (t.tp / t.positives) / (t.fp / t.negatives)
+
+
+def lr_negative(t: Tally) -> np.ndarray:
+    """By how much a negative call multiplies the odds of disease: (1 - sensitivity) / specificity."""
+    return (t.fn / t.positives) / (t.tn / t.negatives)
+
+
+def number_needed_to_screen(t: Tally) -> np.ndarray:
+    """Images for each positive that is found: 1 / (prevalence x sensitivity)."""
+    return t.n / t.tp
 
 
 def brier(t: Tally) -> np.ndarray:
@@ -232,6 +252,9 @@ POSITIVES = Requirement(lambda t: t.positives > 0, "no positive image")
 NEGATIVES = Requirement(lambda t: t.negatives > 0, "no negative image")
 CALLED_POSITIVE = Requirement(lambda t: t.tp + t.fp > 0, "no image reaches the threshold")
 CALLED_NEGATIVE = Requirement(lambda t: t.tn + t.fn > 0, "every image reaches the threshold")
+FOUND = Requirement(lambda t: t.tp > 0, "no positive image reaches the threshold")
+FALSE_POSITIVES = Requirement(lambda t: t.fp > 0, "no false positive, so it is infinite")
+TRUE_NEGATIVES = Requirement(lambda t: t.tn > 0, "no true negative, so it is infinite")
 OVERLAP = Requirement(
     lambda t: t.overlap, "the probabilities separate the classes or are all equal, so there is no finite slope"
 )
@@ -247,7 +270,7 @@ class Measure:
         uses: what it depends on: the order of the scores, the threshold, or the probabilities.
         requires: conditions without which it is undefined. A measure also counts as undefined if a class has no
             images, so that its value wouldn't depend on the scores.
-        ideal: its value for a perfect classifier; closer is better.
+        ideal: its value for a perfect classifier; closer is better. None for one that depends on the prevalence.
         counts: the `k` and `n` of a proportion.
         bootstrap: the kind of interval; `basic` mirrors the resamples about the value, for a non-negative measure with
             an upward bias.
@@ -257,7 +280,7 @@ class Measure:
     function: Callable[[Tally], np.ndarray]
     uses: Literal["order", "threshold", "probability"]
     requires: tuple[Requirement, ...]
-    ideal: float = 1.0
+    ideal: float | None = 1.0
     counts: Callable[[Tally], Counts] | None = None
     bootstrap: Literal["percentile", "basic"] = "percentile"
 
@@ -291,6 +314,11 @@ MEASURES: dict[str, Measure] = {
     "specificity": _proportion("Specificity", lambda t: (t.tn, t.negatives), NEGATIVES),
     "ppv": _proportion("PPV", lambda t: (t.tp, t.tp + t.fp), *BOTH, CALLED_POSITIVE),
     "npv": _proportion("NPV", lambda t: (t.tn, t.tn + t.fn), *BOTH, CALLED_NEGATIVE),
+    "lr_positive": Measure("LR+", lr_positive, "threshold", (*BOTH, FALSE_POSITIVES), ideal=float("inf")),
+    "lr_negative": Measure("LR-", lr_negative, "threshold", (*BOTH, TRUE_NEGATIVES), ideal=0.0),
+    "number_needed_to_screen": Measure(
+        "Number needed to screen", number_needed_to_screen, "threshold", (*BOTH, FOUND), ideal=None
+    ),
     "f1": Measure("F1", f1, "threshold", (POSITIVES,)),
     "kappa": Measure("Cohen's kappa", kappa, "threshold", BOTH),
     "mcc": Measure("MCC", mcc, "threshold", (*BOTH, CALLED_POSITIVE, CALLED_NEGATIVE)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pmtrain.metrics.assessment import Assessed, Assessment
+from pmtrain.metrics.assessment import HALF_WIDTH, Assessed, Assessment
 from pmtrain.metrics.intervals import Interval
 from pmtrain.metrics.measures import MEASURES
 
@@ -93,3 +93,14 @@ def method_lines(assessment: Assessment, seed: int) -> list[str]:
         if measured.second is not None:
             seconds.setdefault(measured.second.method, []).append(MEASURES[name].title)
     return lines + [f"  {method}: {', '.join(titles)}" for method, titles in seconds.items()]
+
+
+def sample_size_lines(found: Assessment, level: float, unit: str = "image") -> list[str]:
+    """How many images would make the interval of the sensitivity +-5 points wide; none without a sensitivity."""
+    if found.sample_size is None:
+        return []
+    needed = found.sample_size
+    return [
+        f"sample size: for a {percent(level)} CI of +-{100 * HALF_WIDTH:g} points, this sensitivity needs"
+        f" {needed.positives} independent positive {unit}s, {needed.images} {unit}s at this prevalence"
+    ]

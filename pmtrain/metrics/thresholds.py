@@ -14,18 +14,22 @@ FEW = 50  # with fewer images, the chosen threshold comes with a warning
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """How to choose a threshold: `stored` (in the checkpoint), `fixed`, `youden`, `sensitivity` or `specificity`.
+    """How to choose a threshold.
 
     Args:
-        kind: one of these.
-        target: for `fixed` the threshold itself, for the last two the lowest value wanted.
+        kind: `stored` (in the checkpoint), `fixed`, `youden`, `sensitivity`, `specificity` or `cost`.
+        target: for `fixed` the threshold itself, for `sensitivity` and `specificity` the lowest value wanted.
+        costs: for `cost`, what a false negative and a false positive cost.
     """
 
     kind: str
     target: float | None = None
+    costs: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """The rule as written on the command line."""
+        if self.costs:
+            return f"{self.kind}={self.costs[0]:g}:{self.costs[1]:g}"
         return {"fixed": f"{self.target}"}.get(
             self.kind, self.kind + ("" if self.target is None else f"={self.target}")
         )
@@ -43,20 +47,25 @@ class ChosenThreshold:
     warning: str = ""
 
 
-RULES = "stored, youden, a number such as 0.5, sensitivity=0.95 or specificity=0.90"
+RULES = (
+    "stored, youden, a number such as 0.5, sensitivity=0.95, specificity=0.90 or cost=5:1 (false negative : positive)"
+)
 
 
 def parse_threshold_rule(text: str) -> ThresholdRule:
     """Parse a threshold rule.
 
     Args:
-        text: `stored`, `youden`, a number in [0, 1], `sensitivity=T` or `specificity=T` with T in (0, 1].
+        text: `stored`, `youden`, a number in [0, 1], `sensitivity=T` or `specificity=T` with T in (0, 1],
+            or `cost=FN:FP` with two positive numbers.
     Raises: UsageError: anything else.
     """
     kind, equals, number = text.strip().lower().partition("=")
     kind = kind.strip()
     if not equals and kind in ("stored", "youden"):
         return ThresholdRule(kind)
+    if equals and kind == "cost":
+        return ThresholdRule(kind, costs=_costs(text, number))
     try:
         target = float(number if equals else kind)
     except ValueError:
@@ -68,7 +77,22 @@ def parse_threshold_rule(text: str) -> ThresholdRule:
     raise UsageError(f"{text!r} is not a threshold rule, or its number is out of range", f"use one of {RULES}")
 
 
-def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThreshold:
+def _costs(text: str, numbers: str) -> tuple[float, float]:
+    """`5:1` -> (5.0, 1.0)."""
+    try:
+        false_negative, false_positive = map(float, numbers.split(":"))
+        if all(0 < cost < float("inf") for cost in (false_negative, false_positive)):
+            return false_negative, false_positive
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{text!r} is not a threshold rule: it needs two positive numbers, the cost of a false negative and of a false"
+        " positive",
+        f"use one of {RULES}",
+    )
+
+
+def choose_threshold(labels, probabilities, rule: ThresholdRule, prevalence: float | None = None) -> ChosenThreshold:
     """Choose a threshold on these images by `rule`.
 
     The candidates are the midpoints between neighbouring probabilities, and 0, which calls everything positive. (If two
@@ -76,12 +100,15 @@ def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThresh
         youden: the highest sensitivity + specificity - 1 (Youden 1950); among ties, the highest sensitivity.
         sensitivity=T: the highest specificity with a sensitivity of at least T; among ties, the highest sensitivity.
         specificity=T: the highest sensitivity with a specificity of at least T; among ties, the highest specificity.
-    Ties are compared in integers, so rounding doesn't matter.
+        cost=FN:FP: the lowest cost of false negatives and false positives; among ties, the highest sensitivity.
+    Ties are compared in integers (costs to 12 digits), so rounding doesn't matter.
 
     Args:
         labels: (N,) int, 1 is the positive class.
         probabilities: (N,) float, P(positive), in [0, 1].
         rule: any kind except `stored`, which the caller looks up.
+        prevalence: where `cost` is to be lowest, in (0, 1); None: that of these images. The other rules don't depend
+            on it.
     Raises:
         PmtrainError: a class has no images, so no threshold can be chosen.
         ValueError: as `Sample`; or the rule doesn't choose on images.
@@ -89,7 +116,7 @@ def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThresh
     y, p = checked(labels, probabilities, low=0.0, high=1.0)
     if rule.kind == "fixed" and rule.target is not None:
         return _reached(y, p, rule.target, rule, "")
-    if rule.kind not in ("youden", "sensitivity", "specificity"):
+    if rule.kind not in ("youden", "sensitivity", "specificity", "cost"):
         raise ValueError(f"the rule {rule} doesn't choose on images")
     positives, negatives = int(y.sum()), int(len(y) - y.sum())
     if not positives or not negatives:
@@ -107,6 +134,10 @@ def choose_threshold(labels, probabilities, rule: ThresholdRule) -> ChosenThresh
     tp = positives - missed
     if rule.kind == "youden":
         best = np.lexsort((tp, tp * negatives + tn * positives))[-1]
+    elif rule.costs:
+        share = positives / len(y) if prevalence is None else prevalence
+        cost = rule.costs[0] * share * missed / positives + rule.costs[1] * (1 - share) * (1 - tn / negatives)
+        best = np.lexsort((-tp, np.round(cost, 12)))[0]
     else:
         meets, then = {
             "sensitivity": (tp / positives >= rule.target, (tp, tn)),

@@ -178,7 +178,7 @@ def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, 
 def test_charts_are_written_beside(run_cli, run, tmp_path):
     done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "with")
     assert done.exit_code == 0, done.stderr
-    assert "5 charts" in done.stderr
+    assert "6 charts" in done.stderr
     assert {file.name for file in Path("with").iterdir()} == {"predictions.csv", "metrics.json", *charts.FILES}
     assert b"EXPLORATORY" in Path("with/roc.svg").read_bytes()
 

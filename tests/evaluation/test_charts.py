@@ -45,6 +45,7 @@ def test_every_chart_is_a_whole_file_in_both_formats(tmp_path):
         ("roc", ["AUC {auc:.3f} (95 % CI", "Sensitivity", "1 − specificity", "threshold 0.4", "{sensitivity:.3f}"]),
         ("precision_recall", ["Average precision {average_precision:.3f} (95 % CI", "Recall", "Precision"]),
         ("calibration", ["Expected calibration error {ece:.3f} (95 % CI", "Calibration slope", "Wilson's 95 %"]),
+        ("decision", ["Net benefit", "treat all", "treat none", "treat by the network", "95 % pointwise"]),
         ("scores", ["well (30)", "ill (20)", "threshold 0.4", "Predicted probability of ill"]),
         (
             "confusion",

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from pmtrain.metrics import MEASURES, assess, bootstrap_intervals, delong_interval
-from pmtrain.metrics.text import Notes, confusion_lines, measure_lines, method_lines
+from pmtrain.metrics.text import Notes, confusion_lines, measure_lines, method_lines, sample_size_lines
 
 RNG = np.random.default_rng(3)
 LABELS = np.repeat([0, 1], [30, 20])
@@ -27,7 +27,7 @@ def test_each_measure_has_its_intervals():
     second = found.measures["sensitivity"].second
     assert (second.low, second.high) == pytest.approx((ci.low, ci.high))
     assert {name for name, measured in found.measures.items() if measured.second} == {
-        "auc", "accuracy", "sensitivity", "specificity", "ppv", "npv",
+        "auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative",
     }  # fmt: skip
 
 
@@ -37,6 +37,30 @@ def test_wilson_is_for_one_image_a_patient_alone():
     assert {name for name, measured in of_pairs.measures.items() if measured.second} == {"auc"}
     single = assess(LABELS, PROBABILITIES, 0.5, groups=np.arange(50), n_boot=100)
     assert single.measures["accuracy"].second.method == "Wilson"
+
+
+def test_a_likelihood_ratio_has_simels_interval():
+    # Simel et al. 1991 by hand: 8 of 10 positives and 3 of 20 negatives are called; LR+ = 0.8 / 0.15.
+    found = assess([1] * 10 + [0] * 20, [0.9] * 8 + [0.1] * 2 + [0.9] * 3 + [0.1] * 17, 0.5, n_boot=100)
+    ratio, width = 0.8 / 0.15, 1.959964 * np.sqrt(1 / 8 - 1 / 10 + 1 / 3 - 1 / 20)
+    second = found.measures["lr_positive"].second
+    assert (second.low, second.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
+    ratio, width = 0.2 / 0.85, 1.959964 * np.sqrt(1 / 2 - 1 / 10 + 1 / 17 - 1 / 20)
+    second = found.measures["lr_negative"].second
+    assert (second.low, second.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
+
+
+def test_the_sample_size_is_that_of_the_sensitivity_at_this_prevalence():
+    found = assess([1] * 10 + [0] * 30, [0.9] * 8 + [0.1] * 32, 0.5, n_boot=100)
+    needed = found.sample_size
+    for count, reached in ((needed.positives, True), (needed.positives - 1, False)):
+        ci = binomtest(round(0.8 * count * 1000) // 1000, count).proportion_ci(method="wilson")
+        assert ((ci.high - ci.low) / 2 <= 0.05 + 2e-4) == reached or abs((ci.high - ci.low) / 2 - 0.05) < 3e-4
+    assert needed.images == 4 * needed.positives
+    assert 230 < needed.positives < 250  # without Wilson's correction 1.96^2 x 0.8 x 0.2 / 0.05^2 = 246
+    (line,) = sample_size_lines(found, 0.95)
+    assert f"needs {needed.positives} independent positive images" in line
+    assert sample_size_lines(assess([0, 0], [0.1, 0.2], 0.5, n_boot=100), 0.95) == []
 
 
 def test_lines_are_aligned_and_say_how_intervals_were_made():

@@ -18,6 +18,7 @@ from pmtrain.metrics import (
     delong_test,
     evaluate_measures,
     intervals,
+    sample_size,
     wilson,
 )
 from pmtrain.metrics.measures import Sample, Tally
@@ -156,6 +157,18 @@ def test_wilson_equals_scipy(n, share, level):
     interval = wilson(k, n, level)
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert interval.low <= k / n <= interval.high
+
+
+@pytest.mark.parametrize("proportion", [0.0, 0.5, 0.8, 0.97, 1.0])
+@pytest.mark.parametrize("half_width", [0.01, 0.05, 0.2])
+def test_the_sample_size_is_the_smallest_that_does(proportion, half_width):
+    n, z = sample_size(proportion, half_width), 1.959963984540054
+
+    def half(n):  # Wilson 1927, written out
+        return z * np.sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+
+    assert half(n) <= half_width
+    assert n == 1 or half(n - 1) > half_width
 
 
 def test_wilson_of_nothing_is_none_and_of_nonsense_an_error():

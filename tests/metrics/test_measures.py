@@ -32,6 +32,8 @@ SKLEARN = {
     "specificity": lambda y, p, c: sk.recall_score(y, c, pos_label=0),
     "ppv": lambda y, p, c: sk.precision_score(y, c),
     "npv": lambda y, p, c: sk.precision_score(y, c, pos_label=0),
+    "lr_positive": lambda y, p, c: sk.class_likelihood_ratios(y, c)[0],
+    "lr_negative": lambda y, p, c: sk.class_likelihood_ratios(y, c)[1],
     "f1": lambda y, p, c: sk.f1_score(y, c),
     "kappa": lambda y, p, c: sk.cohen_kappa_score(y, c),
     "mcc": lambda y, p, c: sk.matthews_corrcoef(y, c),
@@ -68,7 +70,7 @@ def test_a_measure_is_none_only_with_a_reason_and_exactly_where_it_means_nothing
         assert value.value is None or math.isfinite(value.value)
     none = {name for name, value in values.items() if value.value is None}
     both = {"auc", "average_precision", "balanced_accuracy", "ppv", "npv", "kappa", "mcc"}
-    both |= {"calibration_slope", "calibration_intercept"}
+    both |= {"calibration_slope", "calibration_intercept", "lr_positive", "lr_negative", "number_needed_to_screen"}
     expected = set()
     if not y.any():
         expected |= both | {"sensitivity", "f1"}
@@ -78,6 +80,12 @@ def test_a_measure_is_none_only_with_a_reason_and_exactly_where_it_means_nothing
         expected |= {"ppv", "mcc"}
     if c.all():
         expected |= {"npv", "mcc"}
+    if not c[y == 0].any():
+        expected |= {"lr_positive"}
+    if c[y == 0].all():
+        expected |= {"lr_negative"}
+    if not c[y == 1].any():
+        expected |= {"number_needed_to_screen"}
     assert none - {"calibration_slope"} == expected - {"calibration_slope"}
 
 
@@ -118,6 +126,8 @@ def test_worked_by_hand():
     assert v["balanced_accuracy"] == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert (v["sensitivity"], v["specificity"]) == pytest.approx((2 / 3, 3 / 4))
     assert (v["ppv"], v["npv"]) == pytest.approx((2 / 3, 3 / 4))
+    assert (v["lr_positive"], v["lr_negative"]) == pytest.approx((8 / 3, 4 / 9))
+    assert v["number_needed_to_screen"] == pytest.approx(7 / 2)
     assert v["f1"] == pytest.approx(2 / 3)
     assert v["kappa"] == pytest.approx((5 / 7 - 25 / 49) / (1 - 25 / 49))
     assert v["mcc"] == pytest.approx((2 * 3 - 1 * 1) / math.sqrt(3 * 3 * 4 * 4))

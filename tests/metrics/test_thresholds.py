@@ -13,6 +13,8 @@ from pmtrain.system.errors import PmtrainError, UsageError
 
 IMAGES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda i: i / 8)), min_size=2, max_size=30)
 
+TUNED = ["youden", "sensitivity=0.95", "sensitivity=0.5", "specificity=0.9", "specificity=1", "cost=5:1", "cost=1:3"]
+
 
 @pytest.mark.parametrize(
     "text, rule",
@@ -25,6 +27,8 @@ IMAGES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda i: i
         ("stored", ThresholdRule("stored")),
         ("sensitivity=0.95", ThresholdRule("sensitivity", 0.95)),
         ("specificity = 0.90", ThresholdRule("specificity", 0.9)),
+        ("cost=5:1", ThresholdRule("cost", costs=(5.0, 1.0))),
+        ("cost = 1:2.5", ThresholdRule("cost", costs=(1.0, 2.5))),
     ],
 )
 def test_a_rule_is_read_and_reads_back(text, rule):
@@ -34,7 +38,25 @@ def test_a_rule_is_read_and_reads_back(text, rule):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "best", "1.5", "-0.1", "nan", "sensitivity", "sensitivity=", "sensitivity=95", "specificity=0", "youden=1"],
+    [
+        "",
+        "best",
+        "1.5",
+        "-0.1",
+        "nan",
+        "sensitivity",
+        "sensitivity=",
+        "sensitivity=95",
+        "specificity=0",
+        "youden=1",
+        "cost",
+        "cost=5",
+        "cost=5:0",
+        "cost=5:1:1",
+        "cost=a:b",
+        "cost=nan:1",
+        "cost=inf:1",
+    ],
 )
 def test_what_is_no_rule_is_refused_with_the_rules_there_are(text):
     with pytest.raises(UsageError, match="sensitivity=0.95") as caught:
@@ -48,7 +70,12 @@ def rates(y, p, t):
 
 
 @settings(max_examples=300, deadline=None)
-@given(IMAGES, st.sampled_from(["youden", "sensitivity=0.95", "sensitivity=0.5", "specificity=0.9", "specificity=1"]))
+@given(
+    IMAGES,
+    st.sampled_from(
+        ["youden", "sensitivity=0.95", "sensitivity=0.5", "specificity=0.9", "specificity=1", "cost=5:1", "cost=1:3"]
+    ),
+)
 def test_no_cut_is_better_by_the_rule(images, text):
     y, p = (np.array(column) for column in zip(*images, strict=True))
     assume(0 < y.sum() < len(y))
@@ -63,6 +90,13 @@ def test_no_cut_is_better_by_the_rule(images, text):
     elif rule.kind == "sensitivity":
         best = max((sp, se) for se, sp in cuts if se >= rule.target)
         assert (got[1], got[0]) == pytest.approx(best)
+    elif rule.kind == "cost":
+        positives, negatives = y.sum(), len(y) - y.sum()
+
+        def cost(se, sp):
+            return round(rule.costs[0] * positives * (1 - se) + rule.costs[1] * negatives * (1 - sp), 9)
+
+        assert (cost(*got), -round(got[0], 9)) == min((cost(se, sp), -round(se, 9)) for se, sp in cuts)
     else:
         best = max((se, sp) for se, sp in cuts if sp >= rule.target)
         assert got == pytest.approx(best)
@@ -105,6 +139,14 @@ def test_a_tie_goes_to_the_more_sensitive():
     # Cut under 0.8: 1/2 and 1. Cut under 0.4: 1 and 1/2. Youden's index is 1/2 at both.
     chosen = choose_threshold([1, 0, 1, 0], [0.8, 0.6, 0.4, 0.2], ThresholdRule("youden"))
     assert chosen.value == pytest.approx(0.3)
+
+
+def test_the_cost_depends_on_the_prevalence():
+    # Called from 0.4: no miss, half the negatives called; from 0.8: half the positives missed, no negative called.
+    y, p, rule = [1, 0, 1, 0], [0.8, 0.6, 0.4, 0.2], ThresholdRule("cost", costs=(5.0, 1.0))
+    assert choose_threshold(y, p, rule).value == pytest.approx(0.3)  # a miss of four costs 5, a false alarm 1
+    rare = choose_threshold(y, p, rule, prevalence=0.01)  # 5 x 0.01 / 2 against 0.99 / 2
+    assert rare.value == pytest.approx(0.7)
 
 
 def test_a_class_absent_is_an_error_with_the_way_out_but_a_number_stands():

@@ -23,8 +23,9 @@ class ScoringOptions(ComputeOptions, DataOptions):
     )
     threshold: ThresholdText = option(
         EVALUATION,
-        "Decision threshold: stored (the checkpoint's), a number, or youden, sensitivity=0.95 or specificity=0.90,"
-        " which are chosen on the evaluated images and make the results exploratory.",
+        "Decision threshold: stored (the checkpoint's), a number, or youden, sensitivity=0.95, specificity=0.90 or"
+        " cost=5:1 (what a false negative costs : a false positive), which are chosen on the evaluated images and make"
+        " the results exploratory.",
         default="stored",
     )
     ci: float = option(EVALUATION, "Confidence level of the intervals.", default=0.95, ge=0.5, lt=1)

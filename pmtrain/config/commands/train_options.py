@@ -122,7 +122,8 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     threshold_rule: TrainingRule = option(
         TRAINING,
         "How to choose the decision threshold stored with the best weights, on the validation images: youden,"
-        " sensitivity=0.95, specificity=0.90, or a number. The printed accuracy is always at 0.5.",
+        " sensitivity=0.95, specificity=0.90, cost=5:1 (what a false negative costs : a false positive), or a number."
+        " The printed accuracy is always at 0.5.",
         default="youden",
     )
     shortcut: bool = option(

@@ -151,6 +151,32 @@ def calibration(data: ChartData) -> Chart:
     return Chart("calibration", "Calibration", svg, caption, Table(headings, rows))
 
 
+def decision(data: ChartData) -> Chart:
+    """Net benefit by threshold probability."""
+    svg, title = draw("decision", lambda axes: charts.decision(axes, data), TALL, data.marks)
+    curve = data.decisions
+    caption = (
+        f"Choose the risk of {data.classes[1]} at which you would just treat (or refer) a patient; read the curves"
+        " there. A net benefit of 0.10 is worth as much as 10 true positives in 100 patients and no false positive."
+        " The network is worth using where its curve lies above treating all and treating none. "
+    )
+    places = " and ".join(
+        f"{100 * first:.0f} %" if first == last else f"{100 * first:.0f} to {100 * last:.0f} %"
+        for first, last in curve.useful()
+    )
+    if curve.note:
+        caption += f"There is no interval: {curve.note}."
+    else:
+        caption += (
+            f"The {percent(data.level)} interval of its gain over both lies above 0 at thresholds of {places}."
+            if places
+            else f"At no threshold does the {percent(data.level)} interval of its gain over both lie above 0."
+        )
+    headings = ("Threshold", "Network", "from", "to", "Treat all", "Gain over the better of all and none", "from", "to")
+    columns = (curve.model, curve.low, curve.high, curve.treat_all, curve.gain, curve.gain_low, curve.gain_high)
+    return Chart("decision", title, svg, caption, thinned(headings, (curve.thresholds, *columns)))
+
+
 def scores(data: ChartData) -> Chart:
     """How the probabilities of each class are spread."""
     svg, title = draw("scores", lambda axes: charts.scores(axes, data), TALL, data.marks)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
 from pmtrain.data.dataset import SPLITS, first_few
-from pmtrain.evaluation.evaluate import Evaluation, as_report, chart_data
+from pmtrain.evaluation.evaluate import Evaluation, as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
 from pmtrain.evaluation.report.drawing import Chart
@@ -49,7 +49,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
     data, found, checkpoint = evaluation.images.data, evaluation.found, evaluation.checkpoint
     notes = Notes()
     table = [measure_row(name, found, notes) for name in MEASURES]
-    drawn = chart_data(evaluation)
+    drawn = evaluation.chart_data
     history = read_history(run)
     wrong = found.confusion.fp + found.confusion.fn
     shown = worst_cases(evaluation, config.errors)
@@ -108,6 +108,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "epoch_charts": epoch_charts(history, checkpoint.info.epoch, drawn.marks) if history else [],
         "curves": [drawing.roc(drawn), drawing.precision_recall(drawn)],
         "probability_charts": [drawing.calibration(drawn), drawing.scores(drawn)],
+        "decision_charts": [drawing.decision(drawn)],
         "marks": drawn.marks,
         "wrong": wrong,
         "errors": shown,
@@ -132,6 +133,7 @@ HEADINGS = {
     "measures": "All metrics",
     "curves": "ROC and precision-recall",
     "probabilities": "Calibration and score distribution",
+    "decisions": "Decision curve",
     "confusion": "Confusion matrix",
     "errors": "Worst cases",
     "subgroups": "Subgroups",
