@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pmtrain.cli.data_commands import cache, check, preview, split, synth
+from pmtrain.cli.deploy_commands import export
 from pmtrain.cli.failures import guarded, set_debug
 from pmtrain.cli.flags import Command
 from pmtrain.cli.image_commands import explain, predict
@@ -23,6 +24,7 @@ COMMANDS = {
     "compare": compare,
     "predict": predict,
     "explain": explain,
+    "export": export,
     "trace-shapes": trace_shapes,
     "env": env,
 }

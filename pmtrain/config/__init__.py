@@ -10,9 +10,17 @@ from pmtrain.config.commands.data_options import (
     SplitConfig,
     SynthConfig,
 )
+from pmtrain.config.commands.deploy_options import ExportConfig
 from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
 from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
-from pmtrain.config.commands.score_options import AS_TRAINED, CompareConfig, EvalConfig, ReportConfig, ScoringOptions
+from pmtrain.config.commands.score_options import (
+    AS_TRAINED,
+    CompareConfig,
+    EvalConfig,
+    ImageOptions,
+    ReportConfig,
+    ScoringOptions,
+)
 from pmtrain.config.commands.train_options import RESUMABLE, TrainConfig
 from pmtrain.config.load import dump_yaml, load_config, read_yaml, validated
 from pmtrain.config.options import flag_of
@@ -28,6 +36,8 @@ __all__ = [
     "EnvConfig",
     "EvalConfig",
     "ExplainConfig",
+    "ExportConfig",
+    "ImageOptions",
     "ListingOptions",
     "PredictConfig",
     "PreviewConfig",

@@ -15,25 +15,31 @@ from pathlib import Path
 import numpy as np
 
 from pmtrain.models import layers_of
+from pmtrain.models.backends.onnx_runtime import METADATA, OnnxNetwork
 from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
-from pmtrain.runs.records import STATE, CheckpointInfo, notes_info, read_info, read_record
+from pmtrain.runs.records import STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_flushed
 
 BEST = "best.pdparams"
 MODEL = "model.pdparams"  # in the folder of a state to resume from
-WEIGHTS_SUFFIXES = (".pdparams", ".safetensors")
+EXPORTED = ".onnx"
+WEIGHTS_SUFFIXES = (".pdparams", ".safetensors", EXPORTED)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights read from `path`: name -> array, and what they are; `side_file` is None where none was there."""
+    """Weights read from `path`: name -> array, and what they are; `side_file` is None where none was there.
+
+    `exported` is the network of an exported model, whose `state` is empty.
+    """
 
     state: dict[str, np.ndarray]
     info: CheckpointInfo
     path: Path
     side_file: Path | None
+    exported: OnnxNetwork | None = None
 
 
 def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> CheckpointInfo:
@@ -74,14 +80,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Args:
         path: a `.pdparams` or `.safetensors`, with or without a side file; without one, the notes'
-            preprocessing holds. Of a run's folder best.pdparams is read, of its `last/` the newest state.
+            preprocessing holds; or an `.onnx` that `pmtrain export` wrote, which says what it is. Of a run's folder
+            best.pdparams is read, of its `last/` the newest state.
     Raises:
         PmtrainError: there is no checkpoint, it is damaged, or the side file belongs to other weights.
     """
     path = _find(path)
     data = read_bytes(path)
+    if path.suffix == EXPORTED:
+        network = OnnxNetwork(data, path)
+        return Checkpoint({}, _info_in(network), path, path, network)
     side, info = _matching_info(path, sha256_of(data))
     return Checkpoint(*network_in(data, path, info), path, side)
+
+
+def _info_in(network: OnnxNetwork) -> CheckpointInfo:
+    """What an exported model says of itself."""
+    if METADATA not in network.metadata:
+        raise PmtrainError(
+            f"{network.path}: an ONNX model of another program: it doesn't say how images are preprocessed",
+            "give one that `pmtrain export` wrote",
+        )
+    return parse_info(network.metadata[METADATA].encode(), network.path)
 
 
 def _side_file(path: Path) -> Path:

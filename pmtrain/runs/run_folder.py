@@ -8,6 +8,7 @@ validation.csv  the last epoch's score for every validation image
 train.log       everything printed, with the time
 shortcut.json   the shortcut baseline: its AUC from file size, image size and colour, and the fitted model
 report.html     a page about the run
+MODEL_CARD.md   the model for those who are given it: data, recipe, figures, limits
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 

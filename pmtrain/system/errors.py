@@ -26,3 +26,8 @@ class UsageError(PmtrainError):
     """An option or a configuration value that can't be used (exit code 2)."""
 
     exit_code = 2
+
+
+def missing_extra(what: str, package: str, extra: str) -> PmtrainError:
+    """The error where `what` needs a package that comes with an extra of pmtrain."""
+    return PmtrainError(f"{what} needs {package}, which isn't installed", f'pip install "pmtrain[{extra}]"')

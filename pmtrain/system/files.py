@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,28 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         rename(temporary, path)
     except BaseException as error:
         discard(temporary)
+        if isinstance(error, OSError):
+            raise cannot("write", path, error) from error
+        raise
+    flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets the name `path` only when the block ends without an error.
+
+    Raises:
+        PmtrainError: `path` exists already, or can't be written; nothing is left.
+    """
+    _refuse_existing(path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _refuse_existing(path)
+        rename(temporary, path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise cannot("write", path, error) from error
         raise

@@ -11,12 +11,17 @@ from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf, ThresholdText
 
 
-class ScoringOptions(ComputeOptions, DataOptions):
-    """Which images are scored, at which threshold, and how confidence intervals are computed."""
+class ImageOptions(DataOptions):
+    """Which labelled images."""
 
     split: Annotated[str, OneOf("pmtrain.data.dataset:SPLITS", "all")] | None = option(
         DATA, "Split to evaluate.  [default: val if the data has one, else all]", default=None
     )
+
+
+class ScoringOptions(ComputeOptions, ImageOptions):
+    """Which images are scored, at which threshold, and how confidence intervals are computed."""
+
     batch_size: BatchSize = 10
     tta: bool = option(
         EVALUATION, "Test-time augmentation: average the logits of each image and its mirror image.", default=False

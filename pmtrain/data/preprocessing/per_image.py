@@ -28,6 +28,10 @@ class PerImage:
     least: float
     clip: float
 
+    def field(self, size: int) -> Field:
+        """The field of view in a square of `size` pixels, computed once."""
+        return _field(self, size)
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 or float32 (N, S, S, 3), BGR, values from 0 to 255 -> float32 (N, 3, S, S), RGB.
 
@@ -35,7 +39,7 @@ class PerImage:
             cv2.error: the images are of another type or shape.
         """
         count, size = images.shape[:2]
-        field = _field(self, size)
+        field = self.field(size)
         standardised = np.empty((count, 3, size, size), np.float32)
         for image, planes in zip(images, standardised, strict=True):
             values = image.astype(np.float32)
@@ -55,7 +59,7 @@ class PerImage:
         return standardised
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
     """The field of view in the square, and what its local mean needs."""
 
     pixels: np.ndarray  # (S, S) uint8: 1 inside, 0 outside
@@ -68,7 +72,7 @@ class _Field(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def _field(rule: PerImage, size: int) -> _Field:
+def _field(rule: PerImage, size: int) -> Field:
     pixels = np.ones((size, size), np.uint8)
     if rule.disc:
         distance = np.arange(size) - (size - 1) / 2  # of a pixel's centre from the middle
@@ -78,4 +82,4 @@ def _field(rule: PerImage, size: int) -> _Field:
     kernel = cv2.getGaussianKernel(2 * radius + 1, max(radius, 1) / 4, cv2.CV_32F)
     blurred = cv2.sepFilter2D(weight, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
     by = np.divide(weight, blurred, out=np.zeros_like(weight), where=pixels > 0)
-    return _Field(pixels, weight[..., None], kernel, by[..., None])
+    return Field(pixels, weight[..., None], kernel, by[..., None])

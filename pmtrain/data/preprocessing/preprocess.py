@@ -1,15 +1,4 @@
-"""From a file to the network's input, the same in training, evaluation and everything after.
-
-notes         the whole image stretched to the square, bilinear; BGR, [-1, 1]: the notes' own pixels.
-fundus        the box around the field of view, made square by black, resized by area; RGB, by the training set's own
-              mean and standard deviation over all pixels of its training-size images, the black ones too.
-imagenet      the middle square of 224/256 of the shorter side, resized by area (which is: the shorter side to
-              S x 256/224, then the centre S x S, in one step); RGB, ImageNet's mean and standard deviation.
-fundus-local  the box around the field of view, stretched to the square, resized by area; RGB; inside the disc that
-              touches the square's sides, each image less its local mean, by its own mean and standard deviation.
-standardised  the whole image, stretched to the square, resized by area; RGB, each image by its own mean and standard
-              deviation.
-"""
+"""From a file to the network's input, the same in training, evaluation and everything after: see PREPROCESSING."""
 
 from __future__ import annotations
 
@@ -76,12 +65,12 @@ def _minus_one_to_one(images: np.ndarray) -> np.ndarray:
     return values
 
 
-def _by_statistics(images: np.ndarray, mean: RGB, std: RGB) -> np.ndarray:
+def _by_statistics(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """(N, S, S, 3), BGR, 0 to 255 -> float32 (N, 3, S, S), RGB: (x / 255 - mean) / std."""
     values = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
     values /= 255.0
-    values -= np.array(mean, np.float32).reshape(3, 1, 1)
-    values /= np.array(std, np.float32).reshape(3, 1, 1)
+    values -= mean.reshape(3, 1, 1)
+    values /= std.reshape(3, 1, 1)
     return values
 
 
@@ -96,20 +85,47 @@ class Preprocessing:
         squared: the part is made square by black first; otherwise it is stretched.
         statistics: RGB mean and standard deviation, in [0, 1], to normalise by; `own`: those of the training set;
             PerImage: each image's own; None: [-1, 1], BGR.
+        geometry, values: what happens to the shape and to the pixel values, in words for people who do it elsewhere.
     """
 
     part: Callable[[np.ndarray], Box]
     by_area: bool
     squared: bool
     statistics: tuple[RGB, RGB] | str | PerImage | None
+    geometry: str
+    values: str
 
 
 PREPROCESSING: dict[str, Preprocessing] = {
-    "notes": Preprocessing(_whole, False, False, None),
-    "fundus": Preprocessing(field_of_view, True, True, "own"),
-    "imagenet": Preprocessing(_middle, True, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
-    "fundus-local": Preprocessing(field_of_view, True, False, PerImage(disc=True, local=10, least=0.01, clip=3)),
-    "standardised": Preprocessing(_whole, True, False, PerImage(disc=False, local=0, least=0.02, clip=0)),
+    # The notes' own pixels.
+    "notes": Preprocessing(
+        *(_whole, False, False, None),
+        "the whole image, stretched to the square, bilinear",
+        "BGR; value / 255 x 2 - 1",
+    ),
+    # The black ones of its training-size images count in the training set's mean and standard deviation, too.
+    "fundus": Preprocessing(
+        *(field_of_view, True, True, "own"),
+        "the box around the field of view, made square by black on both sides of what is shorter, resized by area",
+        "RGB; (value / 255 - mean) / std, by the training set's mean and standard deviation of each channel",
+    ),
+    # Which is: the shorter side to S x 256/224, then the centre S x S, in one step.
+    "imagenet": Preprocessing(
+        *(_middle, True, True, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+        "the middle square of 224/256 of the shorter side, resized by area",
+        "RGB; (value / 255 - mean) / std, by ImageNet's mean and standard deviation of each channel",
+    ),
+    "fundus-local": Preprocessing(
+        *(field_of_view, True, False, PerImage(disc=True, local=10, least=0.01, clip=3)),
+        "the box around the field of view, stretched to the square, resized by area",
+        "RGB; value / 255; inside the disc that touches the square's sides, less the local mean (Gaussian, normalised"
+        " by its weight inside the disc), by the image's own mean and standard deviation, 3 x tanh(x / 3); 0 outside",
+    ),
+    "standardised": Preprocessing(
+        *(_whole, True, False, PerImage(disc=False, local=0, least=0.02, clip=0)),
+        "the whole image, stretched to the square, resized by area",
+        "RGB; value / 255, by the image's own mean and standard deviation of each channel (+ 0.02)",
+    ),
 }
 
 
@@ -213,20 +229,30 @@ class Preprocess:
         """(N, S, S, 3), BGR, uint8 or float32 from 0 to 255 -> float32 (N, 3, S, S).
 
         Raises:
-            PmtrainError: the training set's own mean and standard deviation aren't known.
+            PmtrainError: as `channel_statistics`.
         """
         statistics = self.row.statistics
         if statistics is None:
             return _minus_one_to_one(images)
         if isinstance(statistics, PerImage):
             return statistics(images)
-        mean, std = (self.mean, self.std) if isinstance(statistics, str) else statistics
+        return _by_statistics(images, *self.channel_statistics)
+
+    @property
+    def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean and std of each channel that a row normalises by, RGB, of values in [0, 1]: (3,) float32 each.
+
+        Raises:
+            PmtrainError: they are the training set's own, and aren't known.
+        """
+        statistics = self.row.statistics
+        mean, std = statistics if isinstance(statistics, tuple) else (self.mean, self.std)
         if mean is None or std is None:
             raise PmtrainError(
                 f"the preprocessing {self.name!r} needs the training set's mean and std, and none are stored",
                 "bring back the checkpoint's side file as it was saved",
             )
-        return _by_statistics(images, mean, std)
+        return np.array(mean, np.float32), np.array(std, np.float32)
 
     @property
     def lacks_statistics(self) -> bool:

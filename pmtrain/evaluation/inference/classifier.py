@@ -16,11 +16,9 @@ from scipy.special import expit
 from pmtrain.config import ComputeOptions, load_config
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
-from pmtrain.models import build_model
-from pmtrain.models.backends.choose import choose_backend
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
-from pmtrain.runs.model_state import apply_state
+from pmtrain.runs.network import load_network
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
@@ -68,10 +66,7 @@ class Classifier:
         self.classes = checkpoint.info.class_names
         self.threshold = checkpoint.info.threshold
         self.preprocess = Preprocess.of(checkpoint.info)
-        self.model = build_model(checkpoint.info.layers)
-        apply_state(self.model, checkpoint.state, checkpoint.path)
-        self.model.eval()
-        self.backend = choose_backend(self.model, device, options.backend, options.precision)
+        self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
 
     def predict(
         self, images: AnyPath | np.ndarray | Sequence[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
@@ -132,8 +127,12 @@ class Classifier:
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3), resized by `preprocess` -> the network's logits, (N,) float64."""
+        return self.network_logits(self.preprocess.normalise(pixels))
+
+    def network_logits(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, 3, S, S), normalised -> the network's logits, (N,) float64."""
         with paddle.no_grad(), self.backend.autocast():
-            output = self.model(paddle.to_tensor(self.preprocess.normalise(pixels)))  # (N, 1)
+            output = self.model(paddle.to_tensor(images))  # (N, 1)
         return output.astype("float32").numpy().reshape(-1).astype(np.float64)
 
     def classify(self, path: Path | None, probability: float) -> Prediction:

@@ -42,7 +42,13 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
     """
     targets = _targets(find_images(images), config.output)
     warn_of_pages(targets)
-    classifier = Classifier(load_checkpoint(checkpoint), config)
+    loaded = load_checkpoint(checkpoint)
+    if loaded.exported is not None:
+        raise UsageError(
+            f"{loaded.path}: an exported model has no gradients to explain",
+            "give the checkpoint that it was exported from",
+        )
+    classifier = Classifier(loaded, config)
     layers = layers_for(classifier.model)
     name = config.layer or list(layers)[-1]
     if name not in layers:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pmtrain.config import ReportConfig
 from pmtrain.evaluation.evaluate import examine
+from pmtrain.evaluation.report import model_card
 from pmtrain.evaluation.report.page import build
 from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.runs.run_folder import RunFolder
@@ -20,7 +21,8 @@ FILE = "report.html"
 def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Path:
     """Write the report of the run in the folder `path`; return the file.
 
-    The report can be made again at any time, so an older one is replaced.
+    The report can be made again at any time, so an older one is replaced. Without `config.output`, the model card in
+    the run's folder is written too.
 
     Args:
         scored: as of `examine`.
@@ -29,8 +31,11 @@ def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Pa
     """
     run = RunFolder.open(path)
     file = config.output or path / FILE
-    text = build(run, examine(run.best, config, scored), config)
+    evaluation = examine(run.best, config, scored)
+    text = build(run, evaluation, config)
     file.parent.mkdir(parents=True, exist_ok=True)
     # A file name that isn't UTF-8 comes as lone surrogates: shown as \udcXX.
     write_atomic(file, text.encode("utf-8", errors="backslashreplace"))
+    if config.output is None:
+        write_atomic(path / model_card.FILE, model_card.model_card(run, evaluation))
     return file

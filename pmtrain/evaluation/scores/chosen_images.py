@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pmtrain.config import ListingOptions, ScoringOptions
+from pmtrain.config import ImageOptions, ListingOptions
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.evaluation.scores.own_run import OwnRun, own_run
@@ -28,7 +28,7 @@ class Images:
     run: OwnRun | None = None
 
 
-def choose_images(checkpoint: Checkpoint, options: ScoringOptions) -> Images:
+def choose_images(checkpoint: Checkpoint, options: ImageOptions) -> Images:
     """The images that the options name.
 
     Without --data they are those of the checkpoint's own run. Images that a run held out for validation are held

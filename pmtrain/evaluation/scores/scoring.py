@@ -15,10 +15,9 @@ from pmtrain.data.loading.loader import Batch, Loader
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.scores.chosen_images import Images
 from pmtrain.evaluation.scores.score import FLIPS, Scores, score
-from pmtrain.models import build_model
-from pmtrain.models.backends.choose import Backend, choose_backend
+from pmtrain.models.backends.choose import Backend
 from pmtrain.runs.checkpoint import Checkpoint
-from pmtrain.runs.model_state import apply_state
+from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
@@ -48,9 +47,7 @@ def score_checkpoint(
     Raises:
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
-    model = build_model(checkpoint.info.layers)
-    apply_state(model, checkpoint.state, checkpoint.path)
-    backend = choose_backend(model, device, options.backend, options.precision)
+    model, backend = load_network(checkpoint, device, options.backend, options.precision)
     data, samples = images.data, images.samples
     with Loader(
         samples,

@@ -17,15 +17,16 @@ AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Backend:
-    """The backend of one model: `device` is `cpu` or `gpu:N`; `engine` is None with Paddle's own kernels."""
+    """The backend of one model: `device` is `cpu` or `gpu:N`; `engine` is None where other `kernels` compute."""
 
     device: str
     precision: str
     engine: Engine | None
+    kernels: str = "paddle"
 
     @property
     def name(self) -> str:
-        return "paddle" if self.engine is None else "onednn"
+        return self.kernels if self.engine is None else "onednn"
 
     @property
     def scales_loss(self) -> bool:

@@ -1,0 +1,24 @@
+"""`pmtrain export`: a checkpoint put to use outside pmtrain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.image_commands import Checkpoint
+from pmtrain.config import ExportConfig, load_config
+
+
+@with_options(ExportConfig)
+def export(checkpoint: Checkpoint, **flags: Any) -> None:
+    """Export a checkpoint for use without pmtrain.
+
+    Writes the model, export.json, which says how to use it, and a model card. The export is run by its own runtime on
+    the run's validation images or on DATA, and is only kept if all probabilities are those of the checkpoint.
+    """
+    checked = load_config(ExportConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation.inference import export as exporting
+    from pmtrain.evaluation.report import model_card
+
+    exporting.export(checkpoint, checked, model_card.of_checkpoint)

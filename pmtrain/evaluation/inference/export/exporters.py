@@ -1,0 +1,227 @@
+"""The formats of `pmtrain export`, one row of EXPORTERS each: what is written, and how its own runtime runs that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.inference.export.input_graph import with_preprocessing
+from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_graph, with_probability
+from pmtrain.models import build_model
+from pmtrain.models.backends.onednn.threads import thread_count
+from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, METADATA, OnnxNetwork
+from pmtrain.runs.checkpoint import Checkpoint, sha256_of
+from pmtrain.runs.model_state import apply_state
+from pmtrain.system.errors import missing_extra
+from pmtrain.system.files import read_bytes, write_flushed
+from pmtrain.system.framework import paddle
+
+# Input as `Source.inputs` makes it -> logits, (N,) float64.
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Args:
+        with_preprocessing: the normalisation is built in.
+        int8: turns the float32 ONNX model into an int8 one, where that is asked for.
+    """
+
+    checkpoint: Checkpoint
+    with_preprocessing: bool = False
+    int8: Callable[[Any], Any] | None = None
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess.of(self.checkpoint.info)
+
+    @property
+    def precision(self) -> str:
+        return "fp32" if self.int8 is None else "int8"
+
+    def inputs(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, S, S, 3), BGR, of training size -> what the exported model takes."""
+        if self.with_preprocessing:
+            return np.ascontiguousarray(pixels[..., ::-1])
+        return self.preprocess.normalise(pixels)
+
+    def model(self) -> Any:
+        """The network on Paddle's own kernels, in evaluation mode."""
+        model = build_model(self.checkpoint.info.layers)
+        apply_state(model, self.checkpoint.state, self.checkpoint.path)
+        model.eval()
+        return model
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A format.
+
+    Args:
+        write: puts the model's files into a folder.
+        load: reads them from there by the format's own runtime.
+        runtime: that runtime's name and version.
+        file: the model's file, of which a user is told.
+        graph: the files hold the computation and not only the weights, so preprocessing can be built in.
+    """
+
+    write: Callable[[Path, Source], None]
+    load: Callable[[Path, Source], Run]
+    runtime: Callable[[], str]
+    file: str
+    graph: bool
+
+
+def onnx_model(source: Source) -> Any:
+    """The ONNX model with its results, its metadata and, where asked for, its preprocessing; checked by onnx itself."""
+    model = network_graph(source.model(), source.preprocess.size)
+    if source.int8 is not None:
+        model = source.int8(model)
+    if source.with_preprocessing:
+        model = with_preprocessing(model, source.preprocess)
+    model = with_probability(model)
+    info = source.checkpoint.info
+    import_onnx().helper.set_model_props(
+        model,
+        {
+            METADATA: info.model_dump_json(),
+            "precision": source.precision,
+            "classes": ", ".join(info.class_names),
+            "threshold": repr(info.threshold),
+        },
+    )
+    import_onnx().checker.check_model(model, full_check=True)
+    return model
+
+
+def _write_onnx(folder: Path, source: Source) -> None:
+    write_flushed(folder / "model.onnx", onnx_model(source).SerializeToString())
+
+
+def _load_onnx(folder: Path, source: Source) -> Run:
+    network = OnnxNetwork(read_bytes(folder / "model.onnx"), folder / "model.onnx")
+    return lambda inputs: network.logits(inputs).reshape(-1).astype(np.float64)
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        raise missing_extra("exporting for OpenVINO", "openvino", "openvino") from None
+    return openvino
+
+
+def _write_openvino(folder: Path, source: Source) -> None:
+    openvino = _import_openvino()
+    model = openvino.Core().read_model(onnx_model(source).SerializeToString())
+    model.set_rt_info(source.checkpoint.info.model_dump_json(), METADATA)
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+
+
+def _load_openvino(folder: Path, source: Source) -> Run:
+    openvino = _import_openvino()
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": thread_count()}
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", hints)
+    return lambda inputs: compiled({INPUT: inputs})[LOGIT].reshape(-1).astype(np.float64)
+
+
+def _write_paddle(folder: Path, source: Source) -> None:
+    size = source.preprocess.size
+    spec = paddle.static.InputSpec([None, 3, size, size], "float32", INPUT)
+    paddle.jit.save(_WithProbability(source.model()), str(folder / "model"), input_spec=[spec])
+
+
+class _WithProbability(paddle.nn.Layer):
+    """Images -> the network's logits and P(positive), (N, 1) each."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, image: Any) -> tuple[Any, Any]:
+        logit = self.network(image)
+        return logit, paddle.nn.functional.sigmoid(logit)
+
+
+def _load_paddle(folder: Path, source: Source) -> Run:
+    # Paddle 3 writes model.json, Paddle 2.6 model.pdmodel.
+    program = next(file for file in folder.iterdir() if file.suffix in (".json", ".pdmodel"))
+    config = paddle.inference.Config(str(program), str(folder / "model.pdiparams"))
+    config.disable_gpu()
+    config.disable_glog_info()
+    config.enable_mkldnn()
+    config.set_cpu_math_library_num_threads(thread_count())
+    predictor = paddle.inference.create_predictor(config)
+    image = predictor.get_input_handle(predictor.get_input_names()[0])
+    logit = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        image.reshape(inputs.shape)
+        image.copy_from_cpu(inputs)
+        predictor.run()
+        return logit.copy_to_cpu().reshape(-1).astype(np.float64)
+
+    return run
+
+
+def _paddle_inference() -> str:
+    return f"Paddle Inference {paddle.__version__}"
+
+
+def _write_safetensors(folder: Path, source: Source) -> None:
+    """The state dict under our names, with the side file that lets pmtrain read the pair as a checkpoint."""
+    import safetensors.numpy
+
+    info = source.checkpoint.info
+    state = {name: np.ascontiguousarray(array) for name, array in source.checkpoint.state.items()}
+    data = safetensors.numpy.save(state, {METADATA: info.model_dump_json()})
+    write_flushed(folder / "model.safetensors", data)
+    side = info.model_copy(update={"weights_sha256": sha256_of(data)})
+    write_flushed(folder / "model.json", side.model_dump_json(indent=2) + "\n")
+
+
+def _load_safetensors(folder: Path, source: Source) -> Run:
+    from safetensors.numpy import load_file
+
+    path = folder / "model.safetensors"
+    model = build_model(source.checkpoint.info.layers)
+    apply_state(model, load_file(path), path)
+    model.eval()
+    return lambda inputs: _paddle_logits(model, inputs)
+
+
+def _paddle_logits(model: Any, inputs: np.ndarray) -> np.ndarray:
+    with paddle.no_grad():
+        return model(paddle.to_tensor(inputs)).numpy().reshape(-1).astype(np.float64)
+
+
+def _paddle_kernels() -> str:
+    return f"Paddle {paddle.__version__}"
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "onnx": Exporter(_write_onnx, _load_onnx, _onnxruntime, "model.onnx", graph=True),
+    "paddle": Exporter(_write_paddle, _load_paddle, _paddle_inference, "model.pdiparams", graph=False),
+    "safetensors": Exporter(_write_safetensors, _load_safetensors, _paddle_kernels, "model.safetensors", graph=False),
+    "openvino": Exporter(
+        _write_openvino,
+        _load_openvino,
+        lambda: f"OpenVINO {_import_openvino().__version__.split('-')[0]}",
+        "model.bin",
+        graph=True,
+    ),
+}

@@ -1,0 +1,62 @@
+"""The check of an export: its own runtime against the checkpoint on real images, and the speed of both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from pmtrain.evaluation.inference.classifier import Classifier
+from pmtrain.evaluation.inference.export.exporters import Run, Source
+
+LIMIT = 1e-4  # of the difference of a probability
+MOST_SECONDS = 3.0  # that the speed of one model is measured for
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The logits of both models, (N,) float64, and their speed in images per second."""
+
+    ours: np.ndarray
+    theirs: np.ndarray
+    our_speed: float
+    their_speed: float
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a probability; infinite where the export's isn't a number."""
+        largest = float(np.abs(expit(self.ours) - expit(self.theirs)).max())
+        return largest if np.isfinite(largest) else float("inf")
+
+
+def compare_with_checkpoint(
+    classifier: Classifier, run: Run, source: Source, pixels: np.ndarray, batch_size: int
+) -> Parity:
+    """Run both on the same images.
+
+    Args:
+        pixels: uint8 (N, S, S, 3), BGR, of training size.
+    """
+    batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
+    inputs = [source.inputs(batch) for batch in batches]
+    with classifier.backend.fixed_weights():
+        ours, our_speed = _timed(classifier.network_logits, [classifier.preprocess.normalise(each) for each in batches])
+    theirs, their_speed = _timed(run, inputs)
+    return Parity(ours, theirs, our_speed, their_speed)
+
+
+def _timed(run: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The results, and images per second: the median over batches of the full size, after one to warm up."""
+    results = [run(batch) for batch in batches]
+    times: list[float] = []
+    full = batches[0]
+    started = time.perf_counter()
+    while len(times) < 3 or (len(times) < 10 and time.perf_counter() - started < MOST_SECONDS):
+        before = time.perf_counter()
+        run(full)
+        times.append(time.perf_counter() - before)
+    return np.concatenate(results), len(full) / statistics.median(times)

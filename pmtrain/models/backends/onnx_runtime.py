@@ -1,0 +1,71 @@
+"""An exported ONNX model run by onnxruntime, in the place of a Paddle network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmtrain.system.errors import PmtrainError, missing_extra
+from pmtrain.system.hardware import use_every_core
+
+INPUT, LOGIT, PROBABILITY = "image", "logit", "probability"
+METADATA = "pmtrain"  # the key of the model's metadata that holds the checkpoint's side file
+
+QUIET = 3  # onnxruntime's log: errors only
+
+
+class OnnxNetwork:
+    """An ONNX model that pmtrain exported.
+
+    Args:
+        data: the file's bytes.
+        path: where they come from, for the messages.
+    Raises:
+        PmtrainError: onnxruntime isn't installed, or can't read the model.
+    """
+
+    def __init__(self, data: bytes, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise missing_extra(f"{path}: running an ONNX model", "onnxruntime", "onnx") from None
+        from pmtrain.models.backends.onednn.threads import thread_count  # here: it loads Paddle
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count()
+        options.log_severity_level = QUIET
+        use_every_core()  # onnxruntime's threads inherit where this one may run
+        try:
+            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions have no common class
+            detail = " ".join(str(error).split())[:200]
+            raise PmtrainError(
+                f"{path} is not an ONNX model that onnxruntime can run: {detail}", "export the checkpoint again"
+            ) from None
+        self.path = path
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+
+    @property
+    def precision(self) -> str:
+        """int8 or fp32."""
+        return self.metadata.get("precision", "fp32")
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether preprocessing is built in: the input is then uint8 (N, S, S, 3), RGB."""
+        return self.session.get_inputs()[0].type == "tensor(uint8)"
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, 3, S, S), normalised, or uint8 (N, S, S, 3) where preprocessing is built in -> (N, 1) float32."""
+        return self.session.run([LOGIT], {INPUT: images})[0]
+
+    def eval(self) -> None:
+        """As of a Paddle layer: it is always in evaluation mode."""
+
+    def __call__(self, images: Any) -> Any:
+        """As of a Paddle layer: a tensor (N, 3, S, S) -> a tensor (N, 1)."""
+        from pmtrain.system.framework import paddle
+
+        return paddle.to_tensor(self.logits(images.numpy()))

@@ -1,0 +1,65 @@
+"""What each format writes, read by that format's own library and nothing of ours."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
+from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.runs.formats.state_dict import load_state
+from pmtrain.system.framework import paddle
+
+
+@pytest.fixture(scope="module")
+def source(checkpoint):
+    return Source(load_checkpoint(checkpoint))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).normal(size=(3, 3, 32, 32)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def expected(source, images):
+    with paddle.no_grad():
+        return source.model()(paddle.to_tensor(images)).numpy()[:, 0]
+
+
+def test_onnx(source, images, expected, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    EXPORTERS["onnx"].write(tmp_path, source)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["logit"], {"image": images})[0][:, 0], expected, atol=1e-4)
+    told = session.get_modelmeta().custom_metadata_map
+    assert (told["classes"], told["threshold"], told["precision"]) == ("healthy, sick", "0.4", "fp32")
+    assert json.loads(told["pmtrain"])["preprocessing"] == "notes"
+
+
+def test_paddle(source, images, expected, tmp_path):
+    EXPORTERS["paddle"].write(tmp_path, source)
+    layer = paddle.jit.load(str(tmp_path / "model"))
+    layer.eval()
+    with paddle.no_grad():
+        logits, probabilities = layer(paddle.to_tensor(images))
+    np.testing.assert_allclose(logits.numpy()[:, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(probabilities.numpy()[:, 0], 1 / (1 + np.exp(-expected)), atol=1e-5)
+    found = EXPORTERS["paddle"].load(tmp_path, source)
+    np.testing.assert_allclose(found(images[:2]), expected[:2], atol=1e-4)
+    np.testing.assert_allclose(found(images), expected, atol=1e-4)  # any number of images
+
+
+def test_safetensors_is_a_checkpoint_of_its_own(source, checkpoint, tmp_path):
+    from safetensors import safe_open
+
+    EXPORTERS["safetensors"].write(tmp_path, source)
+    before = load_state(checkpoint)
+    with safe_open(tmp_path / "model.safetensors", framework="np") as file:
+        assert json.loads(file.metadata()["pmtrain"])["class_names"] == ["healthy", "sick"]
+        assert set(file.keys()) == set(before)
+        assert all(np.array_equal(file.get_tensor(name), array) for name, array in before.items())
+    again = load_checkpoint(tmp_path / "model.safetensors")
+    assert (again.info.threshold, again.info.class_names) == (0.4, ("healthy", "sick"))
