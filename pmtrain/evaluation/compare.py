@@ -13,6 +13,7 @@ from pmtrain.evaluation.scores.chosen_images import Images, choose_images, compa
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
+from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
 from pmtrain.models.backends.device import select_device
@@ -93,7 +94,7 @@ def as_text(compared: Compared) -> str:
     for name, side in compared.sides.items():
         lines.append(f"{name}: {side.checkpoint.path}, threshold {side.threshold.value:.6g} ({side.threshold.text})")
     lines.append(f"images: {tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)}")
-    lines += ["scores: mean logit of each image and its mirror image (--tta)"] * config.tta
+    lines += views_stated(config)
     for name, side in compared.sides.items():
         lines += [f"EXPLORATORY: {name}: {reason}, so these results are likely too good" for reason in side.reasons]
     lines += ["", f"{'':<{TITLE_WIDTH}}  {'A':>7}  {'B':>7}  {'A - B':>7}"]

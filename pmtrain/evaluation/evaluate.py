@@ -19,6 +19,7 @@ from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
+from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import Assessment, DecisionCurve, assess
 from pmtrain.metrics.text import (
     SYNTHETIC,
@@ -167,7 +168,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines = [SYNTHETIC] if data.synthetic else []
     lines += [
         f"images: {counts_text(found, data.classes)}",
-        *["scores: mean logit of each image and its mirror image (--tta)"] * evaluation.config.tta,
+        *views_stated(evaluation.config),
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
         *(f"EXPLORATORY: {reason}, so these results are likely too good" for reason in evaluation.reasons),

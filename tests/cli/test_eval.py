@@ -175,6 +175,38 @@ def test_tta_averages_the_logits_of_an_image_and_its_mirror_image(run_cli, run, 
     assert json.loads(Path("out-tta/metrics.json").read_text())["views"] == ["as it is", "mirrored"]
 
 
+def test_tta_views_average_turns_or_sizes(run_cli, run, small_set, tmp_path):
+    def logits(name: str, checkpoint: Path, data: Path, *options: object) -> np.ndarray:
+        done = run_cli("eval", checkpoint, "--data", data, "--workers", 0, "--output", name, *options)
+        assert done.exit_code == 0, done.stderr
+        assert ("scores: mean logit of each image" in done.stdout) == bool(options)
+        with open(f"{name}/predictions.csv", newline="", encoding="utf-8") as file:
+            return np.array([float(row["logit"]) for row in csv.DictReader(file)])
+
+    for turn in range(4):
+        for file in (small_set / "val").glob("*/*.png"):
+            image = cv2.resize(cv2.imread(str(file)), (32, 32))  # before turning: resizing 40 pixels isn't symmetric
+            target = tmp_path / f"turn{turn}" / file.parent.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(cv2.imencode(".png", np.rot90(image, turn))[1].tobytes())
+    turns = [logits(f"out{turn}", run[0], tmp_path / f"turn{turn}") for turn in range(4)]
+    found = logits("turns", run[0], tmp_path / "turn0", "--tta-views", "turns")
+    assert found == pytest.approx(np.mean(turns, axis=0), abs=1e-4)
+    assert np.abs(turns[0] - turns[1]).max() > 1e-3
+
+    larger = tmp_path / "larger"  # the same weights for images of 9/8 of 32 pixels
+    larger.mkdir()
+    side = json.loads((run[0] / "best.json").read_text(encoding="utf-8"))
+    assert side["image_size"] == 32
+    (larger / "best.json").write_text(json.dumps(side | {"image_size": 36}), encoding="utf-8")
+    (larger / "best.pdparams").write_bytes((run[0] / "best.pdparams").read_bytes())
+    at_36 = logits("at_36", larger / "best.pdparams", tmp_path / "turn0")
+    found = logits("scales", run[0], tmp_path / "turn0", "--tta-views", "scales")
+    assert found == pytest.approx((turns[0] + at_36) / 2, abs=1e-4)
+    assert np.abs(turns[0] - at_36).max() > 1e-3
+    assert json.loads(Path("scales/metrics.json").read_text())["views"] == ["as it is", "at 9/8 of the size"]
+
+
 def test_charts_are_written_beside(run_cli, run, tmp_path):
     done = run_cli("eval", run[0], "--workers", 0, "--n-boot", 100, "--output", "with")
     assert done.exit_code == 0, done.stderr

@@ -26,6 +26,12 @@ class ScoringOptions(ComputeOptions, ImageOptions):
     tta: bool = option(
         EVALUATION, "Test-time augmentation: average the logits of each image and its mirror image.", default=False
     )
+    tta_views: Annotated[str, OneOf("pmtrain.evaluation.scores.views:VIEWS")] | None = option(
+        EVALUATION,
+        "Test-time augmentation with these views. mirror: as --tta; turns: by 0, 90, 180 and 270 degrees; scales: the"
+        " training size and 9/8 of it, the safe choice for photographs of another framing.",
+        default=None,
+    )
     threshold: ThresholdText = option(
         EVALUATION,
         "Decision threshold: stored (the checkpoint's), a number, or youden, sensitivity=0.95, specificity=0.90 or"

@@ -11,6 +11,7 @@ from scipy.special import expit
 from pmtrain import metrics
 from pmtrain.data.dataset import Sample
 from pmtrain.data.loading.loader import Batch
+from pmtrain.evaluation.scores.views import as_it_is
 from pmtrain.models.backends.choose import Backend
 from pmtrain.system.framework import paddle
 
@@ -39,28 +40,14 @@ class Scores:
         return float(np.mean((self.logits >= 0) == (self.labels == 1)))
 
 
-def as_it_is(images: np.ndarray) -> np.ndarray:
-    """(N, 3, S, S), unchanged."""
-    return images
-
-
-def mirrored(images: np.ndarray) -> np.ndarray:
-    """(N, 3, S, S), left and right exchanged: a right eye for a left one."""
-    return np.ascontiguousarray(images[..., ::-1])
-
-
-Views = Sequence[Callable[[np.ndarray], np.ndarray]]
-FLIPS: Views = (as_it_is, mirrored)  # of --tta
-
-
 def score(
     model,
     batches: Iterable[Batch],
     backend: Backend,
     on_batch: Callable[[Batch], None] = lambda batch: None,
-    views: Views = (as_it_is,),
+    views: Sequence[Callable[[np.ndarray], np.ndarray]] = (as_it_is,),
 ) -> Scores:
-    """The model's logit for every image, the mean over its views.
+    """The model's logit for every image, the mean over its views, each a change of (N, 3, S, S).
 
     `on_batch` is called after each batch and may raise to stop.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import Batch, Loader
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.scores.chosen_images import Images
-from pmtrain.evaluation.scores.score import FLIPS, Scores, score
+from pmtrain.evaluation.scores.score import Scores, score
+from pmtrain.evaluation.scores.views import PLAIN, View, views_of
 from pmtrain.models.backends.choose import Backend
 from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.runs.network import load_network
@@ -49,26 +51,36 @@ def score_checkpoint(
     """
     model, backend = load_network(checkpoint, device, options.backend, options.precision)
     data, samples = images.data, images.samples
-    with Loader(
-        samples,
-        Preprocess.of(checkpoint.info),
-        options.batch_size,
-        workers=options.workers,
-        seed=0,
-        shuffle=False,
-        on_bad_image=options.on_bad_image,
-        name_of=data.name_of,
-        cache=open_cache(options.cache_limit),
-        patient=True,
-        features=FeatureTable(sample.path for sample in samples) if features else None,
-    ) as loader:
-        with console.progress(len(samples), "image", "evaluation") as bar:
+    views = views_of(options)
+    scales = dict.fromkeys(view.scale for view in views)
+    total = np.zeros(())
+    with console.progress(len(samples) * len(scales), "image", "evaluation") as bar:
 
-            def on_batch(batch: Batch) -> None:
-                bar.update(len(batch.samples))
+        def on_batch(batch: Batch) -> None:
+            bar.update(len(batch.samples))
 
-            scores = score(model, loader.epoch(0), backend, on_batch, FLIPS if options.tta else FLIPS[:1])
-        scored = as_scored(scores, loader, data, backend, options.tta)
+        for scale in scales:
+            changes = [view.change for view in views if view.scale == scale]
+            preprocess = Preprocess.of(checkpoint.info)
+            with Loader(
+                samples,
+                replace(preprocess, size=round(scale * preprocess.size)),
+                options.batch_size,
+                workers=options.workers,
+                seed=0,
+                shuffle=False,
+                on_bad_image=options.on_bad_image,
+                name_of=data.name_of,
+                cache=open_cache(options.cache_limit),
+                patient=True,
+                features=FeatureTable(sample.path for sample in samples) if features and scale == 1 else None,
+            ) as loader:
+                scores = score(model, loader.epoch(0), backend, on_batch, changes)
+                total = total + scores.logits * len(changes)
+                if scale == 1:
+                    scored = as_scored(scores, loader, data, backend, views)
+    scores = replace(scores, logits=total / len(views))
+    scored = replace(scored, scores=scores)
     for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
     if not np.isfinite(scores.logits).all():
@@ -80,14 +92,14 @@ def score_checkpoint(
     return scored
 
 
-def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, tta: bool = False) -> Scored:
+def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, views: Sequence[View] = PLAIN) -> Scored:
     """The scores of a loader's images, with the images left out and what computed them."""
     left_out = {data.name_of(sample): reason for sample, reason in loader.bad_images}
     computed = {
         "device": backend.device,
         "backend": backend.name,
         "precision": backend.precision,
-        "views": ["as it is", "mirrored"][: 1 + tta],
+        "views": [view.name for view in views],
         "versions": {"pmtrain": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     }
     return Scored(scores, left_out, computed, loader.features)

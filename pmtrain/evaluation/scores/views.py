@@ -1,0 +1,69 @@
+"""Test-time augmentation: the views of an image whose logits are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmtrain.config import ScoringOptions
+
+
+def as_it_is(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), unchanged."""
+    return images
+
+
+def mirrored(images: np.ndarray) -> np.ndarray:
+    """(N, 3, S, S), left and right exchanged: a right eye for a left one."""
+    return np.ascontiguousarray(images[..., ::-1])
+
+
+def turned(quarters: int) -> Callable[[np.ndarray], np.ndarray]:
+    """(N, 3, S, S) -> the same, turned counterclockwise by so many right angles."""
+    return lambda images: np.ascontiguousarray(np.rot90(images, quarters, axes=(2, 3)))
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of an image.
+
+    Args:
+        name: what reports call it.
+        change: (N, 3, S, S) -> the same shape.
+        scale: width and height as a multiple of the training size.
+    """
+
+    name: str
+    change: Callable[[np.ndarray], np.ndarray] = as_it_is
+    scale: float = 1.0
+
+
+PLAIN = (View("as it is"),)
+VIEWS: dict[str, tuple[View, ...]] = {
+    "mirror": (*PLAIN, View("mirrored", mirrored)),
+    "turns": (*PLAIN, *(View(f"turned by {90 * quarters} degrees", turned(quarters)) for quarters in (1, 2, 3))),
+    "scales": (*PLAIN, View("at 9/8 of the size", scale=9 / 8)),
+}
+TEXTS = {
+    "mirror": "each image and its mirror image (--tta)",
+    "turns": "each image turned by 0, 90, 180 and 270 degrees (--tta-views turns)",
+    "scales": "each image at the training size and at 9/8 of it (--tta-views scales)",
+}
+
+
+def views_of(options: ScoringOptions) -> tuple[View, ...]:
+    """The views that the options name: --tta-views, else the mirror image for --tta."""
+    name = _name(options)
+    return VIEWS[name] if name else PLAIN
+
+
+def views_stated(options: ScoringOptions) -> list[str]:
+    """The line that says what the scores are means of; none for plain scores."""
+    name = _name(options)
+    return [f"scores: mean logit of {TEXTS[name]}"] if name else []
+
+
+def _name(options: ScoringOptions) -> str | None:
+    return options.tta_views or ("mirror" if options.tta else None)
