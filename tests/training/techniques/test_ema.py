@@ -34,6 +34,18 @@ def test_the_average_follows_its_formula():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_average_has_the_bits_of_paddles_operations():
+    layer = paddle.nn.Linear(300, 300)  # more values than are taken at a time
+    average, expected = Average(layer, 0.98), layer.weight.clone().detach()
+    for step in range(1, 4):
+        layer.weight.set_value(layer.weight * 1.3 + 0.01)
+        average.update(step)
+        decay = (step + 1) / (step + 10)
+        expected = expected.scale(decay) + layer.weight.detach() * (1 - decay)
+    assert average.arrays()["weight"].tobytes() == expected.numpy().tobytes()
+    assert average.arrays()["weight"].std() > 0.01
+
+
 def test_batch_norm_statistics_are_averaged_too():
     layer = paddle.nn.BatchNorm2D(2)
     average = Average(layer, 0.5)
