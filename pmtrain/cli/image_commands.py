@@ -11,7 +11,7 @@ from pmtrain.cli.flags import use_threads, with_options
 from pmtrain.config import ExplainConfig, PredictConfig, load_config
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")]
-Images = Annotated[list[str], typer.Argument(help="Images, folders of images, or patterns like 'photos/*.jpg'.")]
+Images = Annotated[list[str], typer.Argument(help="Images, folders, archives, or patterns like 'photos/*.jpg'.")]
 
 
 @with_options(PredictConfig)

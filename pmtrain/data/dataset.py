@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pmtrain.data.images import source
 from pmtrain.system.errors import PmtrainError
 
 SYNTHETIC_NOTE = "SYNTHETIC.md"  # its presence at the root marks a data set as drawn by a program
@@ -76,7 +77,7 @@ class DataSet:
         digest = hashlib.sha256()
         for name, sample in sorted((self.name_of(sample), sample) for sample in self.samples):
             try:
-                size = os.stat(sample.path).st_size
+                size = source.size(sample.path)
             except OSError as error:
                 raise PmtrainError(f"{sample.path}: {error.strerror}") from None
             line = "\0".join((name, str(size), str(sample.label), sample.split or ""))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from pmtrain.data.images import file_table, read
 from pmtrain.data.images.file_table import FILES
+from pmtrain.data.images.packed.zip_archive import ZipArchive
 from tests.conftest import SMALL
 
 WATCHING: list[Uses] = []
@@ -157,6 +159,36 @@ def test_an_explanation_reads_and_decodes_each_file_once(run_cli, watch, own_set
     done = run_cli("explain", checkpoint, own_set / "val", "--output", "maps")
     assert done.exit_code == 0, done.stderr
     assert uses.per_file("val") == ([1], [0], [1])
+
+
+@pytest.mark.slow
+def test_a_training_from_an_archive_is_that_of_the_folder_and_reads_each_member_once(
+    run_cli, watch, own_set, monkeypatch, tmp_path
+):
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in sorted(own_set.rglob("*.png")):
+            packed.write(file, file.relative_to(own_set).as_posix())
+    assert run_cli("train", "--data", own_set, "--output", "of-folder", *OPTIONS).exit_code == 0
+    shutil.rmtree(os.environ["PMTRAIN_CACHE"])
+    FILES.clear()
+    members, real = Counter[str](), ZipArchive.read
+    monkeypatch.setattr(ZipArchive, "read", lambda self, name: members.update([name]) or real(self, name))
+    uses = watch(own_set)
+    before = sorted(tmp_path.iterdir())
+    done = run_cli("train", "--data", archive, "--output", "run", *OPTIONS)
+    assert done.exit_code == 0, done.stderr
+    assert uses.per_file("train") == uses.per_file("val") == ([0], [1], [1])
+    assert set(members.values()) == {1} and len(members) == 20
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "cache", tmp_path / "run"])  # nothing unpacked
+    for name in ("shortcut.json", "images.csv", "metrics.csv", "validation.csv"):
+        assert Path("run", name).read_bytes() == Path("of-folder", name).read_bytes()
+
+    members.clear()
+    FILES.clear()
+    assert run_cli("train", "--resume", "run", "--epochs", 2).exit_code == 0
+    done = run_cli("eval", "run", "--workers", 0)
+    assert done.exit_code == 0 and not members, done.stderr  # all from the cache
 
 
 def test_a_check_of_data_reads_hashes_and_decodes_each_file_once(run_cli, watch, own_set):

@@ -27,7 +27,8 @@ class ListingOptions(Options):
 
     data: AnyPath | None = option(
         DATA,
-        "Labelled images: a folder, a table (CSV, Excel), or a YAML list of data sets. Without it, data/ is searched.",
+        "Labelled images: a folder, an archive (zip, tar), a table (CSV, Excel), or a YAML list of data sets. Without"
+        " it, data/ is searched.",
         default=None,
     )
     val_data: AnyPath | None = option(DATA, "Validation images, if they are not part of --data.", default=None)
@@ -46,7 +47,7 @@ class ListingOptions(Options):
         DATA, "Labels (-1,ungradable) whose images are left out; '' for images without a label.", default=None
     )
     root: AnyPath | None = option(
-        DATA, "Folder that the paths in a table are relative to.  [default: the table's own]", default=None
+        DATA, "Folder or archive that the paths in a table are relative to.  [default: the table's own]", default=None
     )
     path_column: Names = option(
         DATA,

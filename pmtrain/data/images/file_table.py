@@ -10,15 +10,15 @@ may change again within one tick of the clock.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from pmtrain.data.images import source
+
 SETTLED = 2.0  # seconds: the coarsest file times (FAT)
-CHUNK = 1 << 20  # bytes read at a time
 LOCKS = 64  # the most files read at the same time
 
 
@@ -59,15 +59,14 @@ class FileTable:
             OSError: it can't be read.
         """
         with self._lock_of(path):
-            state = file_state(path)
+            state = source.state(path)
             digest = self.known(path, state)
             if digest is None:
                 hashed = hashlib.sha256()
-                with open(path, "rb") as file:
-                    while chunk := file.read(CHUNK):
-                        hashed.update(chunk)
+                for chunk in source.chunks(path):
+                    hashed.update(chunk)
                 digest = hashed.digest()
-                if file_state(path) == state:
+                if source.state(path) == state:
                     self.learn(path, state, digest)
         return int(state.split()[0]), digest
 
@@ -78,9 +77,9 @@ class FileTable:
             OSError: it can't be read.
         """
         with self._lock_of(path):
-            state = file_state(path)
-            data = path.read_bytes()
-            if file_state(path) != state:
+            state = source.state(path)
+            data = source.read(path)
+            if source.state(path) != state:
                 return None
             digest = self.known(path, state)
             if digest is None:
@@ -91,7 +90,7 @@ class FileTable:
     def pictures(self, path: Path, count: Callable[[Path], int]) -> int:
         """The number of images in the file, from `count`; 1 if the file doesn't exist."""
         try:
-            state = file_state(path)
+            state = source.state(path)
         except OSError:
             return 1
         with self._lock_of(path):
@@ -112,16 +111,6 @@ class FileTable:
 
 
 FILES = FileTable()
-
-
-def file_state(path: str | os.PathLike[str]) -> str:
-    """The state of a file, which differs after a change: size, mtime, ctime and inode, as text.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    stat = os.stat(path)
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
 def is_settled(state: str) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pmtrain.data.images import source
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.system.errors import UsageError
 
@@ -14,9 +15,9 @@ from pmtrain.system.errors import UsageError
 def find_images(arguments: Iterable[str]) -> list[Path]:
     """The image files that `arguments` name, in the order given, each file once.
 
-    A file may have any name. A folder stands for the files in it and its subfolders with a suffix of SUFFIXES, sorted,
-    without hidden files. Anything else is a pattern (`*`, `?`, `[...]`, `**` for subfolders), because not every shell
-    expands patterns; a file with exactly that name has priority.
+    A file may have any name. A folder or archive stands for the files in it and its subfolders with a suffix of
+    SUFFIXES, sorted, without hidden files. Anything else is a pattern (`*`, `?`, `[...]`, `**` for subfolders), because
+    not every shell expands patterns; a file with exactly that name has priority.
 
     Raises:
         UsageError: an argument matches nothing, or no image.
@@ -25,7 +26,7 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         images = list(_named(argument))
         if not images:
-            kind = "this folder and those below it hold" if os.path.isdir(argument) else "what it matches is"
+            kind = "this folder and those below it hold" if source.is_dir(argument) else "what it matches is"
             raise UsageError(f"{argument}: {kind} no image", f"image files end in {', '.join(sorted(SUFFIXES))}")
         for path in images:
             found.setdefault(os.path.normcase(os.path.abspath(path)), path)
@@ -33,9 +34,10 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
 
 
 def _named(argument: str) -> Iterator[Path]:
-    if os.path.isdir(argument):
-        yield from _within(argument, set())
-    elif os.path.exists(argument):
+    folder = argument + source.MARK if source.is_archive(argument) else argument
+    if source.is_dir(folder):
+        yield from _within(folder, set())
+    elif source.is_file(argument):
         yield Path(argument)
     elif matches := sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []:
         seen: set[str] = set()
@@ -56,15 +58,14 @@ def _within(folder: str, seen: set[str]) -> Iterator[Path]:
         return
     seen.add(real)
     try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        entries = sorted(source.scan(folder))
     except OSError as error:
         raise UsageError(f"{folder}: can't be listed: {error.strerror}") from None
     visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    yield from (Path(entry.path) for entry in visible if _is_image(entry.name) and not entry.is_dir())
+    yield from (Path(folder, entry.name) for entry in visible if _is_image(entry.name) and not entry.folder)
     for entry in visible:
-        if entry.is_dir():
-            yield from _within(entry.path, seen)
+        if entry.folder:
+            yield from _within(os.path.join(folder, entry.name), seen)
 
 
 def _is_image(name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pmtrain.data.images import source
 from pmtrain.data.images.containers import HEADERS, JPEG_SIGNATURE, TIFF_SIGNATURES, Header, Unreadable
 from pmtrain.data.images.decoders import decode_deep, decode_jpeg, decode_other, decode_plain
 from pmtrain.data.images.dicom import count_frames, decode_dicom, is_dicom
@@ -57,7 +58,7 @@ class ImageFile:
         self._decoded: dict[int, np.ndarray] = {}
         try:
             # Not cv2.imread, which can't open every file name on Windows.
-            self.data = self.path.read_bytes() if data is None else data
+            self.data = source.read(path) if data is None else data
         except OSError as error:
             raise BadImage(self.path, error.strerror or type(error).__name__) from None
         if not self.data:
@@ -115,10 +116,10 @@ def _count_pictures(path: Path) -> int:
     from PIL import Image
 
     try:
-        with path.open("rb") as file:
+        with source.open_file(path) as file:
             start = file.read(132)
             if is_dicom(start):
-                return count_frames(path.read_bytes())
+                return count_frames(source.read(path))
             if not start.startswith(TIFF_SIGNATURES):
                 return 1
             file.seek(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pmtrain.data.images import source
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.system.errors import PmtrainError
 
@@ -35,7 +36,7 @@ def look_into(folder: Path) -> Listing:
     folders, images, tables, sheets = [], [], [], []
     for entry in _visible(folder):
         suffix = suffix_of(entry.name)
-        if entry.is_dir():
+        if entry.folder:
             folders.append(entry.name)
         elif suffix in SUFFIXES:
             images.append(entry.name)
@@ -74,17 +75,18 @@ def suffix_of(name: str) -> str:
 def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
     folders = []
     for entry in _visible(folder):
-        if entry.is_dir():
-            if not entry.is_symlink():
-                folders.append(Path(entry.path))
+        if entry.folder:
+            if not entry.link:
+                folders.append(folder / entry.name)
         elif wanted(entry.name):
             return True
     return any(_holds(child, wanted) for child in folders)
 
 
-def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _visible(folder: Path) -> Iterator[source.Entry]:
     try:
-        with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in JUNK)
+        for entry in source.scan(folder):
+            if not entry.name.startswith(".") and entry.name.lower() not in JUNK:
+                yield entry
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None

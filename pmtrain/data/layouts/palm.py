@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pmtrain.data.dataset import SYNTHETIC_NOTE, first_few
+from pmtrain.data.images import source
 from pmtrain.data.layouts.listing import Listing, look_into
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
 from pmtrain.data.layouts.table import listed_once
@@ -62,7 +63,7 @@ def _look(root: Path) -> _Folders:
                 found.validation.append(folder)
             found.add_tables(listing)
             # A synthetic set next to the challenge's is a different data set.
-            deeper += [child for child in listing.folders if not (child / SYNTHETIC_NOTE).exists()]
+            deeper += [child for child in listing.folders if not source.is_file(child / SYNTHETIC_NOTE)]
         level = deeper
     return found
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from pmtrain.config import ListingOptions, flag_of
 from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
+from pmtrain.data.images import source
 from pmtrain.data.layouts import folder, joined, palm, table
 from pmtrain.data.layouts.classes import classify_rows
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, look_into
 from pmtrain.data.layouts.patients import from_names, merge_numbers
 from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
 from pmtrain.system.errors import PmtrainError, UsageError
+
+OTHER_ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".xz", ".zst"}  # of all, only .tar.gz can be read in place
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,14 @@ def read_dataset(
         PmtrainError: the layout is unknown or ambiguous, or the labels don't make two classes.
         UsageError: `data_format`, `positive` or `columns` contains an unknown name.
     """
+    data = source.as_folder(data)
     layout, found = _read(data, val_data, data_format, columns, patient_pattern)
     known = found.positive if positive is None and negative is None else positive
     rows, classes, notes = classify_rows(found.rows, data, known, negative, exclude)
     samples = tuple(
         Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in rows
     )
-    root = found.root or (data if data.is_dir() else data.parent)
+    root = found.root or (data if source.is_dir(data) else data.parent)
     synthetic = _is_synthetic(root, {sample.path.parent for sample in samples})
     return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes + notes)
 
@@ -85,7 +89,7 @@ def find_dataset(folder: Path) -> Path | None:
     # Parts of a data set would look like separate data sets.
     if any(_is_part(child.name) for child in children) and _recognised(folder, BY_NAME):
         return folder
-    for child in sorted(children, key=lambda child: ((child / SYNTHETIC_NOTE).exists(), child.name)):
+    for child in sorted(children, key=lambda child: (source.is_file(child / SYNTHETIC_NOTE), child.name)):
         if _recognised(child, BY_NAME):
             return child
     return folder if _recognised(folder, BY_NAME) else None
@@ -98,7 +102,7 @@ def _is_part(name: str) -> bool:
 def _is_synthetic(root: Path, folders: set[Path]) -> bool:
     """Whether some of the images are synthetic: a folder above them contains the note that says so."""
     above = {folder for start in folders for folder in (start, *list(start.parents)[:2])}
-    return any((folder / SYNTHETIC_NOTE).exists() for folder in {root, root.resolve().parent} | above)
+    return any(source.is_file(folder / SYNTHETIC_NOTE) for folder in {root, root.resolve().parent} | above)
 
 
 def _read(
@@ -133,8 +137,9 @@ def _read(
 
 
 def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str, Found]:
-    """The name of the layout and what was read from one folder or file."""
-    if not data.exists():
+    """The name of the layout and what was read from one folder, archive or file."""
+    data = source.as_folder(data)
+    if not (source.is_dir(data) or source.is_file(data)):
         raise PmtrainError(f"{data}: no such file or folder")
     if data_format == "auto":
         data_format = _recognise(data, columns)
@@ -145,9 +150,9 @@ def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str,
             f"one of: auto, {', '.join(READERS)}",
         )
     reader = READERS[data_format]
-    if data.is_dir() and reader.recognise is None:
+    if source.is_dir(data) and reader.recognise is None:
         raise PmtrainError(f"{data}: the {data_format} layout is a file, not a folder", LAYOUTS_HINT)
-    if not data.is_dir() and not reader.files:
+    if not source.is_dir(data) and not reader.files:
         raise PmtrainError(f"{data}: the {data_format} layout is a folder, not a file", LAYOUTS_HINT)
     found = reader.read(data, columns)
     if not found.rows:
@@ -157,7 +162,7 @@ def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str,
 
 def _recognised(data: Path, columns: TableOptions) -> list[str]:
     """The layout of `data`; PmtrainError if none or several are possible."""
-    if not data.is_dir():
+    if not source.is_dir(data):
         return [name for name, reader in READERS.items() if data.suffix.lower() in reader.files]
     names = [name for name, reader in READERS.items() if reader.recognise and reader.recognise(data, columns)]
     if columns.given() and (tables := [name for name in names if READERS[name].columns]):
@@ -167,6 +172,8 @@ def _recognised(data: Path, columns: TableOptions) -> list[str]:
 
 def _recognise(data: Path, columns: TableOptions) -> str:
     names = _recognised(data, columns)
+    if not names and data.suffix.lower() in OTHER_ARCHIVES:
+        raise PmtrainError(f"{data}: archives of this kind can't be read", "unpack it, or pack it as .zip or .tar")
     if not names:
         raise PmtrainError(f"{data}: no known layout was found", LAYOUTS_HINT)
     if len(names) > 1:
@@ -209,4 +216,8 @@ READERS: dict[str, Reader] = {
     ),
 }
 
-LAYOUTS_HINT = "the layouts are\n" + "\n".join(f"  {name:<7} {reader.looks}" for name, reader in READERS.items())
+LAYOUTS_HINT = "\n".join(
+    ["the layouts are"]
+    + [f"  {name:<7} {reader.looks}" for name, reader in READERS.items()]
+    + ["each of them also in a .zip or .tar file"]
+)

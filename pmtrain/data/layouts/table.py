@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pmtrain.data.dataset import first_few
+from pmtrain.data.images import source
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.data.layouts.listing import look_into, suffix_of
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
@@ -155,14 +156,14 @@ class _Files:
     def of(self, cell: str) -> list[str]:
         """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
         path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
-        if os.path.isfile(path):
+        if source.is_file(path):
             return [path]
         if suffix_of(path) in SUFFIXES:
             return []
         folder, stem = os.path.split(path)
         if folder not in self.stems:
             names: dict[str, list[str]] = {}
-            for name in look_into(Path(folder)).images if os.path.isdir(folder) else ():
+            for name in look_into(Path(folder)).images if source.is_dir(folder) else ():
                 names.setdefault(os.path.splitext(name)[0], []).append(name)
             self.stems[folder] = names
         matches = [os.path.join(folder, name) for name in self.stems[folder].get(stem, ())]
@@ -176,7 +177,7 @@ class _Files:
 def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[Path, list[str]]:
     """The folder that paths are relative to: as given, the table's own, or the one folder next to it with the files."""
     if options.root:
-        return options.root, []
+        return source.as_folder(options.root), []
     cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
 
     def names_files(folder: Path) -> bool:
@@ -192,7 +193,7 @@ def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) 
 
 
 def _the_table(data: Path, options: TableOptions) -> Path:
-    if not data.is_dir():
+    if not source.is_dir(data):
         return data
     tables = _tables_in(data, options)
     if len(tables) != 1:

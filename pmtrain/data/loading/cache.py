@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from pmtrain.data.images.file_table import FILES, file_state, is_settled
+from pmtrain.data.images import source
+from pmtrain.data.images.file_table import FILES, is_settled
 from pmtrain.data.loading import slots
 from pmtrain.data.loading.slots import BY_CONTENT, BY_FILE, INVALID, KindContents, Look, Place
 from pmtrain.system import console
@@ -54,7 +55,7 @@ class Cache:
     def find(self, path: Path, kind: str) -> Place | None:
         """Where the image is, if the file is as it was when it was hashed; the file isn't read."""
         try:
-            state = file_state(path)
+            state = source.state(path)
         except OSError:
             return None
         place = self._place(kind, BY_FILE, slots.path_key(path), state)
@@ -68,7 +69,7 @@ class Cache:
         Returns: None where the file can't be read or is being written.
         """
         try:
-            state = file_state(path)
+            state = source.state(path)
             data, digest = None, FILES.known(path, state)
             if digest is None:
                 if (content := FILES.read(path)) is None:
@@ -225,7 +226,7 @@ def _reason(error: Exception) -> str:
 
 def _unchanged(look: Look) -> bool:
     try:
-        if file_state(look.path) != look.state:
+        if source.state(look.path) != look.state:
             return False
         return is_settled(look.state) or FILES.digest(look.path)[1] == look.digest
     except OSError:

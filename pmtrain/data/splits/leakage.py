@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.data.dataset import DataSet, Sample, first_few
+from pmtrain.data.images import source
 from pmtrain.data.images.file_table import FILES
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
@@ -40,7 +40,7 @@ def find_leaks(data: DataSet) -> Leaks:
     are hashed. A file that can't be read is equal to none.
     """
     groups = [tuple(sample for sample in data.samples if sample.split)]
-    for key in (_size, _glance, FILES.digest):
+    for key in (source.size, _glance, FILES.digest):
         groups = [part for group in groups for part in _parts(group, partial(_of_file, key))]
     of_patients = _parts([sample for sample in data.samples if sample.split], lambda sample: sample.patient or None)
     return Leaks(tuple(groups), {part[0].patient: part for part in of_patients})
@@ -62,16 +62,12 @@ def _of_file(key: Callable[[Path], Hashable], sample: Sample) -> Hashable:
         return None
 
 
-def _size(path: Path) -> int:
-    return os.stat(path).st_size
-
-
 def _glance(path: Path) -> bytes:
     """A digest of the file's middle; empty where the file is so small that all of it is read at once."""
-    size = _size(path)
+    size = source.size(path)
     if size <= 2 * GLANCE:
         return b""
-    with open(path, "rb") as file:
+    with source.open_file(path) as file:
         file.seek(size // 2)
         return hashlib.sha256(file.read(GLANCE)).digest()
 

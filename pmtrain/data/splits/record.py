@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images import source
 from pmtrain.data.images.file_table import FILES
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
@@ -101,7 +102,7 @@ class Record:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return source.size(path)
     except OSError:
         return -2
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pmtrain.data.images import file_table
-from pmtrain.data.images.file_table import FileTable, file_state, is_settled
+from pmtrain.data.images.file_table import FileTable, is_settled
+from pmtrain.data.images.source import state
 
 CONTENT = bytes(range(256)) * 5000  # more than is read at a time
 
@@ -58,10 +59,10 @@ def test_a_file_is_hashed_once_whoever_asks(path, settled, hashed):
     table = FileTable()
     assert table.digest(path) == (len(CONTENT), EXPECTED)
     assert table.digest(path) == (len(CONTENT), EXPECTED)
-    assert table.read(path) == (CONTENT, file_state(path), EXPECTED)
+    assert table.read(path) == (CONTENT, state(path), EXPECTED)
     assert hashed == [len(CONTENT)]
     other = FileTable()
-    assert other.read(path) == (CONTENT, file_state(path), EXPECTED)
+    assert other.read(path) == (CONTENT, state(path), EXPECTED)
     assert other.digest(path) == (len(CONTENT), EXPECTED)
     assert hashed == [len(CONTENT)] * 2
 
@@ -80,13 +81,13 @@ def test_a_file_that_changed_just_now_is_not_remembered(path, hashed):
         assert table.digest(path)[1] == EXPECTED
     assert hashed == [len(CONTENT)] * 2
     stat = os.stat(path)
-    assert not is_settled(file_state(path))
+    assert not is_settled(state(path))
     assert is_settled(f"1 {stat.st_mtime_ns - 10**10} {time.time_ns() - 10**10} 1")
 
 
 def test_what_is_learnt_holds_for_that_state_alone(path, settled, hashed):
     table = FileTable()
-    table.learn(path, file_state(path), b"x" * 32)
+    table.learn(path, state(path), b"x" * 32)
     assert table.digest(path) == (len(CONTENT), b"x" * 32) and not hashed
     os.utime(path, (5, 5))
     assert table.digest(path) == (len(CONTENT), EXPECTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_names_are_never_respelt(photos):
     name = unicodedata.normalize("NFD", "é.png")
     (photos / name).write_bytes(b"")
     assert found(photos / name) == [f"照片/{name}"]
+
+
+def test_an_archive_stands_for_the_images_in_it(photos):
+    with zipfile.ZipFile("all.zip", "w") as archive:
+        for name in ("b.png", "眼/a.jpg", "notes.txt", "__MACOSX/c.png"):
+            archive.writestr(name, b"1")
+    assert find_images(["all.zip"]) == [Path("all.zip!/b.png"), Path("all.zip!/眼/a.jpg")]
+    assert find_images(["all.zip!/眼", "all.zip!/notes.txt"]) == [Path("all.zip!/眼/a.jpg"), Path("all.zip!/notes.txt")]
+    with pytest.raises(UsageError, match="no such file"):
+        find_images(["all.zip!/gone.png"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tarfile
+import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,7 @@ def test_an_unknown_layout_shows_the_known_ones(tmp_path, touch):
     touch(tmp_path, "1.jpg", "2.jpg")
     for data in (tmp_path, tmp_path / "1.jpg"):
         message = refusal(data)
-        assert all(name in message for name in READERS) and len(message.splitlines()) < 8
+        assert all(name in message for name in READERS) and len(message.splitlines()) < 5 + len(READERS)
     assert "no such file" in refusal(tmp_path / "gone")
 
 
@@ -93,3 +96,51 @@ def test_real_data_sets(real_data, name, layout, classes, counts):
     assert Counter((sample.split, sample.label) for sample in dataset.samples) == counts
     if name == "dr-768":
         assert len({sample.patient for sample in dataset.samples}) == 299
+
+
+def packed(folder: Path, path: Path) -> Path:
+    """An archive of what is in a folder, with the litter of a Mac."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(folder.rglob("*")):
+                archive.write(file, file.relative_to(folder).as_posix())
+                archive.writestr(f"__MACOSX/{file.relative_to(folder).as_posix()}._x.jpg", b"")
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
+            archive.add(folder, ".")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
+def test_an_archive_is_read_as_if_it_were_unpacked(tmp_path, touch, suffix):
+    classes = touch(tmp_path / "classes", "wrapped/train/no/1.jpg", "wrapped/train/yes/2.jpg", "wrapped/val/no/3.jpg")
+    table = touch(tmp_path / "table", "photographs/1.jpg", "photographs/2.jpg")
+    write(table / "labels.csv", "path;label;patient\nphotographs/1.jpg;1;a\nphotographs/2;0;b\n")
+    for folder in (classes, table):
+        archive = packed(folder, folder.with_name(folder.name + suffix))
+        before = sorted(tmp_path.rglob("*"))
+        inside, outside = read_dataset(archive), read_dataset(folder)
+        assert listed(inside) == listed(outside) and inside.layout == outside.layout
+        assert [sample.patient for sample in inside.samples] == [sample.patient for sample in outside.samples]
+        assert inside.fingerprint() == outside.fingerprint()
+        assert sorted(tmp_path.rglob("*")) == before
+    beside = write(tmp_path / "labels.csv", "path,label\n1.jpg,1\n2.jpg,0\n")
+    named = read_dataset(beside, columns=TableOptions(root=tmp_path / f"table{suffix}!/photographs"))
+    assert listed(named) == {"1.jpg": (None, 1), "2.jpg": (None, 0)}
+    addressed = write(tmp_path / "by address.csv", f"path,label\ntable{suffix}!/photographs/1.jpg,1\n1.jpg,0\n")
+    assert "1.jpg (line 3)" in refusal(addressed) and "line 2" not in refusal(addressed)
+    whole = read_dataset(tmp_path / f"table{suffix}!")
+    assert listed(whole) == listed(read_dataset(table))
+
+
+def test_the_challenge_is_read_from_its_archive(palm, tmp_path_factory):
+    archive = packed(palm, tmp_path_factory.mktemp("archive") / "iChallenge-PM.zip")
+    assert listed(read_dataset(archive)) == listed(read_dataset(palm))
+
+
+def test_archives_that_can_not_be_read_are_named(tmp_path):
+    for name in ("a.rar", "a.tar.xz", "b.h5.gz"):
+        write(tmp_path / name, "x")
+        assert name in refusal(tmp_path / name) and ".zip or .tar" in refusal(tmp_path / name)
+    write(tmp_path / "bad.zip", "x")
+    assert "is not a zip archive" in refusal(tmp_path / "bad.zip")

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pmtrain.data.images import source
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, suffix_of
 from pmtrain.data.layouts.tables.excel import sheet_lines
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.system.files import cannot, read_bytes
+from pmtrain.system.files import cannot
 
 DELIMITERS = ",;\t"
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -24,6 +25,7 @@ OLD_ENCODINGS = {
     "cp1252": "Windows-1252, as Excel saves CSV in Europe",
 }
 HEAD = 1 << 16  # bytes: enough for a header
+MOST_BYTES = 1 << 30  # of a table
 
 Lines = Iterator[tuple[int, list[str]]]
 
@@ -76,10 +78,19 @@ def open_table(path: Path, sheet: str | None = None) -> Table:
     elif sheet is not None:
         raise UsageError(f"--sheet {sheet!r}: {path} is a text table, which has no sheets", "leave it out")
     else:
-        text, notes = _decode(path, read_bytes(path))
+        text, notes = _decode(path, _content(path))
         lines = _text_lines(path, text)
     line, header = next(lines, (1, []))
     return Table(path, header, lines, notes, line)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if (size := source.size(path)) > MOST_BYTES:
+            raise PmtrainError(f"{path}: has {size:,} bytes; a table has at most {MOST_BYTES:,}")
+        return source.read(path)
+    except OSError as error:
+        raise cannot("read", path, error) from None
 
 
 def header_of(path: Path, strict: bool = False) -> list[str]:
@@ -87,7 +98,7 @@ def header_of(path: Path, strict: bool = False) -> list[str]:
     try:
         if suffix_of(path.name) in SHEET_SUFFIXES:
             return open_table(path).header
-        with open(path, "rb") as file:
+        with source.open_file(path) as file:
             text, _ = _decode(path, file.read(HEAD), whole=False)
         return next(_text_lines(path, text), (0, []))[1]
     except OSError as error:

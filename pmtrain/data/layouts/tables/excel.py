@@ -7,8 +7,9 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from pmtrain.data.images import source
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot
 
@@ -34,14 +35,14 @@ def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[in
             'pip install "pmtrain[excel]"; or save the sheet as CSV (CSV UTF-8) and use that',
         ) from None
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with source.open_file(path) as file, warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # warnings about unsupported formats and drop-down lists, which don't affect cells
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             names = [each.title for each in book.worksheets]
             place = _place(path, sheet, names)
-            if _merged(path):  # a read-only workbook ignores merged cells
+            if _merged(file):  # a read-only workbook ignores merged cells
                 book = openpyxl.load_workbook(file, data_only=True)
             chosen = book.worksheets[place]
             if book.read_only:
@@ -70,9 +71,9 @@ def _place(path: Path, sheet: str | None, names: list[str]) -> int:
     return names.index(sheet)
 
 
-def _merged(path: Path) -> bool:
+def _merged(file: BinaryIO) -> bool:
     """Whether a sheet of the file has merged cells."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
         return any(b"<mergeCell " in archive.read(name) for name in sheets)
 

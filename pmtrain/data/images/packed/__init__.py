@@ -1,0 +1,1 @@
+"""Files that contain many images: archives, files of arrays, Parquet files."""

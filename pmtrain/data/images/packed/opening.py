@@ -1,0 +1,106 @@
+"""The table of files that contain many images, and the ones that this process has open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Protocol
+
+from pmtrain.data.images.packed.tar_archive import TarArchive
+from pmtrain.data.images.packed.zip_archive import ZipArchive
+
+MOST_OPEN = 64
+
+
+class Container(Protocol):
+    """A file that contains many images.
+
+    Attributes:
+        members: their names, with `/` between the parts.
+        folders: names of folders, also of empty ones; those that member names imply may be missing.
+    """
+
+    @property
+    def members(self) -> Iterable[str]: ...
+
+    @property
+    def folders(self) -> Iterable[str]: ...
+
+    def size(self, name: str) -> int:
+        """Bytes that `read` gives; KeyError if there is no such member."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """A member as an image file's bytes; KeyError if there is no such member, OSError if it is damaged."""
+        ...
+
+
+# By suffix. An archive has files in folders, as if it were unpacked.
+ARCHIVES: dict[str, Callable[[str], Container]] = {
+    ".zip": ZipArchive,
+    ".tar": TarArchive,
+    ".tar.gz": TarArchive,
+    ".tgz": TarArchive,
+}
+CONTAINERS: dict[str, Callable[[str], Container]] = {**ARCHIVES}
+
+
+class Opened:
+    """An open container: the state of its file, and its folders."""
+
+    def __init__(self, container: Container, times: str) -> None:
+        self.container, self.times = container, times
+
+    @cached_property
+    def tree(self) -> dict[str, dict[str, bool]]:
+        """What is in each folder: name -> whether it is a folder. The container's own folder is called ``."""
+        tree: dict[str, dict[str, bool]] = {"": {}}
+        for name in self.container.members:
+            folder, _, own = name.rpartition("/")
+            inside = tree.get(folder)
+            if inside is None:
+                inside = _add_folder(tree, folder)
+            inside[own] = False
+        for name in self.container.folders:
+            _add_folder(tree, name)
+        return tree
+
+
+def _add_folder(tree: dict[str, dict[str, bool]], name: str) -> dict[str, bool]:
+    """The content of the folder `name`, added with those above it."""
+    missing = []
+    while name not in tree:
+        missing.append(name)
+        name = name.rpartition("/")[0]
+    for each in reversed(missing):
+        above, _, own = each.rpartition("/")
+        tree[above][own] = True
+        tree[each] = {}
+    return tree[missing[0] if missing else name]
+
+
+_open: OrderedDict[str, Opened] = OrderedDict()
+_lock = threading.Lock()
+
+
+def opened(path: str) -> Opened:
+    """The container, opened again if the file has changed.
+
+    Raises:
+        PmtrainError: it can't be read as what its suffix says.
+        OSError: there is no such file.
+    """
+    found = os.stat(path)
+    times = f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    with _lock:
+        known = _open.get(path)
+        if known is None or known.times != times:
+            suffix = next(suffix for suffix in CONTAINERS if path.lower().endswith(suffix))
+            known = _open[path] = Opened(CONTAINERS[suffix](path), times)
+            if len(_open) > MOST_OPEN:
+                _open.popitem(last=False)
+        _open.move_to_end(path)
+    return known

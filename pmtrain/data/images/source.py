@@ -1,0 +1,177 @@
+"""Where the bytes of an image come from: a file of its own, or a member of a file that contains many.
+
+A member's path has a mark behind the name of that file: `images.zip!/train/a.png`. It is used like any other path: in a
+sample, as the key of a cache, in a table, in everything printed and written. Nothing is unpacked to disk. Image files
+are listed and read by these functions only, which take both kinds of paths.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, Opened, opened
+from pmtrain.system.errors import PmtrainError
+
+AnyPath = str | os.PathLike[str]
+
+MARK = "!"
+CHUNK = 1 << 20  # bytes read at a time
+_ADDRESS = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, CONTAINERS))})){MARK}(?:[/\\]+(.*))?", re.I | re.S)
+
+
+class Entry(NamedTuple):
+    """What a folder contains."""
+
+    name: str
+    folder: bool
+    link: bool = False
+
+
+def is_archive(path: AnyPath) -> bool:
+    """Whether this is a file with the suffix of an archive."""
+    return os.fspath(path).lower().endswith(tuple(ARCHIVES)) and os.path.isfile(path)
+
+
+def as_folder(path: Path) -> Path:
+    """The folder that an archive stands for, `images.zip` -> `images.zip!`; any other path as it is."""
+    return Path(f"{path}{MARK}") if is_archive(path) else path
+
+
+def is_dir(path: AnyPath) -> bool:
+    """Whether there is a folder of that path, on disk or in an archive.
+
+    Raises:
+        PmtrainError: the archive is not accepted or damaged.
+    """
+    if (address := _address(path)) is None:
+        return os.path.isdir(path)
+    found = _if_there(address[0])
+    return found is not None and address[1] in found.tree
+
+
+def is_file(path: AnyPath) -> bool:
+    """Whether there is a file or member of that path; raises as `is_dir`."""
+    if (address := _address(path)) is None:
+        return os.path.isfile(path)
+    found = _if_there(address[0])
+    if found is None:
+        return False
+    try:
+        found.container.size(address[1])
+    except KeyError:
+        return False
+    return True
+
+
+def scan(folder: AnyPath) -> Iterator[Entry]:
+    """What a folder contains, in any order.
+
+    Raises:
+        OSError: it can't be listed.
+        PmtrainError: as `is_dir`.
+    """
+    if (address := _address(folder)) is None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield Entry(entry.name, entry.is_dir(), entry.is_symlink())
+        return
+    tree = opened(address[0]).tree
+    if address[1] not in tree:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(folder))
+    yield from (Entry(name, is_folder) for name, is_folder in tree[address[1]].items())
+
+
+def state(path: AnyPath) -> str:
+    """The state of a file, which differs after a change: size, mtime, ctime and inode, as text.
+
+    Of a member: its own size, and the times and inode of the file that contains it.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    if (address := _address(path)) is None:
+        found = os.stat(path)
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    within, member = _member(path, address)
+    return f"{_size(path, within, member)} {within.times}"
+
+
+def size(path: AnyPath) -> int:
+    """Bytes of a file or member.
+
+    Raises:
+        OSError: there is none.
+    """
+    if (address := _address(path)) is None:
+        return os.stat(path).st_size
+    return _size(path, *_member(path, address))
+
+
+def read(path: AnyPath) -> bytes:
+    """The bytes of a file or member.
+
+    Raises:
+        OSError: it can't be read; its `strerror` is the reason.
+    """
+    if (address := _address(path)) is None:
+        with open(path, "rb") as file:
+            return file.read()
+    within, member = _member(path, address)
+    try:
+        return within.container.read(member)
+    except KeyError:
+        raise _no_such(path) from None
+
+
+def chunks(path: AnyPath) -> Iterator[bytes]:
+    """The bytes of a file or member, in pieces; raises as `read`."""
+    if _address(path) is not None:
+        yield read(path)
+        return
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def open_file(path: AnyPath) -> BinaryIO:
+    """A file or member to read from; raises as `read`."""
+    return open(path, "rb") if _address(path) is None else io.BytesIO(read(path))
+
+
+def _address(path: AnyPath) -> tuple[str, str] | None:
+    """The file that contains a member, and the member's name; None for a file of its own."""
+    text = os.fspath(path)
+    if MARK not in text or (match := _ADDRESS.fullmatch(text)) is None:
+        return None
+    return match[1], (match[2] or "").replace(os.sep, "/")
+
+
+def _if_there(path: str) -> Opened | None:
+    try:
+        return opened(path)
+    except OSError:
+        return None
+
+
+def _member(path: AnyPath, address: tuple[str, str]) -> tuple[Opened, str]:
+    try:
+        return opened(address[0]), address[1]
+    except PmtrainError as error:  # a reader of images names the image
+        raise OSError(errno.EIO, error.message, os.fspath(path)) from None
+
+
+def _size(path: AnyPath, within: Opened, member: str) -> int:
+    try:
+        return within.container.size(member)
+    except KeyError:
+        raise _no_such(path) from None
+
+
+def _no_such(path: AnyPath) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
