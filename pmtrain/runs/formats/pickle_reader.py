@@ -10,7 +10,7 @@ import math
 import pickle  # for the names of its opcodes; nothing here loads with it
 import pickletools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -36,9 +36,17 @@ def read_pickle(data: bytes) -> Any:
         Refused: it asks for anything else, or is damaged.
     """
     try:
-        return _plain(_Unpickler(data).run())
-    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError, MemoryError, struct.error) as error:
+        reader = Unpickler(data)
+        value = reader.run()
+        if reader.position != len(data):
+            raise Refused(f"is damaged: its pickle ends at byte {reader.position:,} of {len(data):,}")
+        return plain(value)
+    except DAMAGE as error:
         raise Refused(f"is damaged: {type(error).__name__} while its pickle was read") from error
+
+
+# What a damaged pickle makes an interpreter raise.
+DAMAGE = (ArithmeticError, IndexError, KeyError, TypeError, ValueError, MemoryError, struct.error)
 
 
 class _Dtype:
@@ -58,8 +66,8 @@ class _Dtype:
         self.value = self.value.newbyteorder(order)
 
 
-class _Array:
-    """Stands for numpy.ndarray while a pickle is read: memoized empty, filled by the BUILD step that follows."""
+class Array:
+    """Stands for an array while a pickle is read: memoized empty, filled by the BUILD step that follows."""
 
     value: np.ndarray | None = None
 
@@ -84,18 +92,18 @@ def _ndarray(*_: Any) -> Any:
     raise Refused("calls numpy.ndarray, which no state dict does")
 
 
-def _reconstruct(kind: Any, _shape: Any, _code: Any) -> _Array:
+def _reconstruct(kind: Any, _shape: Any, _code: Any) -> Array:
     if kind is not _ndarray:
         raise Refused("makes an array of a class other than numpy.ndarray")
-    return _Array()
+    return Array()
 
 
 def _dtype(code: Any, _align: Any, _copy: Any) -> _Dtype:
     return _Dtype(code)
 
 
-def _scalar(dtype: Any, data: Any) -> _Array:
-    array = _Array()
+def _scalar(dtype: Any, data: Any) -> Array:
+    array = Array()
     array.build((1, (), dtype, False, data))
     return array
 
@@ -147,12 +155,18 @@ _SHORT_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
 _NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}
 
 
-class _Unpickler:
-    """The steps of a pickle, one method call each, as the documentation of pickletools gives them."""
+class Unpickler:
+    """The steps of a pickle, one method call each, as the documentation of pickletools gives them.
 
-    def __init__(self, data: bytes) -> None:
+    Args:
+        data: it begins at the byte `position`, which then tells where it ended.
+    """
+
+    callables: Mapping[tuple[str, str], Callable[..., Any]] = CALLABLES
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
         self.data = data
-        self.position = 0
+        self.position = position
         self.stack: list[Any] = []
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
@@ -162,8 +176,6 @@ class _Unpickler:
         for _ in range(MAX_STEPS):
             opcode = self.take(1)
             if opcode == pickle.STOP:
-                if self.position != len(self.data):
-                    raise Refused(f"is damaged: its pickle ends at byte {self.position:,} of {len(self.data):,}")
                 return self.stack.pop()
             self.step(opcode)
         raise Refused(f"takes more than {MAX_STEPS:,} steps to read; a state dict takes some thousands")
@@ -264,12 +276,12 @@ class _Unpickler:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise Refused("is damaged: a callable's name is not text")
         try:
-            return CALLABLES[module, name]
+            return self.callables[module, name]
         except KeyError:
             full = shown(f"{module}.{name}")
             raise Refused(
                 f"asks for `{full}`, which is neither an array nor a plain container; nothing of it was run",
-                "don't open it with paddle.load, which would run it: get the weights from someone you trust",
+                "don't open it with paddle.load or torch.load, which may run it: ask for the state dict alone",
             ) from None
 
     def call(self, function: Any, arguments: Any) -> Any:
@@ -284,12 +296,12 @@ class _Unpickler:
 
     def build(self, state: Any) -> None:
         target = self.stack[-1]
-        if not isinstance(target, (_Array, _Dtype)) or not isinstance(state, tuple):
+        if not isinstance(target, (Array, _Dtype)) or not isinstance(state, tuple):
             raise Refused(f"sets the inner state of a {type(target).__name__}, which no state dict does")
         target.build(state)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Arrays for their stand-ins, all the way down; (name, array), which Paddle writes for a tensor, is the array."""
     left = MAX_STEPS  # a container may lie in another many times over: bounds the tree, not the file
 
@@ -306,7 +318,7 @@ def _plain(value: Any) -> Any:
             items = tuple(convert(item, depth + 1) for item in value)
             is_tensor = len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], np.ndarray)
             return items[1] if is_tensor else items
-        if isinstance(value, _Array):
+        if isinstance(value, Array):
             if value.value is None:
                 raise Refused("is damaged: an array has no data")
             return value.value

@@ -1,4 +1,7 @@
-"""State dicts to bytes and back: Paddle's `.pdparams` and `.pdopt`, which are pickles, and `.safetensors`."""
+"""State dicts to bytes and back: Paddle's `.pdparams` and `.pdopt`, which are pickles.
+
+`.safetensors` and PyTorch's `.pth` and `.pt` are read too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pmtrain.runs.formats.pickle_reader import NUMBERS, read_pickle
+from pmtrain.runs.formats.torch_reader import OLD, ZIP, read_torch
 from pmtrain.runs.formats.untrusted import Refused, shown
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import read_bytes
@@ -24,7 +28,6 @@ LARGE = 1 << 16  # bytes of an array from which it is written from where it lies
 
 # First bytes of files that are often mistaken for a checkpoint.
 LOOKALIKES = {
-    b"PK\x03\x04": "a zip archive, as torch.save writes it",
     b"\x89HDF": "an HDF5 file, as Keras writes it",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
     b"<": "a web page or another text in angle brackets",
@@ -141,7 +144,7 @@ def _write_array(array: np.ndarray, out: list[bytes | memoryview]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a `.pdparams`, `.pdopt` or `.safetensors` without running anything that it holds.
+    """Read a `.pdparams`, `.pdopt`, `.safetensors`, `.pth` or `.pt` without running anything that it holds.
 
     Returns: name -> array (read-only), and the plain values that the file holds beside them.
     Raises:
@@ -152,18 +155,19 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def parse_state(data: bytes, path: Path) -> dict[str, Any]:
-    """As load_state, from bytes read before; `path` decides the format and is named in messages."""
+    """As load_state, from bytes read before; `path` tells a `.safetensors`, and is named in messages."""
     try:
         if path.suffix == ".safetensors":
             return _parse_safetensors(data)
-        return _parse_paddle(data)
+        if data.startswith((ZIP, OLD)):
+            return _state_dict(read_torch(data))
+        _check_start(data)
+        return _state_dict(read_pickle(data))
     except Refused as refusal:
         raise PmtrainError(f"{path} {refusal}", refusal.hint) from None
 
 
-def _parse_paddle(data: bytes) -> dict[str, Any]:
-    _check_start(data)
-    state = read_pickle(data)
+def _state_dict(state: Any) -> dict[str, Any]:
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise Refused(f"is not a state dict: its content has type {type(state).__name__}")
     state.pop(NAME_TABLE, None)
