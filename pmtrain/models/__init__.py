@@ -17,6 +17,13 @@ class Depth(NamedTuple):
     blocks: tuple[int, int, int, int]
     bottleneck: bool  # 1x1, 3x3, 1x1; else the basic block with two 3x3
 
+    @property
+    def expansion(self) -> int:
+        """The ratio of a block's output channels to its inner width."""
+        return 4 if self.bottleneck else 1
+
+
+STAGE_WIDTHS = (64, 128, 256, 512)  # inner widths of the blocks
 
 # He et al. 2016, table 1.
 DEPTHS: dict[int, Depth] = {

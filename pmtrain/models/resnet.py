@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pmtrain.models import DEPTHS
+from pmtrain.models import DEPTHS, STAGE_WIDTHS
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
 nn: Any = paddle.nn
-
-STAGE_WIDTHS = (64, 128, 256, 512)
 
 
 class ConvBNLayer(nn.Layer):

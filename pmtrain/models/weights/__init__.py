@@ -1,1 +1,1 @@
-"""Weights of other libraries: names and layouts of parameters."""
+"""Weights of ResNets under other libraries' names, brought into this project's and back."""
