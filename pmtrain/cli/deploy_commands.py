@@ -18,7 +18,7 @@ def export(checkpoint: Checkpoint, **flags: Any) -> None:
     """
     checked = load_config(ExportConfig, flags)
     use_threads(checked.threads)
-    from pmtrain.evaluation.inference import export as exporting
+    from pmtrain.evaluation.inference.export import exporting
     from pmtrain.evaluation.report import model_card
 
     exporting.export(checkpoint, checked, model_card.of_checkpoint)
