@@ -21,6 +21,7 @@ SMALLEST = 32  # pixels; the least that images are resized to for training
 MOST_STRETCHED = 3.0  # longer side to shorter; training squeezes every image into a square
 RARE = 0.1  # share of a class below which a split has too little of it
 UNEVEN = 0.25
+FUNDUS = 0.8  # share of images with a field of view: from there on it is a set of fundus photographs
 
 # The suffixes that each of Pillow's formats goes by. A camera's MPO is a JPEG with another one behind it.
 SUFFIXES_OF = {
@@ -93,6 +94,18 @@ def _stretched(facts: DatasetFacts) -> Iterator[Found]:
     for _, sample, look in facts.survey.seen():
         if max(look.size) > MOST_STRETCHED * min(look.size):
             yield Found((sample,), f"{_pixels(look)} pixels")
+
+
+def _fields(facts: DatasetFacts) -> Iterator[Found]:
+    """In fundus photographs, images with several fields of view, or with none where the others have one."""
+    seen = [(sample, look) for _, sample, look in facts.survey.seen() if not look.one_colour]
+    if sum(look.photographs > 0 for _, look in seen) < FUNDUS * len(seen):
+        return
+    for sample, look in seen:
+        if look.photographs > 1:
+            yield Found((sample,), f"{look.photographs} photographs in one image; cut it, one file an eye")
+        elif not look.photographs:
+            yield Found((sample,), "no field of view found; --preprocess fundus uses the whole image")
 
 
 def _pixels(look: Look) -> str:
@@ -269,6 +282,7 @@ CHECKS: dict[str, Check] = {
     "pages": Check("warning", "several pictures in one file", _pages),
     "tiny": Check("warning", f"smaller than {SMALLEST} pixels", _tiny),
     "stretched": Check("warning", f"one side more than {MOST_STRETCHED:g} times the other", _stretched),
+    "field": Check("warning", "not one field of view, unlike the other images", _fields),
     "balance": Check("note", f"a class below {UNEVEN:.0%} of a split", lambda f: _balance(f, RARE, UNEVEN)),
     "sizes": Check("note", "several sizes", _sizes),
     "formats": Check("note", "several file formats", _formats),

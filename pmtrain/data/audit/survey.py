@@ -22,6 +22,7 @@ from pmtrain.data.images.file_table import FILES, FileContent
 from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.data.images.shortcut_features import FEATURES_KIND, FeatureTable
 from pmtrain.data.loading.cache import Cache
+from pmtrain.data.preprocessing.field_of_view import find_field
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.system import console
 
@@ -65,6 +66,7 @@ class Look:
     size: tuple[int, int] = (0, 0)  # width and height, turned as EXIF says
     header: Header = Header()
     one_colour: str = ""  # black, white or grey level, where nothing else is in the image
+    photographs: int = 0  # fields of view in the image: 0 where no dark or white ground surrounds one
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def look(path: Path, keeper: Keeper | None = None, features: FeatureTable | None
         size=(image.shape[1], image.shape[0]),
         header=_header(file.data, small),
         one_colour=_one_colour(image) if grey.std() < 4 * ONE_COLOUR else "",
+        photographs=find_field(image).photographs,
     )
     return found, texture(grey), perceptual_hash(grey)
 

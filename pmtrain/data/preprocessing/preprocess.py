@@ -18,7 +18,7 @@ from pmtrain.system.errors import PmtrainError, UsageError
 if TYPE_CHECKING:
     from pmtrain.runs.records import CheckpointInfo
 
-RULES = 1  # raised when the bytes that `Preprocess.read` makes of a file change
+RULES = 2  # raised when the bytes that `Preprocess.read` makes of a file change
 
 FRACTIONS = (8, 4, 2, 1)  # by which a JPEG's decoder can divide both sides
 

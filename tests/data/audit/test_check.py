@@ -117,7 +117,7 @@ def test_each_fault_is_found_and_nothing_else(planted):
     assert {path: path.read_bytes() for path in planted.root.rglob("*")} == before
     # What no single set can have besides these has tests of its own.
     assert {kind for kind, _ in expected} == set(CHECKS) - {
-        "missing-class", "imbalance", "balance", "eyes", "shortcut", "pages",
+        "missing-class", "imbalance", "balance", "eyes", "shortcut", "pages", "field",
     }  # fmt: skip
 
 
@@ -125,6 +125,24 @@ def test_a_file_of_several_pictures_is_named(planted):
     first, second = (Image.fromarray(picture(seed)) for seed in (901, 902))
     pages = planted.add("pages.tif", first, save_all=True, append_images=[second])
     assert found(planted.read()) == [("pages", (pages,)), ("formats", (pages,))]
+
+
+def retina(seed: int) -> np.ndarray:
+    """A disc of a picture on black: uint8 (128, 128, 3)."""
+    y, x = np.mgrid[:128, :128]
+    return picture(seed, (128, 128)) * (np.hypot(x - 63.5, y - 63.5) < 60)[..., None].astype(np.uint8)
+
+
+def test_two_photographs_in_one_file_and_one_without_a_ground_are_told(tmp_path):
+    fundus = Planted(tmp_path)
+    for number in range(20):
+        fundus.add(f"{number:02d}.png", retina(number), split=("train", "val")[number >= 12])
+    both = fundus.add("both.png", np.hstack([retina(50), retina(51)]))
+    inside = fundus.add("inside.png", picture(52, (128, 128)))
+    findings = [finding for finding in examine(fundus.read()) if finding.kind == "field"]
+    assert [(finding.severity, finding.files) for finding in findings] == [("warning", (both,)), ("warning", (inside,))]
+    assert "2 photographs in one image" in findings[0].message
+    assert "no field of view found" in findings[1].message
 
 
 def test_a_tint_that_goes_with_a_class_is_told(tmp_path):
