@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pmtrain.data.audit.facts import DatasetFacts, Photograph
+from pmtrain.data.audit.patient_names import eye_pairs, suggestions
 from pmtrain.data.audit.survey import Look
 from pmtrain.data.dataset import SPLITS, DataSet, Sample, first_few
 from pmtrain.data.images.read import count_pictures
@@ -32,10 +32,6 @@ SUFFIXES_OF = {
     "TIFF": {".tif", ".tiff"},
     "WEBP": {".webp"},
 }
-
-# 12_left.jpg and 12_right.jpg, Patient3-L.png, 0007 OD.tif: a name, then the eye.
-EYE = re.compile(r"(?P<who>.*\w)[ _.-]+(?P<eye>left|right|l|r|od|os)", re.IGNORECASE)
-RIGHT = {"right", "r", "od"}
 
 
 @dataclass(frozen=True)
@@ -156,28 +152,21 @@ def _patients(facts: DatasetFacts) -> Iterator[Found]:
 
 
 def _eyes(facts: DatasetFacts) -> Iterator[Found]:
-    """Names that look like a left and a right eye, in data without patients: both eyes of a patient look alike, so
-    they must not be in different splits."""
-    if any(sample.patient for sample in facts.data.samples):
-        return
-    pairs: dict[str, list[tuple[bool, Sample]]] = defaultdict(list)
-    for sample in facts.data.samples:
-        if name := EYE.fullmatch(sample.path.stem):
-            pairs[name["who"].lower()].append((name["eye"].lower() in RIGHT, sample))
-    both = {who: pair for who, pair in pairs.items() if len(pair) == 2 and pair[0][0] != pair[1][0]}
-    if not both:
+    """Patients that file names tell, in data without patients: their images look alike, so they must not be in
+    different splits."""
+    samples = facts.data.samples
+    if any(sample.patient for sample in samples):
         return
     if not facts.data.split("val"):  # so that one will be held out
-        samples = tuple(sample for pair in both.values() for _, sample in pair)
-        yield Found(
-            samples,
-            f"{len(both)} pairs of names look like two eyes of one patient; without a patient column a split may"
-            " separate them",
-        )
-    for who, pair in both.items():
-        samples = tuple(sample for _, sample in pair)
-        if len(_splits(samples)) > 1:
-            yield Found(samples, f"{who} looks like one patient, and is in {_by(samples, lambda s: s.split)}")
+        for theirs, message in suggestions(samples, [one.samples for one in facts.near]):
+            yield Found(theirs, message)
+    for who, pair in eye_pairs(samples).items():
+        if len(_splits(pair)) > 1:
+            yield Found(
+                pair,
+                f"{who} looks like one patient, and is in {_by(pair, lambda s: s.split)};"
+                " give --patient-pattern left-right",
+            )
 
 
 # Classes
@@ -275,7 +264,7 @@ CHECKS: dict[str, Check] = {
     "missing-class": Check("error", "a split without one of the classes", _missing_class),
     "duplicate": Check("warning", "duplicate images", lambda f: _repeated(f.equal)),
     "near-duplicate": Check("warning", "near-duplicate images", lambda f: _repeated(f.near)),
-    "eyes": Check("warning", "left and right eye of one patient, by file name", _eyes),
+    "eyes": Check("warning", "images of one patient, by file name", _eyes),
     "imbalance": Check("warning", f"a class below {RARE:.0%} of a split", lambda f: _balance(f, 0, RARE)),
     "shortcut": Check("warning", "the classes differ in camera or tint", _shortcut),
     "suffix": Check("warning", "file content and suffix differ", _suffix),

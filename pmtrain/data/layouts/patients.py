@@ -12,7 +12,7 @@ from pmtrain.system.errors import UsageError
 
 # Names for --patient-pattern; the group `patient` is the patient.
 PATTERNS = {
-    "left-right": r"(?P<patient>.+?)[_-](?:left|right|l|r|od|os)\b",  # EyePACS, ODIR-5K: 10_left.jpeg
+    "left-right": r"(?P<patient>.+?)[ _.-]+(?:left|right|l|r|od|os)\b",  # EyePACS, ODIR-5K: 10_left.jpeg
     "breakhis": r"SOB_[BM]_[A-Z]+-(?P<patient>\d+-\w+?)-",  # SOB_M_DC-14-2523-400-001.png
     "chest-xray": r"(?P<patient>person\d+|IM-\d+)",  # person100_bacteria_475.jpeg, IM-0115-0001.jpeg
 }

@@ -20,7 +20,7 @@ def rows(*names: str) -> list[Row]:
     [
         (r"(?P<patient>\d+)_(left|right)", ["10_left.jpeg", "10_right.jpeg", "12_left.jpeg"], ["10", "10", "12"]),
         (r"^(\w+?)-", ["a-1.png", "b-1.png"], ["a", "b"]),
-        ("left-right", ["10_left.jpeg", "Patient001_R.jpg", "x-od.png"], ["10", "Patient001", "x"]),
+        ("left-right", ["10_left.jpeg", "Patient001_R.jpg", "x-od.png", "0 OS.tif"], ["10", "Patient001", "x", "0"]),
         (
             "breakhis",
             ["SOB_M_DC-14-2523-400-001.png", "SOB_B_TA-14-16184CD-40-003.png"],
