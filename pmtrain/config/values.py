@@ -122,6 +122,18 @@ def _class_weight(value: Any) -> Any:
     return value
 
 
+def _severities(value: Any) -> Any:
+    """`1,3,5` or a list of numbers -> the numbers, each once, in order."""
+    try:
+        numbers = sorted({int(part) for part in (value.split(",") if isinstance(value, str) else value)})
+    except (ValueError, TypeError):
+        raise ValueError("give numbers from 1 to 5, such as 1,3,5") from None
+    if not numbers or not set(numbers) <= {1, 2, 3, 4, 5}:
+        raise ValueError("give numbers from 1 to 5, such as 1,3,5")
+    return ",".join(map(str, numbers))
+
+
+Severities = Annotated[str, BeforeValidator(_severities)]
 ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
 TrainingRule = Annotated[str, AfterValidator(_training_rule)]

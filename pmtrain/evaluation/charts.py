@@ -233,8 +233,8 @@ FILES = tuple(f"{name}.{kind}" for name in CHARTS for kind in FORMATS)
 
 
 @contextlib.contextmanager
-def new_axes(size: tuple[float, float], **style: Any) -> Iterator[Any]:
-    """Axes on a figure of its own, `size` inches, to draw on and save while the block lasts; `style` is over STYLE."""
+def new_figure(size: tuple[float, float], **style: Any) -> Iterator[Any]:
+    """A figure, `size` inches, to draw on and save while the block lasts; `style` is over STYLE."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -242,7 +242,14 @@ def new_axes(size: tuple[float, float], **style: Any) -> Iterator[Any]:
         # A letter that no font has is drawn as a box in the PNG; in the SVG it is text and the viewer's to draw.
         warnings.filterwarnings("ignore", r"Glyph \d+.*missing from")
         # Without pyplot: no window, no state shared with whatever else draws in this process.
-        yield Figure(figsize=size, layout="constrained").add_subplot()
+        yield Figure(figsize=size, layout="constrained")
+
+
+@contextlib.contextmanager
+def new_axes(size: tuple[float, float], **style: Any) -> Iterator[Any]:
+    """Axes on a figure of its own, as `new_figure` makes it."""
+    with new_figure(size, **style) as figure:
+        yield figure.add_subplot()
 
 
 def draw(name: str, data: ChartData, kind: str = "svg") -> bytes:

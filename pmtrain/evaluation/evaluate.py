@@ -13,7 +13,9 @@ import numpy as np
 
 from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
+from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
+from pmtrain.evaluation.robustness.shift import Shifted, shifted
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
@@ -46,7 +48,8 @@ class Evaluation:
 
     `reasons` say why the results are likely too good (exploratory), `groups` the patient of each image,
     `subgroups` by the value of a column, `also_trained_on` how many images the run trained on as other files, and
-    how many more of its patients, `shortcut` the shortcut baseline on the same images.
+    how many more of its patients, `shortcut` the shortcut baseline on the same images, `shift` the network on the same
+    images changed (--shift).
     """
 
     config: EvalConfig
@@ -60,6 +63,7 @@ class Evaluation:
     found: Assessment
     subgroups: dict[str, Assessment]
     shortcut: ShortcutComparison | None
+    shift: Shifted | None
 
     @cached_property
     def chart_data(self) -> charts.ChartData:
@@ -84,7 +88,7 @@ def evaluate(path: Path, config: EvalConfig) -> Evaluation:
     Raises:
         PmtrainError: the checkpoint or the data can't be read, or `config.output` already holds results.
     """
-    for name in FILES if config.output else ():
+    for name in (*FILES, *(shift_chart.FILES if config.shift else ())) if config.output else ():
         if (config.output / name).exists():  # type: ignore[operator]
             raise UsageError(
                 f"--output {config.output}: {name} already exists there, and results are never overwritten",
@@ -138,6 +142,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
     shortcut = compare_with_shortcut(checkpoint, scored, groups, config)
+    shift = shifted(checkpoint, scores, threshold.value, groups, config, device) if config.shift else None
     return Evaluation(
         config,
         checkpoint,
@@ -150,6 +155,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         found,
         subgroups,
         shortcut,
+        shift,
     )
 
 
@@ -183,7 +189,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
         lines += [*measure_lines(part, notes), ""]
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
     lines += sample_size_lines(found, evaluation.config.ci)
-    return lines + (evaluation.shortcut.lines() if evaluation.shortcut else [])
+    lines += evaluation.shortcut.lines() if evaluation.shortcut else []
+    return lines + (evaluation.shift.lines() if evaluation.shift else [])
 
 
 def as_report(evaluation: Evaluation) -> dict[str, Any]:
@@ -218,6 +225,8 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "decision_curve": decision_record(evaluation.chart_data.decisions),
         "shortcut": evaluation.shortcut.report() if evaluation.shortcut else None,
     }
+    if evaluation.shift:
+        report["shift"] = evaluation.shift.report()
     if config.group_by:
         report["group_by"] = config.group_by
         report["subgroups"] = {kind: metrics_of(part) for kind, part in evaluation.subgroups.items()}
@@ -260,6 +269,11 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
+    written = [*RESULTS]
     charts.write_charts(folder, evaluation.chart_data)
-    drawn = f"{len(charts.CHARTS)} charts ({', '.join(charts.CHARTS)}; {' and '.join(charts.FORMATS)})"
-    console.notice(f"wrote to {folder}: {', '.join(RESULTS)} and {drawn}")
+    if evaluation.shift:
+        shift_chart.write_shift(folder, evaluation.shift, evaluation.chart_data.marks)
+        written.append(shift_chart.FILES[0])
+    names = [*charts.CHARTS, *[shift_chart.NAME] * bool(evaluation.shift)]
+    kinds = " and ".join(charts.FORMATS)
+    console.notice(f"wrote to {folder}: {', '.join(written)} and {len(names)} charts ({', '.join(names)}; {kinds})")

@@ -8,7 +8,7 @@ from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
 from pmtrain.config.commands.shared_options import BatchSize, Seed, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
-from pmtrain.config.values import AnyPath, OneOf, ThresholdText
+from pmtrain.config.values import AnyPath, OneOf, Severities, ThresholdText
 
 
 class ImageOptions(DataOptions):
@@ -49,6 +49,15 @@ class EvalConfig(ScoringOptions):
 
     group_by: str | None = option(
         EVALUATION, "Column of the table, such as sex or camera, for results per subgroup.", default=None
+    )
+    shift: Annotated[str, OneOf("pmtrain.evaluation.robustness.suite:SHIFTS")] | None = option(
+        EVALUATION,
+        "Evaluate on changed images too. camera: other cameras' colour, light, sharpness, compression and framing;"
+        " stain: other laboratories' staining and scanners.",
+        default=None,
+    )
+    shift_severities: Severities = option(
+        EVALUATION, "With --shift: severities to evaluate, such as 1,3,5.", default="1,2,3,4,5"
     )
     output: AnyPath | None = option(
         OUTPUT, "Folder to create, with predictions.csv, metrics.json and charts.", default=None

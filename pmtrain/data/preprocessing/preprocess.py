@@ -196,6 +196,25 @@ class Preprocess:
             return cv2.resize(self.row.part(image).of(image), (self.size, self.size))
         return self._by_area(*self._part(image.shape[:2], lambda by: _shrunk(image, by))[:2])
 
+    def reduced(self, file: ImageFile) -> np.ndarray:
+        """The whole decoded image, uint8 (h, w, 3), at the fraction of its size at which `read_file` takes its part.
+
+        Raises:
+            BadImage: as `read`.
+        """
+        if not self.row.by_area:
+            return file.decode()
+        if file.scalable_sides:
+            return self._part(file.scalable_sides, file.decode)[0]
+        image = file.decode()
+        return self._part(image.shape[:2], lambda by: _shrunk(image, by))[0]
+
+    def resize_reduced(self, image: np.ndarray) -> np.ndarray:
+        """What `reduced` gave, maybe changed since, as uint8 (S, S, 3): unchanged, it is what `read_file` gives."""
+        if self.row.by_area:
+            return self._by_area(image, self.row.part(image))
+        return cv2.resize(self.row.part(image).of(image), (self.size, self.size))
+
     def seen(self, image: np.ndarray) -> np.ndarray:
         """What the network gets to see of a decoded image, at the image's own size: uint8 (H, W, 3) -> (h, w, 3)."""
         if not self.row.by_area:

@@ -38,8 +38,16 @@ class Stain:
             strength: multiplies the range.
         """
         alpha, beta = strength * self.range * rng.uniform(-1, 1, (2, 3)) + [[1], [0]]
-        # With rows for stains, amounts = density @ inverse: both steps in one matrix and a constant.
-        linear = np.linalg.inv(RGB_OF_STAINS) @ np.diag(alpha) @ RGB_OF_STAINS
-        affine = np.column_stack([linear.T, -beta @ RGB_OF_STAINS])[::-1][:, [2, 1, 0, 3]]  # BGR
-        density = cv2.LUT(warped(image, matrix), LOGARITHM[None])
-        return np.clip(255 * cv2.exp(cv2.transform(density, affine)), 0, 255)
+        return with_amounts(warped(image, matrix), alpha, beta)
+
+
+def with_amounts(image: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3), BGR -> float32, from 0 to 255, not rounded: each stain's amount a becomes a * alpha + beta.
+
+    Args:
+        alpha, beta: (3,) for haematoxylin, eosin and DAB.
+    """
+    # With rows for stains, amounts = density @ inverse: both steps in one matrix and a constant.
+    linear = np.linalg.inv(RGB_OF_STAINS) @ np.diag(alpha) @ RGB_OF_STAINS
+    affine = np.column_stack([linear.T, -beta @ RGB_OF_STAINS])[::-1][:, [2, 1, 0, 3]]  # BGR
+    return np.clip(255 * cv2.exp(cv2.transform(cv2.LUT(image, LOGARITHM[None]), affine)), 0, 255)

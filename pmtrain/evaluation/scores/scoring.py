@@ -83,13 +83,21 @@ def score_checkpoint(
     scored = replace(scored, scores=scores)
     for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
+    check_finite(scores, checkpoint)
+    return scored
+
+
+def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:
+    """
+    Raises:
+        PmtrainError: a score is infinite or no number.
+    """
     if not np.isfinite(scores.logits).all():
         raise PmtrainError(
             f"{checkpoint.path}: the network's output isn't finite on"
             f" {int((~np.isfinite(scores.logits)).sum())} of {len(scores.logits)} images",
             "evaluate an earlier checkpoint, or give --precision fp32",
         )
-    return scored
 
 
 def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, views: Sequence[View] = PLAIN) -> Scored:

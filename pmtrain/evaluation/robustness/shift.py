@@ -1,0 +1,260 @@
+"""`--shift`: a network's metrics on the same images, changed as other cameras or laboratories would."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from pmtrain.config import EvalConfig
+from pmtrain.data.dataset import Sample
+from pmtrain.data.images.file_table import FILES
+from pmtrain.data.images.read import ImageFile
+from pmtrain.data.loading.loader import Batch
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.robustness.changes import Scene
+from pmtrain.evaluation.robustness.conditions import Condition, Metrics, Reached, over_conditions
+from pmtrain.evaluation.robustness.suite import SHIFTS, Change
+from pmtrain.evaluation.scores.score import Scores, score
+from pmtrain.evaluation.scores.scoring import check_finite
+from pmtrain.evaluation.scores.views import views_of
+from pmtrain.metrics import Assessed
+from pmtrain.metrics.text import ends, percent
+from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.network import load_network
+from pmtrain.system import console
+from pmtrain.system.hardware import use_every_core
+
+SHOWN = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A network on a suite.
+
+    Args:
+        logits: (N, C) float64: of each image under each condition, change by change.
+        reached: AUC, sensitivity and specificity, of the images as they are and under each condition, and means.
+    """
+
+    suite: str
+    severities: tuple[int, ...]
+    threshold: float
+    n: int
+    logits: np.ndarray
+    reached: Reached
+
+    @property
+    def changes(self) -> dict[str, Change]:
+        """The rows of the suite."""
+        return SHIFTS[self.suite]
+
+    def lines(self) -> list[str]:
+        """The printed table: a row for each change, the mean over its severities."""
+        severities = ", ".join(map(str, self.severities))
+        width = max(len("loss against clean"), *map(len, self.changes))
+        rows = {"clean": self.reached.clean, **self.reached.by_change}
+        rows |= {"mean": self.reached.mean, "loss against clean": self.reached.loss}
+        level = percent(self.reached.clean["auc"].interval.level)
+        cells = {row: [_cell(metrics[name]) for name in SHOWN] for row, metrics in rows.items()}
+        columns = [
+            max(len(title), *(len(cell[at]) for cell in cells.values())) for at, title in enumerate(SHOWN.values())
+        ]
+        return [
+            "",
+            f"{self.suite} suite: {self.n} images, {len(self.changes)} changes, the mean over severities {severities}",
+            f"{'':{width}}  " + "  ".join(f"{t:{w}}" for t, w in zip(SHOWN.values(), columns, strict=True)).rstrip(),
+            *(
+                f"{row:{width}}  " + "  ".join(f"{c:{w}}" for c, w in zip(cell, columns, strict=True)).rstrip()
+                for row, cell in cells.items()
+            ),
+            f"  at the threshold {self.threshold:.6g}, with {level} intervals:"
+            f" {self.reached.clean['auc'].interval.method}; the same resamples in each row",
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """The same for metrics.json, with each severity."""
+        reached = self.reached
+        return {
+            "suite": self.suite,
+            "severities": list(self.severities),
+            "images": self.n,
+            "threshold": self.threshold,
+            "clean": _as_json(reached.clean),
+            "mean": _as_json(reached.mean),
+            "loss": _as_json(reached.loss),
+            "changes": {
+                name: {
+                    "source": change.source,
+                    "mean": _as_json(reached.by_change[name]),
+                    "loss": _as_json(reached.loss_by_change[name]),
+                    "by_severity": {
+                        str(severity): {
+                            "amount": change.amounts[severity - 1],
+                            **_as_json(reached.cells[name, severity]),
+                        }
+                        for severity in self.severities
+                    },
+                }
+                for name, change in self.changes.items()
+            },
+        }
+
+    def table(self) -> str:
+        """shift.csv: clean, each change at each severity, its mean, the mean of all; losses are clean minus changed."""
+        reached = self.reached
+        parts = [f"{name}{of}{end}" for of in ("", "_loss") for name in SHOWN for end in ("", "_low", "_high")]
+        lines = [console.csv_row("change", "severity", "amount", *parts)]
+
+        def add(change: str, severity: object, amount: str | None, metrics: Metrics, loss: Metrics | None) -> None:
+            both = [each[name] for each in (metrics, loss) if each for name in SHOWN]
+            numbers = [number for measured in both for number in _numbers(measured)]
+            lines.append(console.csv_row(change, severity, amount, *numbers, *[None] * (len(parts) - len(numbers))))
+
+        add("clean", 0, None, reached.clean, None)
+        for name, change in self.changes.items():
+            for severity in self.severities:
+                add(name, severity, f"{change.amounts[severity - 1]:.6g}", reached.cells[name, severity], None)
+            add(name, "mean", None, reached.by_change[name], reached.loss_by_change[name])
+        add("all", "mean", None, reached.mean, reached.loss)
+        return "\n".join(lines) + "\n"
+
+
+def shifted(
+    checkpoint: Checkpoint,
+    clean: Scores,
+    threshold: float,
+    groups: Sequence[str] | None,
+    config: EvalConfig,
+    device: str,
+) -> Shifted:
+    """The checkpoint on the suite that `config.shift` names.
+
+    Args:
+        clean: its scores of the images as they are.
+        groups: (N,) the patient of each image; None where none is known.
+    Raises:
+        PmtrainError: an image can no longer be read, or the network's output isn't finite.
+    """
+    samples = clean.samples
+    assert config.shift
+    suite, severities = SHIFTS[config.shift], tuple(map(int, config.shift_severities.split(",")))
+    conditions = [(name, severity) for name in suite for severity in severities]
+    model, backend = load_network(checkpoint, device, config.backend, config.precision)
+    views, trained = views_of(config), Preprocess.of(checkpoint.info)
+    scales = dict.fromkeys(view.scale for view in views)
+    total = np.zeros(())
+    with console.progress(len(samples) * len(conditions) * len(scales), "image", f"{config.shift} suite") as bar:
+
+        def on_batch(batch: Batch) -> None:
+            bar.update(len(batch.samples))
+
+        for scale in scales:
+            preprocess = replace(trained, size=round(scale * trained.size))
+            batches = _ahead(_batches(samples, preprocess, suite, conditions, config.seed, config.batch_size))
+            of_scale = [view.change for view in views if view.scale == scale]
+            scores = score(model, batches, backend, on_batch, of_scale)
+            total = total + scores.logits * len(of_scale)
+    scores = replace(scores, logits=total / len(views))
+    check_finite(scores, checkpoint)
+    logits = scores.logits.reshape(len(samples), len(conditions))
+    reached = over_conditions(
+        clean.labels,
+        clean.probabilities,
+        {condition: expit(column) for condition, column in zip(conditions, logits.T, strict=True)},
+        threshold,
+        groups,
+        config.ci,
+        config.n_boot,
+        config.seed,
+    )
+    return Shifted(config.shift, severities, threshold, len(samples), logits, reached)
+
+
+def changed_images(
+    path: Path, preprocess: Preprocess, suite: dict[str, Change], conditions: Sequence[Condition], seed: int
+) -> Iterator[np.ndarray]:
+    """One image under each condition, uint8 (S, S, 3); the file is decoded once.
+
+    What is random is drawn from the seed, the file's content, the change's name and the severity: so it doesn't depend
+    on the other images, conditions and rows, nor on batches and threads.
+
+    Raises:
+        BadImage: it can't be read.
+    """
+    try:
+        content = FILES.read(path)
+    except OSError:
+        content = None  # reading it again raises the error that names the file
+    file = ImageFile(path, content.data if content else None)
+    digest = content.digest if content else hashlib.sha256(file.data).digest()
+    scene = Scene(preprocess.reduced(file))
+    for name, severity in conditions:
+        change = suite[name]
+        key = (int.from_bytes(digest[:8], "little"), zlib.crc32(name.encode()), severity)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7, *key)))
+        yield preprocess.resize_reduced(change.apply(scene, change.amounts[severity - 1], rng))
+
+
+def _batches(
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    suite: dict[str, Change],
+    conditions: Sequence[Condition],
+    seed: int,
+    batch_size: int,
+) -> Iterator[Batch]:
+    """Every sample under every condition, image by image: no more than one batch is in memory."""
+    waiting: list[tuple[Sample, np.ndarray]] = []
+    index = 0
+
+    def batch() -> Batch:
+        of, pixels = zip(*waiting, strict=True)
+        labels = np.array([[sample.label] for sample in of], np.float32)
+        return Batch(index, preprocess.normalise(np.stack(pixels)), labels, list(of))
+
+    for sample in samples:
+        for image in changed_images(sample.path, preprocess, suite, conditions, seed):
+            waiting.append((sample, image))
+            if len(waiting) == batch_size:
+                yield batch()
+                waiting.clear()
+                index += 1
+    if waiting:
+        yield batch()
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same; the next is made in a thread while this one is used."""
+    with ThreadPoolExecutor(1, "shift", use_every_core) as thread:
+        waiting = thread.submit(next, batches, None)
+        while (ready := waiting.result()) is not None:
+            waiting = thread.submit(next, batches, None)
+            yield ready
+
+
+def _cell(measured: Assessed) -> str:
+    if measured.value.value is None:
+        return f"undefined: {measured.value.reason}"
+    between = "" if measured.interval.low is None else f" ({ends(measured.interval)})"
+    return f"{measured.value.value:.4f}{between}"
+
+
+def _numbers(measured: Assessed) -> list[str | None]:
+    """The value and the ends of its interval."""
+    numbers = measured.value.value, measured.interval.low, measured.interval.high
+    return [None if number is None else f"{number:.6f}" for number in numbers]
+
+
+def _as_json(metrics: Metrics) -> dict[str, Any]:
+    return {
+        name: {"value": measured.value.value, "reason": measured.value.reason, "interval": asdict(measured.interval)}
+        for name, measured in metrics.items()
+    }
