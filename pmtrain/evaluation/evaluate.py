@@ -141,7 +141,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
-    shortcut = compare_with_shortcut(checkpoint, scored, groups, config)
+    shortcut = compare_with_shortcut(checkpoint, scored, groups, config, images.data.classes)
     shift = shifted(checkpoint, scores, threshold.value, groups, config, device) if config.shift else None
     return Evaluation(
         config,

@@ -6,6 +6,7 @@ from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_po
 from pmtrain.metrics.decisions import DecisionCurve, decision_curve
 from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, sample_size, wilson
 from pmtrain.metrics.measures import MEASURES, Confusion, Measure, Value, bce, confusion, evaluate_measures
+from pmtrain.metrics.strata import WithinStrata, auc_within_strata
 from pmtrain.metrics.thresholds import ChosenThreshold, ThresholdRule, choose_threshold, parse_threshold_rule
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "PairedTest",
     "ThresholdRule",
     "Value",
+    "WithinStrata",
     "assess",
+    "auc_within_strata",
     "bce",
     "bootstrap_intervals",
     "calibration_bins",

@@ -301,27 +301,44 @@ def cross_validate_features(features: Features, classes: tuple[str, str], seed: 
     Every image is scored by the regression of the folds without it; the scores are pooled, and the interval is
     DeLong's (by patient where patients are known).
     """
-    labels, patients = features.labels, features.patients
-    units = np.array([unit_of(sample) for sample in features.samples], dtype=object)
-    reason, areas = _no_folds(labels, units, classes, patients is not None), {}
-    folds = [] if reason else list(_folds(labels, units, seed))
-    if any(len(set(labels[fit_on])) < 2 for fit_on, _ in folds):
-        reason, folds = "the patients of a class can't be spread over the folds", []
-    for name in (*GROUPS, TOGETHER) if folds else ():
-        values, logits = features.values[:, columns_of(name)], np.empty(len(labels))
-        for fit_on, score_on in folds:
-            logits[score_on] = Shortcut.fit(values[fit_on], labels[fit_on]).logits(values[score_on])
-        area = float(delong(labels, logits, patients)[0][0])
-        areas[name] = Area(area, delong_interval(labels, logits, patients))
+    labels, patients, areas = features.labels, features.patients, {}
+    logits, reason = cross_fit(features, classes, seed, (*GROUPS, TOGETHER))
+    for name, of_group in logits.items():
+        area = float(delong(labels, of_group, patients)[0][0])
+        areas[name] = Area(area, delong_interval(labels, of_group, patients))
     return CrossValidated(
         areas,
         reason,
         len(labels),
-        None if patients is None else len(set(units)),
+        None if patients is None else len(set(patients)),
         features.drawn_from,
         len(features.left_out),
         seed,
     )
+
+
+def cross_fit(
+    features: Features, classes: tuple[str, str], seed: int = 0, groups: Sequence[str] = (TOGETHER,)
+) -> tuple[dict[str, np.ndarray], str]:
+    """(N,) logits by group of features, of each image by a regression that was fitted on the other folds' images.
+
+    More than MOST_IMAGES are never fitted on: of more, a sample is drawn. Empty, with the reason, where there can be no
+    folds.
+    """
+    labels = features.labels
+    units = np.array([unit_of(sample) for sample in features.samples], dtype=object)
+    if reason := _no_folds(labels, units, classes, features.patients is not None):
+        return {}, reason
+    rng, folds = np.random.default_rng(seed), list(_folds(labels, units, seed))
+    folds = [(np.sort(rng.permutation(fit_on)[:MOST_IMAGES]), score_on) for fit_on, score_on in folds]
+    if any(len(set(labels[fit_on])) < 2 for fit_on, _ in folds):
+        return {}, "the patients of a class can't be spread over the folds"
+    logits = {name: np.empty(len(labels)) for name in groups}
+    for name, of_group in logits.items():
+        values = features.values[:, columns_of(name)]
+        for fit_on, score_on in folds:
+            of_group[score_on] = Shortcut.fit(values[fit_on], labels[fit_on]).logits(values[score_on])
+    return logits, ""
 
 
 def _no_folds(labels: np.ndarray, units: Iterable[str], classes: tuple[str, str], by_patient: bool) -> str:

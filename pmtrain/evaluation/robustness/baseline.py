@@ -14,17 +14,28 @@ from pmtrain.data.audit.shortcut import (
     WARN_ABOVE,
     CrossValidated,
     Shortcut,
+    cross_fit,
     cross_validate_features,
     draw,
     measure,
     training_samples,
 )
 from pmtrain.data.dataset import DataSet
-from pmtrain.data.images.shortcut_features import GROUPS, FeatureTable
+from pmtrain.data.images.shortcut_features import GROUPS, TOGETHER, FeatureTable
 from pmtrain.data.loading.cache import Cache
 from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.evaluation.scores.scoring import Scored
-from pmtrain.metrics import Assessed, Assessment, Comparison, Interval, PairedTest, assess, compare_scores
+from pmtrain.metrics import (
+    Assessed,
+    Assessment,
+    Comparison,
+    Interval,
+    PairedTest,
+    WithinStrata,
+    assess,
+    auc_within_strata,
+    compare_scores,
+)
 from pmtrain.metrics.text import ends, percent
 from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.runs.run_folder import RunFolder
@@ -35,6 +46,7 @@ from pmtrain.system.stop import Stopped
 THRESHOLD = 0.5  # of the baseline and of the network compared with it: neither was chosen on images
 NAME = f"shortcut baseline ({', '.join(GROUPS)}; no network)"
 SHOWN = ("auc", "accuracy")
+WITHIN = "network's AUC within equal shortcut score"
 N_BOOT = 500  # resamples for the validation figures of a run
 
 
@@ -113,12 +125,18 @@ def make_baseline(
 
 @dataclass(frozen=True)
 class ShortcutComparison:
-    """The baseline on the images of an evaluation, and the network's metrics minus its; or why there is none."""
+    """The baseline on the images of an evaluation, and the network's metrics minus its; or why there is none.
+
+    `within` is the network's AUC among images of about the same shortcut score: that score is fitted anew on these
+    images, cross-validated. Where that can't be done, it is None and `not_within` says why.
+    """
 
     reason: str
     cross_validated: dict[str, Any]
     baseline: Assessment | None = None
     minus: Comparison | None = None
+    within: WithinStrata | None = None
+    not_within: str = ""
 
     def lines(self) -> list[str]:
         """What is printed."""
@@ -135,6 +153,19 @@ class ShortcutComparison:
             f"network minus baseline: {', '.join(parts)}",
             f"  on the same {self.baseline.n} images, both accuracies at {THRESHOLD};"
             f" {self.minus.differences['auc'].interval.method}",
+            *self._within_lines(),
+        ]
+
+    def _within_lines(self) -> list[str]:
+        within = self.within
+        if within is None or within.value is None:
+            reason = self.not_within if within is None else within.interval.note
+            return [f"{WITHIN}: undefined: {reason}"]
+        return [
+            f"{WITHIN}: {within.value:.4f} ({_interval_text(within.interval)}); the shortcut score itself there:"
+            f" {within.stratifier:.4f}",
+            f"  on {within.pairs} of {within.of_pairs} pairs of a positive and a negative image, those of one stratum;"
+            f" {within.mixed} of {within.strata} strata have both classes; {within.interval.method}",
         ]
 
     def report(self) -> dict[str, Any]:
@@ -153,6 +184,7 @@ class ShortcutComparison:
                     "test": test.method,
                     "test_note": test.note,
                 }
+            report["within_equal_score"] = _within(self.within, self.not_within)
         return report | {"cross_validated": self.cross_validated}
 
     def _tests(self) -> dict[str, PairedTest]:
@@ -166,12 +198,17 @@ def has_baseline(checkpoint: Checkpoint) -> bool:
 
 
 def compare_with_shortcut(
-    checkpoint: Checkpoint, scored: Scored, groups: list[str] | None, options: ScoringOptions
+    checkpoint: Checkpoint,
+    scored: Scored,
+    groups: list[str] | None,
+    options: ScoringOptions,
+    classes: tuple[str, str],
 ) -> ShortcutComparison | None:
     """Score the baseline of the checkpoint's own run on the same images as `scored`; None where the run has none.
 
     Args:
         groups: (N,) the patient of each image; None where none is known.
+        classes: names, negative and positive.
     """
     folder = RunFolder.around(checkpoint.path)
     if folder is None or not folder.shortcut.exists():
@@ -197,11 +234,17 @@ def compare_with_shortcut(
         )
     baseline = model.probabilities(features.values)
     how = (groups, options.ci, options.n_boot, options.seed)
+    crossed_fit, not_within = cross_fit(features, classes, options.seed)
+    within = None
+    if not not_within:
+        within = auc_within_strata(scores.labels, scores.probabilities, crossed_fit[TOGETHER], *how)
     return ShortcutComparison(
         "",
         crossed,
         assess(scores.labels, baseline, THRESHOLD, *how),
         compare_scores(scores.labels, scores.probabilities, baseline, THRESHOLD, THRESHOLD, *how),
+        within,
+        not_within,
     )
 
 
@@ -253,6 +296,21 @@ def _areas(found: CrossValidated) -> dict[str, Any]:
 
 def _interval(interval: Interval) -> dict[str, Any]:
     return {"low": interval.low, "high": interval.high, "method": interval.method, "note": interval.note}
+
+
+def _within(within: WithinStrata | None, reason: str) -> dict[str, Any]:
+    if within is None:
+        return {"auc": None, "reason": reason}
+    return {
+        "auc": within.value,
+        "reason": "" if within.value is not None else within.interval.note,
+        **_interval(within.interval),
+        "pairs": within.pairs,
+        "of_pairs": within.of_pairs,
+        "strata": within.strata,
+        "strata_of_both_classes": within.mixed,
+        "shortcut_auc": within.stratifier,
+    }
 
 
 def _counts(labels: np.ndarray, drawn_from: int) -> dict[str, int]:
