@@ -64,10 +64,12 @@ def test_eval_sets_it_beside_the_network_on_the_same_images(run_cli, run, small_
     assert re.fullmatch(
         r"shortcut baseline \(size, colour, thumbnail; no network\): "
         r"AUC [01]\.\d{4} \(.*\), accuracy [01]\.\d{4} \(.*\)",
-        lines[-3],
+        lines[-4],
     )
-    assert lines[-2].startswith("network minus baseline: AUC ")
-    assert "both accuracies at 0.5" in lines[-1]
+    assert lines[-3].startswith("network minus baseline: AUC ")
+    assert "both accuracies at 0.5" in lines[-2]
+    assert lines[-1].startswith("network's AUC within equal shortcut score: undefined: ")  # 4 images of a class
+    assert "4 images, and 5 folds need 5" in lines[-1]
     written = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
     rows = Path("out/predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     labels, network = (np.array([float(row.split(",")[place]) for row in rows]) for place in (2, 4))
@@ -89,7 +91,7 @@ def test_other_images_are_scored_too_and_intervals_follow_patients(run_cli, run,
     rows = [f"{file},{file.parent.name},{number // 2}\n" for number, file in enumerate(files)]
     (tmp_path / "labels.csv").write_text("path,label,patient\n" + "".join(rows))
     done = run_cli("eval", run[0], "--data", tmp_path / "labels.csv", "--workers", 0)
-    assert "paired percentile bootstrap by patient (4)" in done.stdout.splitlines()[-1]
+    assert "paired percentile bootstrap by patient (4)" in done.stdout.splitlines()[-2]
 
 
 def test_a_run_without_a_baseline_says_nothing_and_a_damaged_one_says_why(run_cli, run, tmp_path):
@@ -149,7 +151,7 @@ def test_too_few_images_keep_the_reason(folder, small_set, tmp_path, capsys):
     baseline.keep_baseline(folder, read_dataset(tmp_path / "few"), 0)
     kept = folder.read_shortcut()
     assert kept["cross_validated"] == {}
-    assert "2 training images, and 5 folds need 5" in kept["cross_validated_reason"]
+    assert "2 images, and 5 folds need 5" in kept["cross_validated_reason"]
     assert kept["validation"]["auc"]["value"] is not None
     assert "warning" not in capsys.readouterr().err
 

@@ -27,18 +27,19 @@ def grey_set(small_set, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_its_figures_are_those_of_a_plain_evaluation_of_changed_images(run_cli, checkpoint, small_set, grey_set):
-    arguments = ("--shift", "camera", "--shift-severities", "5,1", "--output", "out")
+    arguments = ("--shift", "camera", "--shift-severities", "5", "--output", "out")
     done = run_cli("eval", checkpoint, "--data", small_set, *QUICK, *arguments)
     assert done.exit_code == 0, done.stderr
     plain = run_cli("eval", checkpoint, "--data", small_set, *QUICK)
     assert done.stdout.startswith(plain.stdout)  # the lines of a plain evaluation come first, unchanged
-    assert "camera suite: 8 images, 13 changes, the mean over severities 1, 5" in done.stdout
+    assert "camera suite: 8 images, 13 changes, the mean over severities 5" in done.stdout
     with open("out/shift.csv", newline="", encoding="utf-8") as file:
         rows = {(row["change"], row["severity"]): row for row in csv.DictReader(file)}
     assert list(rows) == [
         ("clean", "0"),
-        *((name, severity) for name in SHIFTS["camera"] for severity in ("1", "5", "mean")),
+        *((name, severity) for name in SHIFTS["camera"] for severity in ("5", "mean")),
         ("all", "mean"),
     ]
     written = json.loads(Path("out/metrics.json").read_text(encoding="utf-8"))
@@ -56,7 +57,7 @@ def test_its_figures_are_those_of_a_plain_evaluation_of_changed_images(run_cli, 
         loss = float(rows["clean", "0"][name]) - np.mean(means)
         assert float(rows["all", "mean"][f"{name}_loss"]) == pytest.approx(loss, abs=1e-5)
         assert written["shift"]["loss"][name]["value"] == pytest.approx(loss, abs=1e-5)
-    assert written["shift"]["severities"] == [1, 5]
+    assert written["shift"]["severities"] == [5]
     assert {"shift.svg", "shift.png"} <= {path.name for path in Path("out").iterdir()}
 
 

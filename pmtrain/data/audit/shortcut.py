@@ -347,7 +347,7 @@ def _no_folds(labels: np.ndarray, units: Iterable[str], classes: tuple[str, str]
     for label, name in enumerate(classes):
         if (count := sum(of == label for of, _ in pairs)) < FOLDS:
             kind = "patients" if by_patient else "images"
-            return f"{name!r} has {count} training {kind}, and {FOLDS} folds need {FOLDS}"
+            return f"{name!r} has {count} {kind}, and {FOLDS} folds need {FOLDS}"
     return ""
 
 

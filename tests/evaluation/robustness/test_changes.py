@@ -63,7 +63,7 @@ def test_contrast_keeps_the_mean_of_the_field_and_the_ground_black():
     image = disc()
     field = image.max(axis=2) > 0
     changed = changes.contrast(Scene(image), 0.5, RNG(0))
-    assert changed[field].mean() == pytest.approx(image[field].mean(), abs=1)
+    assert changed[field].mean() == pytest.approx(image[field].mean(), abs=2)  # its rim counts too
     assert changed[field].std() == pytest.approx(image[field].std() / 2, rel=0.05)
     assert changed[:8, :8].max() == 0
 
@@ -125,7 +125,7 @@ def test_framing_crops_or_adds_a_margin_and_resamples_nothing():
         else:
             match = cv2.matchTemplate(changed, image, cv2.TM_SQDIFF)
             assert np.count_nonzero(changed) == np.count_nonzero(image)  # the margin is black
-        assert match.min() < 1
+        assert match.min() < 1e-6 * match.max()  # of squared differences, summed in float32
     assert shapes == {(100, 100, 3), (144, 144, 3)}
     mirrored = changes.framing(Scene(flat(200)), 1.2, RNG(1)), changes.framing(Scene(flat(200)), 1.2, RNG(0))
     assert all((each == 200).all() for each in mirrored)

@@ -40,8 +40,11 @@ def test_what_is_drawn_depends_on_content_change_severity_and_seed_alone(name, p
     noise = every.index(("noise", 3))
     (other,) = changed_images(photograph, preprocess, CAMERA, [("noise", 3)], 1)
     assert (other != images[noise]).any()
-    differ = [np.abs(image.astype(int) - preprocess.read(photograph)).max() for image in images]
-    assert min(differ) > 1
+    clean = preprocess.read(photograph)
+    for (change, severity), image in zip(every, images, strict=True):
+        # A margin that the field of view leaves out again changes nothing.
+        expected = change == "framing" and name == "fundus-local"
+        assert (np.abs(image.astype(int) - clean).max() <= 1) == expected, (change, severity)
 
 
 def scores_of(small_set) -> Scores:
@@ -50,6 +53,7 @@ def scores_of(small_set) -> Scores:
     return Scores(samples, labels, np.random.default_rng(0).normal(labels - 0.5, 1))
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_batch_size(checkpoint, small_set):
     clean = scores_of(small_set)
     logits = []
