@@ -85,12 +85,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         PmtrainError: there is no checkpoint, it is damaged, or the side file belongs to other weights.
     """
-    path = _find(path)
+    path = find_weights(path)
     data = read_bytes(path)
     if path.suffix == EXPORTED:
         network = OnnxNetwork(data, path)
         return Checkpoint({}, _info_in(network), path, path, network)
-    side, info = _matching_info(path, sha256_of(data))
+    side, info = matching_info(path, sha256_of(data))
     return Checkpoint(*network_in(data, path, info), path, side)
 
 
@@ -140,7 +140,7 @@ def _finish_renames(path: Path) -> None:
         flush_folder(path.parent)
 
 
-def _matching_info(path: Path, sha256: str) -> tuple[Path | None, CheckpointInfo | None]:
+def matching_info(path: Path, sha256: str) -> tuple[Path | None, CheckpointInfo | None]:
     """The side file that belongs to these weights and its content; (None, None) where there is none at all."""
     side, failure = _side_file(path), None
     # A save may be renaming while this reads: what was .next a moment ago may by now be the side file.
@@ -189,8 +189,12 @@ def network_in(data: bytes, path: Path, info: CheckpointInfo | None) -> tuple[di
     return state, info or notes_info(layers)
 
 
-def _find(path: Path) -> Path:
-    """The weights' file that `path` stands for."""
+def find_weights(path: Path) -> Path:
+    """The weights' file that `path` stands for: itself, a run folder's, or that of its `last/`.
+
+    Raises:
+        PmtrainError: there is none; the hint names those nearby.
+    """
     try:
         if path.is_file():
             return path

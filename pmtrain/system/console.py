@@ -113,13 +113,14 @@ def _write(text: str, stream: TextIO) -> None:
     _log.info(text)
 
 
-def progress(total: int, unit: str, description: str, initial: int = 0) -> tqdm:
-    """A progress bar on stderr; nothing where stderr is not a terminal."""
+def progress(total: int, unit: str, description: str, initial: int = 0, scaled: bool = False) -> tqdm:
+    """A progress bar on stderr, `scaled` to k, M or G; nothing where stderr is not a terminal."""
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
         unit=unit,
+        unit_scale=scaled,
         leave=False,
         dynamic_ncols=True,
         file=sys.stderr,

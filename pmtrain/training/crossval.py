@@ -41,6 +41,7 @@ from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import StopSignal
 from pmtrain.training.run import Run, RunState
+from pmtrain.training.techniques.starting_weights import weights_again, with_weights
 from pmtrain.training.tracking import require
 from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
 from pmtrain.training.train import dry_run as rehearse
@@ -68,10 +69,11 @@ def train(config: TrainConfig) -> int:
     """
     device = select_device(config.device)
     require(config.track)
+    config, weights = with_weights(config)
     parts, method = divided(select(config), config)
     checked = [trainable(part, config) for part in parts]
     with paddle.utils.unique_name.guard():
-        whole = resolved(config, Run(config, checked[0].data, device))
+        whole = resolved(config, Run(config, checked[0].data, device, weights))
     folder = RunFolder.create(whole)
     folder.write_info({})  # the whole is there once this is filled
     about = {
@@ -79,6 +81,7 @@ def train(config: TrainConfig) -> int:
         "device": device,
         "backend": whole.backend,
         "environment": environment.describe(gpu_names()),
+        "weights": weights and weights.record,
     }
     known = contents(parts[0].samples)
     made = [Fold(number, part, _fold_folder(folder, number)) for number, part in enumerate(parts, 1)]
@@ -184,7 +187,8 @@ def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopS
         return 0, RunState(**saved.state)
     # Paddle numbers names per process; with the guard, every fold starts from 0 again.
     with paddle.utils.unique_name.guard():
-        run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device)
+        weights = None if saved else weights_again(config, fold.folder.info().get("weights"))
+        run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device, weights)
         run.folder = fold.folder
         if saved:
             run.restore(saved)

@@ -47,6 +47,7 @@ from pmtrain.training.techniques.initialisation import INITIALISATIONS
 from pmtrain.training.techniques.mixing import Mixing
 from pmtrain.training.techniques.optimizer import make_optimizer
 from pmtrain.training.techniques.schedule import Schedule
+from pmtrain.training.techniques.starting_weights import StartingWeights
 from pmtrain.training.tracking import Tracking, annotated
 
 # Called with a run's folder and, where this process had them, the validation scores of its best weights.
@@ -87,10 +88,11 @@ class Run:
     tracking: Tracking
     writer: BackgroundWriter
 
-    def __init__(self, config: TrainConfig, data: DataSet, device: str) -> None:
+    def __init__(self, config: TrainConfig, data: DataSet, device: str, weights: StartingWeights | None = None) -> None:
         self.config = config
         self.data = data
-        self.preprocess = Preprocess(config.preprocess, config.image_size)
+        plain = Preprocess(config.preprocess, config.image_size)
+        self.preprocess = weights.preprocess(config) if weights else plain
         self.class_weights = weights_of_classes(config, data)
         self.cache = open_cache(config.cache_limit)
         self.recorded = data  # what images.csv lists: before --leakage drop
@@ -102,6 +104,8 @@ class Run:
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
         INITIALISATIONS[config.init](self.model, config.seed)
+        if weights:
+            weights.apply(self.model)
         self.average = Average(self.model, config.ema) if config.ema else None
         self.optimizer = make_optimizer(self.model, config)
         self.step = TrainingStep(

@@ -23,6 +23,7 @@ from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.training.run import Run, WhenDone
 from pmtrain.training.techniques.schedule import depends_on_length
+from pmtrain.training.techniques.starting_weights import IMAGENET, weights_again, with_weights
 from pmtrain.training.tracking import require
 
 
@@ -45,9 +46,10 @@ def begin(config: TrainConfig) -> Run:
     """
     require(config.track)
     device = select_device(config.device)
+    config, weights = with_weights(config)
     data = with_validation(select(config), config)
     checked = trainable(data, config)
-    run = Run(config, checked.data, device)
+    run = Run(config, checked.data, device, weights)
     run.folder = RunFolder.create(resolved(config, run))
     run.folder.write_info(
         {
@@ -57,6 +59,7 @@ def begin(config: TrainConfig) -> Run:
             "environment": environment.describe(gpu_names()),
             "data": data_record(data, checked),
             "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
+            "weights": weights and weights.record,
         }
     )
     run.recorded = data
@@ -80,10 +83,11 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     data = with_validation(select(config), config)
     if data.fingerprint() != folder.info()["data"]["fingerprint"]:
         raise other_data(data)
-    run = Run(config, leakage.without(data, folder.dropped_files()), device)
+    saved = load_resume(folder.last) if (folder.last / STATE).exists() else None
+    weights = None if saved else weights_again(config, folder.info().get("weights"))
+    run = Run(config, leakage.without(data, folder.dropped_files()), device, weights)
     run.folder, run.recorded = folder, data
-    if (folder.last / STATE).exists():
-        saved = load_resume(folder.last)
+    if saved:
         run.restore(saved)
         console.notice(f"resuming {path} at epoch {run.at.epoch}, batch {run.at.batch}")
     else:
@@ -135,11 +139,13 @@ def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataS
     device = select_device(config.device)
     if config.output is not None:
         require_new(config.output)
+    config, weights = with_weights(config, download=False)
     with tempfile.TemporaryDirectory() as scratch:
         data = (divided or with_validation)(rehearsal(config, 2 * config.batch_size, Path(scratch)), config)
         # A drawn set is only as large as one step needs, so that the run's number of steps can't be checked by it.
         unchecked = {"warmup_steps": 0} if data.synthetic else {}
-        run = Run(config.model_copy(update={"cache_limit": 0.0, **unchecked}), trainable(data, config).data, device)
+        config = config.model_copy(update={"cache_limit": 0.0, **unchecked})
+        run = Run(config, trainable(data, config).data, device, weights)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))
@@ -184,6 +190,9 @@ def resolved(config: TrainConfig, run: Run) -> TrainConfig:
             "data": (config.data or run.data.root).resolve(),
             "val_data": config.val_data.resolve() if config.val_data else None,
             "root": config.root.resolve() if config.root else None,
+            "weights": str(Path(config.weights).resolve())
+            if config.weights not in (None, IMAGENET)
+            else config.weights,
             "backend": run.step.backend.name,
             "precision": run.step.backend.precision,
         }

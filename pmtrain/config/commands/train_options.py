@@ -17,7 +17,7 @@ from pmtrain.config.commands.shared_options import (
     Seed,
     ValFraction,
 )
-from pmtrain.config.options import DATA, OUTPUT, RUN, TRAINING, Options, option
+from pmtrain.config.options import DATA, NETWORK, OUTPUT, RUN, TRAINING, Options, option
 from pmtrain.config.values import AnyPath, ClassWeight, OneOf, RecipeName, TrainingRule
 
 
@@ -100,6 +100,13 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     layers: Layers = 50
     image_size: ImageSize = 224
     preprocess: PreprocessName = "notes"
+    weights: str | None = option(
+        NETWORK,
+        "Weights to start from: a file (pmtrain, paddle.vision, PaddleClas, torchvision, timm), a run folder, or"
+        " imagenet. Depth and preprocessing follow them unless given.",
+        default=None,
+        min_length=1,
+    )
     epochs: int = option(TRAINING, "Number of epochs.", default=5, ge=1)
     batch_size: BatchSize = 10
     lr: float = option(TRAINING, "Learning rate.", default=0.001, gt=0, le=10, allow_inf_nan=False)

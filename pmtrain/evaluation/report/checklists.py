@@ -58,6 +58,7 @@ class StudyFacts:
     held_out: bool  # whether the images played no part in choosing epoch, threshold or weights
     external: bool  # whether they are other data than the run's
     seed: int
+    origin: str  # of the weights, in words
 
 
 def checklists(facts: StudyFacts) -> list[Checklist]:
@@ -193,7 +194,7 @@ def _claim(f: StudyFacts) -> Checklist:
         Item("21", "Intended sample size", AUTHOR, "Images by split are counted.", "data"),
         Item("22", "The model in detail", HERE, f"{f.network}, input {f.image_size} pixels, one logit.", "again"),
         Item("23", "Software and versions", HERE, "Every library with its version.", "again"),
-        Item("24", "How weights were initialised", HERE, f"Randomly, seed {f.seed}; no pretrained weights.", "again"),
+        Item("24", "How weights were initialised", HERE, f"{f.origin}.", "again"),
         Item("25", "How it was trained", HERE, "Every option, and the curves.", "training"),
         Item("26", "How the final model was chosen", HERE, "The epoch of the highest validation AUC.", "training"),
         Item("27", "Ensembling", HERE, "None: one network."),

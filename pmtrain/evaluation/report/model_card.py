@@ -17,7 +17,7 @@ from pmtrain.config import EvalConfig, ExportConfig, TrainConfig, flag_of, load_
 from pmtrain.data.dataset import SPLITS
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.evaluate import Evaluation, as_report, examine
-from pmtrain.evaluation.report.page import SPLIT_WORDS, measure_row
+from pmtrain.evaluation.report.page import SPLIT_WORDS, initialized, measure_row
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
 from pmtrain.metrics.text import Notes, counts_text, method_lines, percent
@@ -31,7 +31,7 @@ HUB_METRICS = {"auc": "roc_auc", "accuracy": "accuracy", "sensitivity": "recall"
 # Options that name files of this machine, or don't change what is trained.
 UNTOLD = {
     "data", "val_data", "root", "output", "device", "threads", "workers", "cache_limit", "report", "track", "log_every",
-    "save_every", "backend",
+    "save_every", "backend", "weights",
 }  # fmt: skip
 ALWAYS_TOLD = {"layers", "image_size", "preprocess", "epochs", "lr", "seed"}
 
@@ -155,7 +155,8 @@ def _training_data(run: RunFolder) -> list[str]:
 def _recipe(run: RunFolder) -> list[str]:
     """The options that aren't the defaults, and the main ones."""
     kept, fields = run.config(), TrainConfig.model_fields
-    return [
+    began = f"- Weights {escaped(initialized(run.info().get('weights'), kept.seed))}"
+    return [began] + [
         f"- `{flag_of(name)}`" + ("" if value is True else f" {escaped(str(value))}")
         for name, value in kept.model_dump(mode="json").items()
         if name not in UNTOLD and (value != fields[name].default or name in ALWAYS_TOLD)

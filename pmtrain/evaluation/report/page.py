@@ -60,6 +60,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
     counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
     splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
     external = written["data_fingerprint"] != info["data"]["fingerprint"] and not evaluation.reasons
+    origin = initialized(info.get("weights"), trained.seed)
     facts = StudyFacts(
         network=network,
         image_size=checkpoint.info.image_size,
@@ -76,6 +77,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         held_out=not evaluation.reasons,
         external=external,
         seed=trained.seed,
+        origin=origin,
     )
     return {
         "version": __version__,
@@ -95,6 +97,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "found": found,
         "checkpoint": checkpoint.info,
         "network": network,
+        "initialized": origin,
         "counts": counts,
         "split_words": SPLIT_WORDS,
         "splits": splits,
@@ -123,6 +126,18 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "checklists": checklists(facts),
         "headings": HEADINGS,
     }
+
+
+def initialized(weights: Mapping[str, Any] | None, seed: int) -> str:
+    """How the network's weights began, from the `weights` of run.json."""
+    if weights is None:
+        return f"randomly initialized (seed {seed})"
+    # Not the whole path: it may tell a person's name.
+    file = weights["given"] if weights["given"] == "imagenet" else re.split(r"[/\\]", weights["file"])[-1]
+    return (
+        f"initialized by {file} (names of {weights['names']}, SHA-256 {weights['sha256'][:12]}...,"
+        f" {weights['classifier']} classifier)"
+    )
 
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "chosen"}

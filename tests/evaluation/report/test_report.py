@@ -107,6 +107,7 @@ def facts(**changes) -> StudyFacts:
         "network": "ResNet-50", "image_size": 224, "preprocessing": "notes", "epochs": 5, "counts": "4 training images",
         "threshold": "Threshold 0.4", "intervals": "95 % intervals", "left_out": 0, "group_by": "", "patients": False,
         "errors": 8, "leakage": False, "held_out": False, "external": False, "seed": 0,
+        "origin": "randomly initialized (seed 0)",
     }  # fmt: skip
     return StudyFacts(**(usual | changes))
 
