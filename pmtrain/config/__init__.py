@@ -12,6 +12,7 @@ from pmtrain.config.commands.data_options import (
 )
 from pmtrain.config.commands.deploy_options import ExportConfig
 from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
+from pmtrain.config.commands.model_options import FitDomainConfig
 from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
 from pmtrain.config.commands.score_options import (
     AS_TRAINED,
@@ -36,6 +37,7 @@ __all__ = [
     "EnvConfig",
     "EvalConfig",
     "ExplainConfig",
+    "FitDomainConfig",
     "ExportConfig",
     "ImageOptions",
     "ListingOptions",

@@ -216,7 +216,8 @@ def _offer(folder: Path) -> str:
     """The checkpoints in or just below a folder, as a hint."""
     try:
         inside = itertools.chain(folder.glob("*"), folder.glob("*/*"))
-        found = list(itertools.islice((p for p in inside if p.suffix in WEIGHTS_SUFFIXES), 9))
+        weights = (p for p in inside if p.suffix in WEIGHTS_SUFFIXES and len(p.suffixes) == 1)
+        found = list(itertools.islice(weights, 9))
     except OSError:
         found = []
     if not found:

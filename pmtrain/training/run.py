@@ -21,6 +21,8 @@ from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.splits.record import write_record
+from pmtrain.evaluation.domain.domain_file import load_domain
+from pmtrain.evaluation.domain.fit_domain import keep_domain
 from pmtrain.evaluation.robustness.baseline import keep_baseline, wanted_features
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
@@ -28,7 +30,7 @@ from pmtrain.evaluation.scores.scoring import Scored, as_scored
 from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
 from pmtrain.runs.background_writer import BackgroundWriter
-from pmtrain.runs.checkpoint import save_checkpoint
+from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
 from pmtrain.runs.formats.state_dict import StateDump, dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import CheckpointInfo
@@ -174,6 +176,7 @@ class Run:
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
                     self.keep_records(features, stop)
                 self.writer.wait()
+                self.keep_domain(train_loader, val_loader, stop)
             except Stopped:
                 self.save()
                 self.writer.wait()
@@ -201,6 +204,17 @@ class Run:
         if self.config.shortcut and not self.folder.shortcut.exists():
             keep_baseline(self.folder, self.data, self.config.seed, stop.check, features, self.cache)
             stop.check()
+
+    def keep_domain(self, training: Loader, validation: Loader, stop: StopSignal) -> None:
+        """Fit the domain model of the best weights, unless they have one. An error is a warning: the run is done."""
+        if not self.config.domain or self.at.best is None:
+            return
+        try:
+            checkpoint = load_checkpoint(self.folder.best)
+            if load_domain(checkpoint)[0] is None:
+                keep_domain(checkpoint, self.config, training, validation, self.config.batch_size, stop.check)
+        except PmtrainError as error:
+            console.warn(f"the domain model is left out: {error.message}")
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:
         """Measure the training images' mean and standard deviation, by which every image is normalised from here on."""

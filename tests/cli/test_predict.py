@@ -38,7 +38,8 @@ def test_its_probabilities_are_those_of_eval(run_cli, checkpoint, small_set, tmp
     evaluated = rows_of((tmp_path / "e" / "predictions.csv").read_text(encoding="utf-8"))
     arguments = [small_set / row["file"] for row in evaluated]
     done = run_cli("predict", checkpoint, *arguments, *QUIET)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (0, 1)
+    assert done.stderr.startswith("no domain model: there is no best.domain.safetensors beside the checkpoint")
     predicted = rows_of(done.stdout)
     assert [row["file"] for row in predicted] == [str(argument) for argument in arguments]
     assert [row["probability"] for row in predicted] == [row["probability"] for row in evaluated]
@@ -48,7 +49,7 @@ def test_its_probabilities_are_those_of_eval(run_cli, checkpoint, small_set, tmp
 def test_csv_has_a_row_an_image_and_a_bad_one_its_error(run_cli, checkpoint, photos):
     done = run_cli("predict", checkpoint, photos / "图3.png", photos, *QUIET)
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[0] == "file,probability,prediction,error"
+    assert done.stdout.splitlines()[0] == "file,probability,prediction,error,familiarity,verdict,reason"
     rows = rows_of(done.stdout)
     assert [Path(row["file"]).name for row in rows] == ["图3.png", "图0.png", "图1.png", "图2.5.png", "图2.png"]
     for row in rows:
@@ -141,7 +142,8 @@ def test_a_name_that_is_not_utf8(run_process, checkpoint, small_set, tmp_path, f
     except OSError:
         pytest.skip("this file system has no such names")
     done = run_process("predict", checkpoint, name, "--workers", 0, "--format", format)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
+    assert done.stderr.startswith(b"no domain model")
     if format == "json":
         assert json.loads(done.stdout)["predictions"][0]["file"] == name
     else:
@@ -155,8 +157,12 @@ def test_a_reader_that_leaves_early_ends_it_quietly(checkpoint, small_set):
         stderr=subprocess.PIPE,
         env=environment({}),
     )
-    assert process.stdout.readline() == b"file,probability,prediction,error" + os.linesep.encode()
+    assert (
+        process.stdout.readline()
+        == b"file,probability,prediction,error,familiarity,verdict,reason" + os.linesep.encode()
+    )
     process.stdout.close()
-    assert process.stderr.read() == b""
+    told = process.stderr.read()
+    assert told.startswith(b"no domain model") and told.count(b"\n") == 1
     process.stderr.close()
     assert process.wait(timeout=60) == 1

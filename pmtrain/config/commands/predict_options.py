@@ -22,6 +22,11 @@ class PredictConfig(ComputeOptions):
         "Format of the output; palm is the iChallenge-PM submission.",
         default="csv",
     )
+    force: bool = option(
+        EVALUATION,
+        "Give refused images, which are unlike the training images, a class, too.",
+        default=False,
+    )
     output: AnyPath | None = option(OUTPUT, "File to create; without it, rows go to stdout.", default=None)
 
 

@@ -138,6 +138,11 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
         "Shortcut check: measure how well file size, image size, colour or a thumbnail alone predict the label.",
         default=True,
     )
+    domain: bool = option(
+        TRAINING,
+        "Domain model: at the end, learn from the images to tell whether other images are of their kind.",
+        default=True,
+    )
     log_every: int = option(OUTPUT, "Print the loss every N batches.", default=20, ge=1)
     save_every: int = option(
         OUTPUT, "Save the state that --resume continues from every N batches, and every epoch.", default=500, ge=1
@@ -152,5 +157,5 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
 # Options that may change when a run is resumed. Another device, backend or thread count only changes the last bits.
 RESUMABLE = {
     "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
-    "on_bad_image", "track", "report", "cache_limit", "patience",
+    "on_bad_image", "track", "report", "cache_limit", "patience", "domain",
 }  # fmt: skip

@@ -178,14 +178,17 @@ class Loader:
                 f"none of the {len(self.samples)} images can be read; the first is {self._name_of(sample)}: {reason}"
             )
 
-    def pixels(self) -> Iterator[np.ndarray]:
+    def pixels(self, chosen: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """Every image once, uint8 (S, S, 3), in the order of the samples; the epochs then needn't decode them.
 
+        Args:
+            chosen: places of the samples to take; None: all.
         Raises:
             PmtrainError: an image is bad and `on_bad_image` is `stop`; a worker died.
         """
-        for index in range(len(self.samples)):
-            self._request(list(range(index, min(index + self._ahead, len(self.samples)))))
+        order = list(range(len(self.samples)) if chosen is None else chosen)
+        for place, index in enumerate(order):
+            self._request(order[place : place + self._ahead])
             if (image := self._take(index)) is not None:
                 yield image
         self._release_workers()

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,10 @@ from scipy.special import expit
 from pmtrain.config import ComputeOptions, load_config
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.domain.domain_file import load_domain
+from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity
+from pmtrain.evaluation.domain.image_statistics import image_statistics
+from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.runs.network import load_network
@@ -27,13 +31,19 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The prediction for one image; if the image can't be read, only `path` and `error` are set."""
+    """The prediction for one image; if the image can't be read, only `path` and `error` are set.
+
+    A refused image has no probability and no class, unless they were asked for by `force`.
+    """
 
     path: Path | None  # as given; None for an image given as an array
     probability: float | None = None  # P(positive), in [0, 1]
     label: int | None = None  # 1 (positive) if the probability is at least the threshold, else 0
     class_name: str | None = None  # the name of the label's class
     error: str | None = None
+    familiarity: float | None = None  # share of the validation images that are as strange or stranger, in [0, 1]
+    verdict: str | None = None  # in domain, unusual or refused; None where the checkpoint has no domain model
+    reason: str | None = None  # why it is unusual or refused
 
 
 def load_classifier(path: AnyPath, device: str = "auto", backend: str = "auto", precision: str = "fp32") -> Classifier:
@@ -57,6 +67,8 @@ class Classifier:
         classes: the names of the negative and the positive class.
         threshold: images with P(positive) of at least this are called positive; stored in the checkpoint.
         info: the metadata of the checkpoint.
+        domain: tells whether an image is of the kind that the network was trained on; None where the checkpoint has no
+            domain model, and `no_domain` says why.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: ComputeOptions) -> None:
@@ -67,9 +79,15 @@ class Classifier:
         self.threshold = checkpoint.info.threshold
         self.preprocess = Preprocess.of(checkpoint.info)
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
+        self.domain, self.no_domain = load_domain(checkpoint)
+        self.pooled = PooledFeatures(self.model) if self.domain else None
 
     def predict(
-        self, images: AnyPath | np.ndarray | Sequence[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
+        self,
+        images: AnyPath | np.ndarray | Sequence[AnyPath | np.ndarray],
+        batch_size: int = 10,
+        workers: int = 0,
+        force: bool = False,
     ) -> list[Prediction]:
         """Return one prediction per image, in the order given; an image that can't be read has its `error` set.
 
@@ -77,14 +95,15 @@ class Classifier:
             images: one image or several: file paths, or uint8 (H, W, 3) arrays in BGR order, as read by OpenCV.
             workers: processes that decode files; 0: a thread. A script that uses processes needs the usual
                 `if __name__ == "__main__":` guard.
+            force: give refused images their probability and class, too.
         Raises:
             PmtrainError: an array has a wrong shape or type.
         """
         one = isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3)
-        return list(self.stream([images] if one else images, batch_size, workers))  # type: ignore[list-item, arg-type]
+        return list(self.stream([images] if one else images, batch_size, workers, force))  # type: ignore[list-item, arg-type]
 
     def stream(
-        self, images: Iterable[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0
+        self, images: Iterable[AnyPath | np.ndarray], batch_size: int = 10, workers: int = 0, force: bool = False
     ) -> Generator[Prediction, None, None]:
         """Like `predict`, but yield predictions batch by batch; only a few batches are in memory at a time.
 
@@ -102,9 +121,10 @@ class Classifier:
                     path = Path(image)
                     under_way.append((path, pool.submit(path)))
                 if len(under_way) == most:
-                    yield from self._predict_batch([under_way.popleft() for _ in range(batch_size)])
+                    yield from self._predict_batch([under_way.popleft() for _ in range(batch_size)], force)
             while under_way:
-                yield from self._predict_batch([under_way.popleft() for _ in range(min(batch_size, len(under_way)))])
+                last = min(batch_size, len(under_way))
+                yield from self._predict_batch([under_way.popleft() for _ in range(last)], force)
 
     def _resized(self, image: np.ndarray) -> Future[Decoded]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -116,14 +136,24 @@ class Classifier:
         done.set_result(self.preprocess.resize(image))
         return done
 
-    def _predict_batch(self, batch: list[tuple[Path | None, Future[Decoded]]]) -> list[Prediction]:
+    def _predict_batch(self, batch: list[tuple[Path | None, Future[Decoded]]], force: bool) -> list[Prediction]:
         read = [(path, future.result()) for path, future in batch]
         pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
         probabilities = iter(expit(self.logits(np.stack(pixels))) if pixels else ())
-        return [
-            Prediction(path, error=decoded) if isinstance(decoded, str) else self.classify(path, next(probabilities))
-            for path, decoded in read
-        ]
+        familiar = iter(self._familiarity(pixels))
+        found = []
+        for path, decoded in read:
+            if isinstance(decoded, str):
+                found.append(Prediction(path, error=decoded))
+            else:
+                found.append(with_verdict(self.classify(path, next(probabilities)), next(familiar), force))
+        return found
+
+    def _familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
+        """What the domain model says of images just given to `logits`; None each where there is no domain model."""
+        if self.domain is None or self.pooled is None or not pixels:
+            return [None] * len(pixels)
+        return self.domain.judge(self.pooled.take(), np.array([image_statistics(image) for image in pixels]))
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3), resized by `preprocess` -> the network's logits, (N,) float64."""
@@ -139,3 +169,17 @@ class Classifier:
         """The prediction for P(positive), by the threshold."""
         label = int(probability >= self.threshold)
         return Prediction(path, float(probability), label, self.classes[label])
+
+
+def with_verdict(prediction: Prediction, familiarity: Familiarity | None, force: bool = False) -> Prediction:
+    """The prediction with what the domain model says of the image; a refused one loses its class unless `force`."""
+    if familiarity is None:
+        return prediction
+    if familiarity.verdict == REFUSED and not force:
+        prediction = Prediction(prediction.path)
+    return replace(
+        prediction,
+        familiarity=familiarity.share,
+        verdict=familiarity.verdict,
+        reason=familiarity.reason or None,
+    )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pmtrain.config import PredictConfig
 from pmtrain.data.images.find import find_images
 from pmtrain.data.select import warn_of_pages
+from pmtrain.evaluation.domain.domain_model import REFUSED, VERDICTS
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction
 from pmtrain.runs.checkpoint import load_checkpoint
 from pmtrain.system import console
-from pmtrain.system.console import csv_row
+from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_file
 
@@ -31,7 +33,13 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
     warn_of_pages(paths)
+    if classifier.domain is None:
+        console.notice(
+            f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
+            f" network was trained on; add one with: {quoted('pmtrain', 'fit-domain', checkpoint)}"
+        )
     bad = 0
+    verdicts: Counter[str] = Counter()
 
     def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         nonlocal bad
@@ -39,18 +47,25 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             if prediction.error:
                 bad += 1
                 console.warn(f"{prediction.path}: {prediction.error}")
+            elif prediction.verdict:
+                verdicts[prediction.verdict] += 1
             yield prediction
             bar.update()
 
+    force = config.force or config.format == "palm"  # a submission has a risk for every image
     with (
         _sink(config.output) as write,
         console.progress(len(paths), "image", "prediction") as bar,
-        contextlib.closing(classifier.stream(paths, config.batch_size, config.workers)) as predictions,
+        contextlib.closing(classifier.stream(paths, config.batch_size, config.workers, force)) as predictions,
     ):
         for line in FORMATS[config.format](classifier, watched(predictions)):
             write(line)
     if config.output:
         console.notice(f"wrote {config.output}")
+    if verdicts:
+        counts = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name])
+        without = " (no class; --force gives it)" if verdicts[REFUSED] and not force else ""
+        console.notice(f"of the kind trained on: {counts}{without}")
     if bad:
         console.notice(f"{bad} of {len(paths)} images couldn't be read")
     return 1 if bad else 0
@@ -79,9 +94,10 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
 
 
 def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    yield csv_row("file", "probability", "prediction", "error")
+    yield csv_row("file", "probability", "prediction", "error", "familiarity", "verdict", "reason")
     for each in predictions:
-        yield csv_row(each.path, each.probability, each.class_name, each.error)
+        judged = (each.familiarity, each.verdict, each.reason)
+        yield csv_row(each.path, each.probability, each.class_name, each.error, *judged)
 
 
 def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -91,6 +107,7 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
         "classes": classifier.classes,
         "threshold": classifier.threshold,
         "synthetic": classifier.info.synthetic,
+        "domain_model": classifier.domain is not None,
     }
     yield _json(about)[:-1] + ', "predictions": ['
     held = ""
@@ -103,6 +120,9 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
                 "probability": each.probability,
                 "prediction": each.class_name,
                 "error": each.error,
+                "familiarity": each.familiarity,
+                "verdict": each.verdict,
+                "reason": each.reason,
             }
         )
     if held:

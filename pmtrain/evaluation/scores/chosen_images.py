@@ -37,13 +37,7 @@ def choose_images(checkpoint: Checkpoint, options: ImageOptions) -> Images:
     Raises:
         PmtrainError: the data can't be read, or holds no such split.
     """
-    folder = RunFolder.around(checkpoint.path)
-    if folder and options.data is None:
-        kept = folder.config()
-        fields = ListingOptions.model_fields
-        unsaid = [name for name in fields if getattr(options, name) == fields[name].default]
-        options = options.model_copy(update={name: getattr(kept, name) for name in unsaid})
-    listed = select(options, make_synthetic_set=False)
+    listed = listed_images(checkpoint, options)
     compare_classes(checkpoint, listed)
     run = own_run(checkpoint, listed)
     data = run.data if run and run.data else listed
@@ -59,6 +53,21 @@ def choose_images(checkpoint: Checkpoint, options: ImageOptions) -> Images:
         )
     console.notice(f"evaluating {len(samples)} images, split: {split}")
     return Images(listed, data, samples, split, run)
+
+
+def listed_images(checkpoint: Checkpoint, options: ListingOptions) -> DataSet:
+    """The data set that the options name; without --data, that of the checkpoint's own run, listed as by the run.
+
+    Raises:
+        PmtrainError: the data can't be read.
+    """
+    folder = RunFolder.around(checkpoint.path)
+    if folder and options.data is None:
+        kept = folder.config()
+        fields = ListingOptions.model_fields
+        unsaid = [name for name in fields if getattr(options, name) == fields[name].default]
+        options = options.model_copy(update={name: getattr(kept, name) for name in unsaid})
+    return select(options, make_synthetic_set=False)
 
 
 def compare_classes(checkpoint: Checkpoint, data: DataSet) -> None:

@@ -1,0 +1,28 @@
+"""Commands that add to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.config import FitDomainConfig, load_config
+
+
+@with_options(FitDomainConfig)
+def fit_domain(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    **flags: Any,
+) -> None:
+    """Learn to tell whether images are of the kind that a checkpoint was trained on.
+
+    Writes NAME.domain.safetensors beside the checkpoint; `predict` uses it from then on. `train` does this by itself.
+    Give the images that the network was trained on; without DATA, those of the checkpoint's own run are used.
+    """
+    checked = load_config(FitDomainConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation.domain import fit_domain as fitting
+
+    raise typer.Exit(fitting.fit_domain(checkpoint, checked))

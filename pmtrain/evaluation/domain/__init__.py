@@ -1,0 +1,1 @@
+"""Whether images are of the kind that a network was trained on."""

@@ -1,0 +1,138 @@
+"""Plain statistics of an image, without a network: light, colour, detail and layout.
+
+They find strangers that a network's features miss: a network can be very sure far from everything it was trained on
+(Hein et al. 2019, "Why ReLU networks yield high-confidence predictions far away from the training data").
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from pmtrain.data.preprocessing.field_of_view import Box, field_of_view
+
+RULES = 1  # raised when the statistics of the same pixels change
+SIDE, SMALL = 128, 64  # pixels: of the copies that detail and colour are measured on
+CORNER = 8  # pixels of the small copy
+SCALES = 4  # of detail: each half as fine as the one before
+ALIKE = 1 / 255  # neighbours that differ by less are of one value
+LEAST_LIGHT, LEAST_DETAIL = 0.02, 0.1  # see Statistic.least
+
+
+NOTABLE, FAR = 3.0, 6.0  # standard deviations from the training images: worth naming; by far too much
+
+
+class Statistic(NamedTuple):
+    """A statistic, and what to say of an image that has too little or too much of it, `a little|by far`.
+
+    `least` is a difference that means nothing (rounding, JPEG): it is added to the spread of the training images, so
+    that a statistic that hardly varies among them doesn't decide alone.
+    """
+
+    least: float
+    low: str
+    high: str
+
+    def words(self, z: float) -> str:
+        """What to say of an image that lies `z` standard deviations from the training images."""
+        mild, *strong = (self.high if z > 0 else self.low).split("|")
+        return strong[0] if strong and abs(z) >= FAR else mild
+
+
+# In the order of `image_statistics`. Light and colour are in [0, 1], detail in natural logarithms.
+STATISTICS: dict[str, Statistic] = {
+    "brightness": Statistic(LEAST_LIGHT, "darker|underexposed", "brighter|overexposed"),
+    "red": Statistic(LEAST_LIGHT, "less red", "more red"),
+    "blue": Statistic(LEAST_LIGHT, "less blue", "more blue"),
+    "red contrast": Statistic(LEAST_LIGHT, "less contrast in red", "more contrast in red"),
+    "green contrast": Statistic(LEAST_LIGHT, "less contrast in green", "more contrast in green"),
+    "blue contrast": Statistic(LEAST_LIGHT, "less contrast in blue", "more contrast in blue"),
+    "corners": Statistic(LEAST_LIGHT, "darker corners", "brighter corners|bright corners, no dark surround"),
+    "edges": Statistic(LEAST_LIGHT, "darker edges", "brighter edges|bright edges, no dark surround"),
+    "centre": Statistic(LEAST_LIGHT, "a darker centre", "a brighter centre"),
+    "red-green variation": Statistic(LEAST_LIGHT, "less varied in colour", "more varied in colour"),
+    "green-blue variation": Statistic(LEAST_LIGHT, "less varied in colour", "more varied in colour"),
+    "finest detail": Statistic(LEAST_DETAIL, "blurred|out of focus, or a tiny picture", "sharper|noise, text or lines"),
+    "fine detail": Statistic(LEAST_DETAIL, "blurred|out of focus, or a tiny picture", "sharper|noise, text or lines"),
+    "coarse detail": Statistic(LEAST_DETAIL, "less coarse detail", "more coarse detail"),
+    "coarsest detail": Statistic(LEAST_DETAIL, "less structure", "more structure"),
+    "flat areas": Statistic(LEAST_LIGHT, "fewer even areas", "more even areas|areas of one value, as on screens"),
+    "red and green alike": Statistic(LEAST_LIGHT, "other colours", "closer to grey"),
+    "green and blue alike": Statistic(LEAST_LIGHT, "other colours", "closer to grey"),
+    "direction": Statistic(0.15, "horizontal lines", "vertical lines"),
+}
+LEAST = np.array([row.least for row in STATISTICS.values()])
+LIGHT = slice(3, 6)  # the contrast of each channel
+BLANK = 0.008  # of an image whose channels all vary by less (2 of 255 levels), nothing can be said
+
+
+def image_statistics(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3), BGR -> the statistics of its field of view: (K,) float64, in the order of `STATISTICS`.
+
+    Taken inside the box around the field of view (the whole image where no dark ground surrounds one), so that the
+    width of a black frame doesn't count.
+    """
+    seen = _field(image)
+    small = cv2.resize(seen, (SMALL, SMALL), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    mean, std = (each.ravel() for each in cv2.meanStdDev(small))  # blue, green, red
+    grey = small.mean(axis=2)
+    middle = slice(SMALL // 2 - CORNER, SMALL // 2 + CORNER)
+    corners = [grey[rows, columns].mean() for rows in _ENDS for columns in _ENDS]
+    edges = [grey[0].mean(), grey[-1].mean(), grey[:, 0].mean(), grey[:, -1].mean()]
+    blue, green, red = cv2.split(small)
+    across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
+    return np.array(
+        [
+            grey.mean(),
+            mean[2] - mean[1],
+            mean[0] - mean[1],
+            std[2],
+            std[1],
+            std[0],
+            np.mean(corners),
+            np.mean(edges),
+            grey[middle, middle].mean(),
+            (red - green).std(),
+            (green - blue).std(),
+            *_detail(seen),
+            np.mean(across < ALIKE),
+            _alike(red, green),
+            _alike(green, blue),
+            np.log((across.mean() + 0.002) / (down.mean() + 0.002)),
+        ],
+        np.float64,
+    )
+
+
+def _field(image: np.ndarray) -> np.ndarray:
+    """The inside of the box around the field of view, which is searched for in a small copy: (SIDE, SIDE, 3)."""
+    whole = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    box = field_of_view(cv2.resize(whole, (SMALL, SMALL), interpolation=cv2.INTER_AREA))
+    if box == Box(0, 0, SMALL, SMALL):
+        return whole
+    y, x = (side / SMALL for side in image.shape[:2])
+    top, bottom = round(y * box.top), round(y * (box.top + box.height))
+    left, right = round(x * box.left), round(x * (box.left + box.width))
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+_ENDS = (slice(0, CORNER), slice(SMALL - CORNER, SMALL))
+
+
+def _detail(image: np.ndarray) -> list[float]:
+    """The logarithm of the mean absolute Laplacian at SCALES sizes, the finest first."""
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    found = []
+    for _ in range(SCALES):
+        found.append(float(np.log(0.002 + np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())))
+        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return found
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    """The correlation of two channels; near 0 where one of them hardly varies."""
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / ((np.linalg.norm(one) + 0.01) * (np.linalg.norm(other) + 0.01)))

@@ -1,0 +1,31 @@
+"""A network's pooled features: what enters its last layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class PooledFeatures:
+    """Keeps the features of a network's latest forward pass, by Paddle's kernels or the oneDNN engine alike.
+
+    Args:
+        model: a network of `pmtrain.models`, whose last layer is `out`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._latest: Any = None
+        self._hook = model.out.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _layer: Any, inputs: tuple[Any, ...]) -> None:
+        self._latest = inputs[0].detach()
+
+    def take(self) -> np.ndarray:
+        """The features of the latest forward pass: (N, F) float32."""
+        features, self._latest = self._latest, None
+        return features.astype("float32").numpy()
+
+    def close(self) -> None:
+        """Leave the network as it was."""
+        self._hook.remove()
