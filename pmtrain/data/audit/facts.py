@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pmtrain.data.audit.keypoints import same_pairs
 from pmtrain.data.audit.shortcut import CrossValidated, cross_validate, draw, training_samples
 from pmtrain.data.audit.similar import block_pairs, near_groups
 from pmtrain.data.audit.survey import Keeper, Survey, survey
@@ -44,8 +45,12 @@ def gather(data: DataSet, threads: int = 1, keeper: Keeper | None = None) -> Dat
     """Read and decode every image of `data` once; no file is changed."""
     features = FeatureTable(sample.path for sample in draw(training_samples(data), 0))
     found = survey(data, threads, keeper, features)
+    near = _near_photographs(found)
     return DatasetFacts(
-        found, _equal_photographs(found), _near_photographs(found), cross_validate(data, known=features)
+        found,
+        _equal_photographs(found),
+        [*near, *_same_structures(found, near)],
+        cross_validate(data, known=features),
     )
 
 
@@ -75,6 +80,38 @@ def _near_photographs(found: Survey) -> list[Photograph]:
     # With each image come those that are equal to it.
     whole = [sorted(i for place in group for i in same[found.looks[first[place]].pixels]) for group in groups]
     return [Photograph(_samples(found, group), "nearly equal") for group in whole]
+
+
+def _same_structures(found: Survey, near: list[Photograph]) -> list[Photograph]:
+    """The eyes and tissues that several images show and that aren't known to be `near` already."""
+    first: dict[bytes, int] = {}
+    for index, _, look in found.seen():
+        if len(found.points[index].places):
+            first.setdefault(look.pixels, index)
+    indices = list(first.values())
+    with console.progress(len(indices), "image", "comparing structures") as bar:
+        pairs = same_pairs([found.points[index] for index in indices], lambda done: bar.update(done - bar.n))
+    group_of = {sample: number for number, one in enumerate(near) for sample in one.samples}
+    parent = list(range(len(indices)))  # of each image, another one of its group
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for one, other in pairs:
+        groups = [group_of.get(found.data.samples[indices[i]], -1 - i) for i in (one, other)]
+        if groups[0] != groups[1]:
+            low, high = sorted((root(one), root(other)))
+            parent[high] = low
+    groups_of = defaultdict(list)
+    for i, index in enumerate(indices):
+        groups_of[root(i)].append(index)
+    return [
+        Photograph(_samples(found, sorted(group)), "the same structures: taken again, cropped, turned or mirrored")
+        for group in groups_of.values()
+        if len(group) > 1
+    ]
 
 
 def _samples(found: Survey, indices: Iterable[int]) -> tuple[Sample, ...]:

@@ -127,7 +127,9 @@ def _repeated(photographs: list[Photograph]) -> Iterator[Found]:
     """Those that neither labels nor splits tell apart."""
     for one in photographs:
         if len({sample.label for sample in one.samples}) == 1 and len(_splits(one.samples)) < 2:
-            yield Found(one.samples, one.alike)
+            patients = {sample.patient for sample in one.samples if sample.patient}
+            of = f", of patients {' and '.join(sorted(patients))}" if len(patients) > 1 else ""
+            yield Found(one.samples, one.alike + of)
 
 
 def _by(samples: Iterable[Sample], key: Callable[[Sample], str | None]) -> str:

@@ -2,7 +2,7 @@
 
 Photographs of the fundus look much alike, so two measures must agree: a perceptual hash of 256 bits finds candidates,
 and the texture of 64 pixels' thumbnails, vessels above all, confirms them. Crops, mirror images and turns beyond a
-degree count as different images in both.
+degree are left to `keypoints`.
 """
 
 from __future__ import annotations

@@ -263,9 +263,21 @@ def test_every_row_has_a_severity_and_a_title():
     assert Counter(row.severity for row in CHECKS.values()).keys() == set(SEVERITIES)
 
 
+# Pairs of photographs of one eye in iChallenge-PM, seen to be that by comparing the pictures; the first share much.
+ONE_EYE = [
+    "P0013 P0071", "V0027 V0279", "V0074 V0181", "V0090 V0143", "V0104 V0121", "V0250 V0283", "V0375 V0386",
+    "P0099 P0100", "P0138 P0139", "V0036 V0211", "V0063 V0189", "V0095 V0358", "V0098 V0364", "V0099 V0390",
+    "V0100 V0381", "V0195 V0234",
+]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_real_set_with_doubles_across_its_splits(real_data):
     train, val = "PALM-Training400", "PALM-Validation400"
-    assert found(read_dataset(real_data / "ichallenge-pm-224")) == [
+    findings = found(read_dataset(real_data / "ichallenge-pm-224"))
+    again = [" ".join(Path(file).stem for file in files) for kind, files in findings if kind == "near-duplicate"]
+    assert set(ONE_EYE[:7]) <= set(again) <= set(ONE_EYE)
+    assert [finding for finding in findings if finding[0] != "near-duplicate"] == [
         ("duplicate-splits", (f"{train}/P0056.jpg", f"{val}/V0163.jpg")),
         ("duplicate-splits", (f"{train}/P0057.jpg", f"{val}/V0252.jpg")),
         ("duplicate", (f"{train}/P0014.jpg", f"{train}/P0072.jpg")),
@@ -277,7 +289,12 @@ def test_a_real_set_with_doubles_across_its_splits(real_data):
 
 @pytest.mark.slow
 def test_no_false_alarm_in_real_photographs(real_data):
-    for name in ("dr-768", "dr-native"):
-        assert found(read_dataset(real_data / name)) == []
+    # Three patients are in the set twice, under other numbers, some with another label: seen by comparing the pictures.
+    twice = {(f"images/Patient{a}_{eye}.jpg", f"images/Patient{b}_{eye}.jpg") for eye in "LR"
+             for a, b in (("044", "087"), ("058", "155"), ("067", "237"))}  # fmt: skip
+    near = found(read_dataset(real_data / "dr-768"))
+    assert {tuple(sorted(files)) for _, files in near} == twice
+    assert {kind for kind, _ in near} == {"near-labels", "near-duplicate"}
+    assert found(read_dataset(real_data / "dr-native")) == []
     # The two classes of cells differ in size and tint alone.
     assert found(read_dataset(real_data / "malaria-gray50")) == [("shortcut", ())]

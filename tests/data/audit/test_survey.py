@@ -53,7 +53,7 @@ def grey16(path: Path) -> Path:
     ],
 )
 def test_the_header_is_what_was_written(tmp_path, name, make, header):
-    found, _, _ = look(make(tmp_path / name))
+    found, *_ = look(make(tmp_path / name))
     assert (found.error, found.header) == ("", header)
 
 
