@@ -1,4 +1,4 @@
-"""Read the headers of JPEG, PNG and TIFF files, and find truncated JPEG and PNG files, which OpenCV doesn't report."""
+"""Read the headers of JPEG, PNG, TIFF and Netpbm files, and find truncated files, which OpenCV doesn't report."""
 
 from __future__ import annotations
 
@@ -171,9 +171,30 @@ def _tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def netpbm_header(data: bytes) -> Header:
+    """The header of a PGM or PPM file in the form in which arrays of images are read; other forms are left to Pillow.
+
+    Raises:
+        Unreadable: the file is truncated.
+    """
+    match = _NETPBM.match(data)
+    if not match:
+        return Header((0, 0), 8)
+    width, height, largest = int(match[2]), int(match[3]), int(match[4])
+    depth = 8 if largest == 255 else 16
+    if len(data) - match.end() < width * height * (3 if match[1] == b"6" else 1) * depth // 8:
+        raise Unreadable(CUT_SHORT.format("the end of the values"))
+    return Header((height, width), depth, plain=depth == 8)
+
+
+_NETPBM = re.compile(rb"P([56])\n(\d{1,6}) (\d{1,6})\n(255|65535)\n")
+
+
 # One row per format that OpenCV doesn't decode reliably: damage goes unreported, or variants are wrong. By first bytes.
 HEADERS: dict[bytes, Callable[[bytes], Header]] = {
     JPEG_SIGNATURE: jpeg_header,
     PNG_SIGNATURE: png_header,
+    b"P5\n": netpbm_header,
+    b"P6\n": netpbm_header,
     **dict.fromkeys(TIFF_SIGNATURES, tiff_header),
 }

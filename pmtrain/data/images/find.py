@@ -37,6 +37,8 @@ def _named(argument: str) -> Iterator[Path]:
     folder = argument + source.MARK if source.is_archive(argument) else argument
     if source.is_dir(folder):
         yield from _within(folder, set())
+    elif images := source.images_in(argument):
+        yield from images
     elif source.is_file(argument):
         yield Path(argument)
     elif matches := sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []:

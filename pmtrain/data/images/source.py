@@ -33,6 +33,18 @@ class Entry(NamedTuple):
     link: bool = False
 
 
+def images_in(path: AnyPath) -> list[Path]:
+    """The images of a file of arrays or a Parquet file, in order; none for any other file.
+
+    Raises:
+        PmtrainError: it can't be read.
+    """
+    text = os.fspath(path)
+    if is_archive(path) or not text.lower().endswith(tuple(CONTAINERS)) or not os.path.isfile(path):
+        return []
+    return [Path(f"{text}{MARK}/{name}") for name in opened(text).container.members]
+
+
 def is_archive(path: AnyPath) -> bool:
     """Whether this is a file with the suffix of an archive."""
     return os.fspath(path).lower().endswith(tuple(ARCHIVES)) and os.path.isfile(path)

@@ -15,8 +15,8 @@ from pmtrain.data.dataset import SYNTHETIC_NOTE, first_few
 from pmtrain.data.images import source
 from pmtrain.data.layouts.listing import Listing, look_into
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
-from pmtrain.data.layouts.table import listed_once
 from pmtrain.data.layouts.tables.delimited import header_of, open_table, plain
+from pmtrain.data.layouts.tables.table import listed_once
 from pmtrain.system.errors import PmtrainError
 
 # The masks have the same names with .bmp.

@@ -12,11 +12,13 @@ from pathlib import Path
 from pmtrain.config import ListingOptions, flag_of
 from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
 from pmtrain.data.images import source
-from pmtrain.data.layouts import folder, joined, palm, table
+from pmtrain.data.layouts import folder, joined, palm
 from pmtrain.data.layouts.classes import classify_rows
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, look_into
+from pmtrain.data.layouts.packed import labelled_arrays, parquet_rows
 from pmtrain.data.layouts.patients import from_names, merge_numbers
 from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
+from pmtrain.data.layouts.tables import table
 from pmtrain.system.errors import PmtrainError, UsageError
 
 OTHER_ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".xz", ".zst"}  # of all, only .tar.gz can be read in place
@@ -209,6 +211,24 @@ READERS: dict[str, Reader] = {
         TEXT_SUFFIXES + SHEET_SUFFIXES,
         columns=True,
     ),
+    "npz": Reader(
+        labelled_arrays.read,
+        "an .npz file of arrays as MedMNIST has them: train_images, train_labels, val_images, ...",
+        files=labelled_arrays.NPZ,
+    ),
+    "hdf5": Reader(
+        labelled_arrays.read,
+        "an .h5 file, or a folder of them as PatchCamelyon has them: ..._train_x.h5, ..._train_y.h5",
+        labelled_arrays.recognise,
+        labelled_arrays.HDF5,
+    ),
+    "parquet": Reader(
+        parquet_rows.read,
+        "a .parquet file with columns image (bytes) and label, or a folder: train-00000-of-00001.parquet, ...",
+        parquet_rows.recognise,
+        parquet_rows.SUFFIXES,
+        columns=True,
+    ),
     "joined": Reader(
         _read_joined,
         "a .yaml file of several named data sets: `clinic: {data: clinic/labels.csv}`",
@@ -219,5 +239,5 @@ READERS: dict[str, Reader] = {
 LAYOUTS_HINT = "\n".join(
     ["the layouts are"]
     + [f"  {name:<7} {reader.looks}" for name, reader in READERS.items()]
-    + ["each of them also in a .zip or .tar file"]
+    + ["folders of images and their tables may also be in a .zip or .tar file"]
 )

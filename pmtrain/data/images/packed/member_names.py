@@ -41,10 +41,12 @@ class Names:
 
     Args:
         archive: its path, for errors.
+        largest: bytes that a member may have; None: MOST_BYTES.
     """
 
-    def __init__(self, archive: str) -> None:
+    def __init__(self, archive: str, largest: int | None = None) -> None:
         self.archive = archive
+        self.largest = MOST_BYTES if largest is None else largest
         self.folders: list[str] = []
         self._files: set[str] = set()
 
@@ -57,9 +59,9 @@ class Names:
         name = plain_name(self.archive, name)
         if name in self._files:
             raise refused(self.archive, name, "is in it twice")
-        if size > MOST_BYTES:
+        if size > self.largest:
             raise refused(
-                self.archive, name, f"unpacks to {size / 2**30:,.1f} GiB; a member has at most {MOST_BYTES >> 30} GiB"
+                self.archive, name, f"unpacks to {size / 2**30:,.1f} GiB; a member has at most {self.largest >> 30} GiB"
             )
         self._files.add(name)
         self.check_count(len(self._files))

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Protocol
 
+from pmtrain.data.images.packed.hdf5_file import open_hdf5
+from pmtrain.data.images.packed.npz_file import open_npz
+from pmtrain.data.images.packed.parquet_file import ParquetFile
 from pmtrain.data.images.packed.tar_archive import TarArchive
 from pmtrain.data.images.packed.zip_archive import ZipArchive
 
@@ -45,7 +48,13 @@ ARCHIVES: dict[str, Callable[[str], Container]] = {
     ".tar.gz": TarArchive,
     ".tgz": TarArchive,
 }
-CONTAINERS: dict[str, Callable[[str], Container]] = {**ARCHIVES}
+CONTAINERS: dict[str, Callable[[str], Container]] = {
+    **ARCHIVES,
+    ".npz": open_npz,
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+    ".parquet": ParquetFile,
+}
 
 
 class Opened:

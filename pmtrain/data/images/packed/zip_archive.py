@@ -39,14 +39,16 @@ class _Member(NamedTuple):
 class ZipArchive:
     """A zip archive's members by name; the file is opened for each read, so that processes and threads may share it.
 
+    Args:
+        largest: bytes that a member may have; None: as many as can be read at once.
     Raises:
         PmtrainError: it is damaged, or has a member that is encrypted, a link, too large, or has a bad name.
         OSError: it can't be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, largest: int | None = None) -> None:
         self.path = path
-        names = Names(path)
+        names = Names(path, largest)
         self.members: dict[str, _Member] = {}
         with open(path, "rb") as file:
             try:

@@ -1,0 +1,1 @@
+"""Data sets in files of arrays and Parquet files."""

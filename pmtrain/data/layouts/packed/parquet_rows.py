@@ -1,0 +1,149 @@
+"""parquet: files with a row per image and the image in it, as the Hugging Face hub has data sets.
+
+A column `image` of structs with the fields `bytes` and `path`, a column `label` of integers whose names are in the
+file's metadata, and files that are called by their split: train-00000-of-00002.parquet, or train/0000.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from pmtrain.config import flag_of
+from pmtrain.data.dataset import first_few
+from pmtrain.data.images import source
+from pmtrain.data.images.packed.opening import opened
+from pmtrain.data.images.packed.parquet_file import ParquetFile
+from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
+from pmtrain.data.layouts.tables.columns import COLUMNS
+from pmtrain.data.layouts.tables.delimited import plain
+from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.files import cannot
+
+SUFFIXES = (".parquet",)
+DEPTH = 3  # folders: default/train/0000.parquet
+ROLES = ("label", "patient", "split")
+SIMPLE = re.compile(r"u?int\d+|bool|float|double|halffloat|(large_)?string|dictionary.*")  # types of columns
+
+
+def recognise(data: Path, options: TableOptions) -> bool:
+    """Whether there are Parquet files in the folder or in one below it."""
+    return next(_files(data), None) is not None
+
+
+def read(data: Path, options: TableOptions) -> Found:
+    """The rows of a Parquet file, or of all those in a folder.
+
+    Raises:
+        PmtrainError: a file can't be read, or has no images or labels.
+        UsageError: an option is not for this layout, or names an unknown column.
+    """
+    usable = [f"{role}_column" for role in ROLES]
+    if others := [name for name in options.given() if name not in usable]:
+        raise UsageError(f"{flag_of(others[0])}: has no meaning for Parquet files", "leave it out")
+    files = sorted(_files(data)) if source.is_dir(data) else [data]
+    rows = [row for path in files for row in _rows(path, data, options)]
+    return Found(rows)
+
+
+def _files(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    try:
+        entries = sorted(source.scan(folder))
+    except OSError as error:
+        raise cannot("read", folder, error) from None
+    for entry in entries:
+        if entry.name.startswith((".", "_")):
+            continue
+        if not entry.folder and entry.name.lower().endswith(SUFFIXES):
+            yield folder / entry.name
+        elif entry.folder and depth and not entry.link:
+            yield from _files(folder / entry.name, depth - 1)
+
+
+def _split_of(path: Path, data: Path) -> str | None:
+    """The split that the name of a file, or of a folder above it, begins with."""
+    parts = path.relative_to(data).with_suffix("").parts if path != data else (path.stem,)
+    words = [re.split(r"[^a-z]", part.lower())[0] for part in reversed(parts)]
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+
+
+def _rows(path: Path, data: Path, options: TableOptions) -> Iterator[Row]:
+    try:
+        file = cast(ParquetFile, opened(str(path)).container)
+    except OSError as error:
+        raise cannot("read", path, error) from None
+    simple = [name for name in file.schema.names if SIMPLE.fullmatch(str(file.schema.field(name).type))]
+    places = {role: _place(path, simple, role, options) for role in ROLES}
+    label = places["label"]
+    if label is None:
+        raise PmtrainError(
+            f"{path}: no label column among {first_few(file.schema.names, 20)}", "give it by --label-column"
+        )
+    values = file.values(simple)
+    names = _class_names(file.schema.metadata, label)
+    by_name = _split_of(path, data)
+    others = [name for name in simple if name not in places.values()]
+    for index in range(file.rows):
+        where = f"{path}, row {index}"
+        text = _text(values[label][index])
+        if names and text.isdecimal() and int(text) < len(names):
+            text = names[int(text)]
+        if not text and not options.blank_labels:
+            raise PmtrainError(f"{where}: the label is empty", "--exclude '' leaves out rows without a label")
+        split = by_name
+        if places["split"] is not None:
+            cell = _text(values[places["split"]][index])
+            split = SPLIT_NAMES.get(cell.lower())
+            if split is None:
+                raise PmtrainError(f"{where}: unknown split {cell!r}", f"one of: {', '.join(SPLIT_NAMES)}")
+        patient = _text(values[places["patient"]][index]) if places["patient"] is not None else ""
+        columns = tuple((name, _text(values[name][index])) for name in others)
+        yield Row(Path(f"{path}{source.MARK}/{index}"), text, split, patient, columns)
+
+
+def _place(path: Path, names: list[str], role: str, options: TableOptions) -> str | None:
+    """The column of a role: as given, or by its usual names."""
+    given = options.columns_of(role)
+    if given == [""]:
+        return None
+    if len(given) > 1:
+        raise UsageError(f"--{role}-column: given {len(given)} times, but a Parquet file has one image per row")
+    if given:
+        if given[0] not in names:
+            raise UsageError(
+                f"--{role}-column {given[0]!r}: {path} has no such column", f"it has {first_few(names, 20)}"
+            )
+        return given[0]
+    for usual in COLUMNS[role]:
+        found = [name for name in names if plain(name) in usual and plain(name) not in ("isvalid", "isval", "fold")]
+        if len(found) > 1:
+            raise PmtrainError(
+                f"{path}: more than one column could be the {role}: {first_few(found)}",
+                " or ".join(f"--{role}-column {name}" for name in found),
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str]:
+    """The names of the label's classes in the hub's metadata; none if there are none."""
+    try:
+        feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]
+        names = feature["names"] if isinstance(feature["names"], list) else []
+        return [str(name) for name in names]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return []
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
