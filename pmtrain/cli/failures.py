@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pmtrain.system import console
+from pmtrain.system import console, parallel
 from pmtrain.system.errors import PmtrainError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -46,8 +46,10 @@ def show_traceback() -> None:
 
 def _report(error: BaseException) -> int:
     """Tell the person what went wrong; return the exit code."""
+    own = parallel.here()
     if isinstance(error, PmtrainError):
-        console.notice(f"error: {error}")
+        if not (isinstance(error, parallel.LostProcess) and own.rank):  # the first process says it
+            console.error(f"process {own.rank}: {error}" if own.rank else str(error))
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         console.notice("interrupted")
@@ -64,13 +66,13 @@ def _report(error: BaseException) -> int:
             "`pip install opencv-python-headless`"
         )
     elif isinstance(error, MemoryError):
-        console.notice("error: out of memory\nhint: try a smaller --batch-size or --image-size")
+        console.error("out of memory\nhint: try a smaller --batch-size or --image-size")
     elif isinstance(error, OSError) and error.strerror:
-        console.notice(f"error: {error.filename or 'the system'}: {error.strerror}")
+        console.error(f"{error.filename or 'the system'}: {error.strerror}")
     else:
         detail = " ".join(str(error).split())[:500]
-        console.notice(
-            f"error: {type(error).__name__}: {detail}\n"
+        console.error(
+            f"{type(error).__name__}: {detail}\n"
             "hint: this is a bug in pmtrain. `pmtrain --debug ...` shows where; "
             "please report that together with the output of `pmtrain env`"
         )

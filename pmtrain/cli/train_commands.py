@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -9,10 +11,11 @@ import typer
 
 from pmtrain.cli.failures import show_traceback
 from pmtrain.cli.flags import use_threads, with_options
-from pmtrain.config import ReportConfig, TrainConfig, load_config
+from pmtrain.config import ReportConfig, TrainConfig, flag_of, load_config
 from pmtrain.config.options import RUN
-from pmtrain.system import console
+from pmtrain.system import console, parallel
 from pmtrain.system.errors import UsageError
+from pmtrain.system.hardware import available_cpus
 
 if TYPE_CHECKING:
     from pmtrain.evaluation.scores.scoring import Scored
@@ -45,16 +48,46 @@ def train(
         from pmtrain.runs.run_folder import RunFolder
 
         kept = RunFolder.open(resume).config()
-    use_threads(checked.threads or kept.threads)  # a different count than the run's would alter the last bits
+    threads = checked.threads or kept.threads  # a different count than the run's would alter the last bits
+    processes = flags["nproc"] or kept.nproc
+    here = parallel.here()
+    if processes > 1:
+        _require_shareable(kept)
+    if processes > 1 and here.size == 1 and not dry_run:
+        raise typer.Exit(parallel.launch(processes, max(1, (threads or available_cpus()) // processes), again))
+    if here.size == 1:
+        use_threads(threads)
     from pmtrain.training import crossval, train
 
-    if resume:
+    if here.rank:
+        code = train.follow()
+    elif resume:
         code = crossval.resume(resume, flags) if kept.folds else train.resume(resume, flags, report_finished)
     elif dry_run:
         code = (crossval if kept.folds else train).dry_run(checked)
     else:
         code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
     raise typer.Exit(code)
+
+
+def _require_shareable(config: TrainConfig) -> None:
+    """Raises: UsageError, where several processes can't share the batches."""
+    reasons = {
+        "mixup": "it mixes images that are in different processes",
+        "cutmix": "it mixes images that are in different processes",
+        "folds": "the folds are trained one after the other by one process",
+    }
+    for name, reason in reasons.items():
+        if value := getattr(config, name):
+            raise UsageError(f"{flag_of(name)} {value} with --nproc: {reason}", "leave one of them out")
+
+
+def again(arguments: Sequence[str]) -> None:
+    """Run the command with these arguments; the body of each process of --nproc."""
+    sys.argv = list(arguments)
+    from pmtrain.cli import main
+
+    main()
 
 
 @with_options(ReportConfig)

@@ -88,6 +88,13 @@ def hushed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Write nothing but errors."""
+    with collected(shown=False):
+        yield
+
+
+@contextlib.contextmanager
 def collected(shown: bool) -> Iterator[list[str]]:
     """Collect the warnings; unless `shown`, write nothing to stdout and stderr, and to the log as ever."""
     global _shown, _warnings
@@ -104,6 +111,13 @@ def warn(text: str) -> None:
     if _warnings is not None:
         _warnings.append(text)
     _write(f"warning: {text}", sys.stderr)
+
+
+def error(text: str) -> None:
+    """Why the command ends: to stderr, always."""
+    global _shown
+    _shown = True
+    _write(f"error: {text}", sys.stderr)
 
 
 def _write(text: str, stream: TextIO) -> None:

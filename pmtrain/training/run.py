@@ -41,6 +41,7 @@ from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
+from pmtrain.system.parallel import ALONE, Processes
 from pmtrain.system.stop import Stopped, StopSignal
 from pmtrain.training.setup import RECIPES_HINT, added_options, recipe_stated, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
@@ -90,8 +91,16 @@ class Run:
     tracking: Tracking
     writer: BackgroundWriter
 
-    def __init__(self, config: TrainConfig, data: DataSet, device: str, weights: StartingWeights | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        device: str,
+        weights: StartingWeights | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
         self.config = config
+        self.processes = processes
         self.data = data
         plain = Preprocess(config.preprocess, config.image_size)
         self.preprocess = weights.preprocess(config) if weights else plain
@@ -116,6 +125,8 @@ class Run:
             choose_backend(self.model, device, config.backend, config.precision),
             self.class_weights,
             config.label_smoothing,
+            config.accumulate,
+            processes,
         )
 
     def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
@@ -137,6 +148,7 @@ class Run:
             cache=self.cache,
             patient=True,
             features=features,
+            share=(self.processes.rank, self.processes.size),
         )
 
     def go(self, stop: StopSignal | None = None, when_done: WhenDone | None = None) -> int:
@@ -145,17 +157,18 @@ class Run:
         `stop`: the signals' receiver where one is in charge already.
         """
         features = wanted_features(self.data, self.config.seed) if self.config.shortcut else None
+        first = self.processes.first  # this process alone prints and writes
         with (
             # Paddle names the optimizer's state at the first step, by counters that must begin as in the first process.
             paddle.utils.unique_name.guard(),
-            self.folder.held(),
-            console.logged(self.folder.log),
+            self.folder.held() if first else contextlib.nullcontext(),
+            console.logged(self.folder.log) if first else console.silent(),
             StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
             BackgroundWriter() as self.writer,
             self.loader("train", features) as train_loader,
             self.loader("val", features) as val_loader,
             Tracking(
-                self.config.track,
+                self.config.track if first else [],
                 self.folder.path,
                 dump_yaml(self.config),
                 self.at.epoch * len(train_loader) + self.at.batch,
@@ -167,16 +180,20 @@ class Run:
                 console.notice(f"training loop: {added}")
             try:
                 if self.preprocess.lacks_statistics:
-                    self.measure(train_loader, stop)
-                    val_loader.preprocess = self.preprocess
-                if self.at.epoch:  # a stop came before they were made
+                    if first:
+                        self.measure(train_loader, stop)
+                    self.preprocess = self.processes.from_first(self.preprocess)
+                    train_loader.preprocess = val_loader.preprocess = self.preprocess
+                if self.at.epoch and first:  # a stop came before they were made
                     self.keep_records(features, stop)
                 while self.at.epoch < self.config.epochs and not self.out_of_patience():
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
-                    self.keep_records(features, stop)
+                    if first:
+                        self.keep_records(features, stop)
                 self.writer.wait()
-                self.keep_domain(train_loader, val_loader, stop)
+                if first:
+                    self.keep_domain(train_loader, val_loader, stop)
             except Stopped:
                 self.save()
                 self.writer.wait()
@@ -190,7 +207,7 @@ class Run:
                 for name, reason in bad.items():
                     console.notice(f"  {name}: {reason}")
             self.say_what_was_reached()
-        if when_done and self.config.report and self.at.best:
+        if when_done and first and self.config.report and self.at.best:
             when_done(self.folder.path, self.best)
         return 0
 
@@ -237,19 +254,19 @@ class Run:
         with console.progress(len(loader), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
             for batch in loader.epoch(at.epoch, at.batch):
                 loss = self.train_batch(batch)
-                at.loss_sum += loss * len(batch.samples)
-                at.images += len(batch.samples)
+                at.loss_sum += loss * self.step.images
+                at.images += self.step.images
                 at.batch = batch.index + 1
                 before, now = now, time.perf_counter()
                 at.seconds += now - before
-                if batch.index % config.log_every == 0:
+                if batch.index % config.log_every == 0 and self.step.images:
                     console.result(console.batch_line(at.epoch, batch.index, loss))
                     values = {"train/batch_loss": loss, "train/images_per_second": at.images / at.seconds}
                     self.tracking.scalars(values, at.epoch * len(loader) + at.batch)
                 bar.set_postfix({"loss": f"{loss:.4f}", "images/s": f"{at.images / at.seconds:.1f}"}, refresh=False)
                 bar.update(at.batch - bar.n)
                 self.writer.check()
-                stop.check()
+                self.stop_together(stop)
                 if at.batch % config.save_every == 0:
                     self.save()
         at.batch = len(loader)
@@ -278,11 +295,19 @@ class Run:
             def on_batch(batch: Batch) -> None:
                 bar.update(batch.index + 1 - bar.n)
                 self.writer.check()
-                stop.check()
+                if self.processes.size == 1:
+                    stop.check()
 
             with self.average.in_model() if self.average else contextlib.nullcontext():
                 scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
-        return as_scored(scores, loader, self.data, self.step.backend)
+        self.stop_together(stop)
+        return as_scored(joined(scores, loader, self.processes), loader, self.data, self.step.backend)
+
+    def stop_together(self, stop: StopSignal) -> None:
+        """Raises: Stopped, once a signal has come to any of the processes; so all stop at the same batch."""
+        if self.processes.size > 1:
+            stop.signum = self.processes.largest(stop.signum)
+        stop.check()
 
     def end_epoch(self, scored: Scored, step: int) -> None:
         """Print and track the epoch and save it, with its weights as the best ones where they are."""
@@ -344,6 +369,8 @@ class Run:
         Raises:
             PmtrainError: a weight isn't finite; or an earlier save failed.
         """
+        if not self.processes.first:
+            return
         self.writer.wait()  # before anything is copied: there is never more than one copy
         self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
         weights, info, state = self.weights(), self.info({}), asdict(self.at)
@@ -445,6 +472,21 @@ TRACKED = {
     "lr": "train/lr",
     "images_per_second": "train/images_per_second",
 }
+
+
+def joined(scores: Scores, loader: Loader, processes: Processes) -> Scores:
+    """All processes' scores, in the order of the samples; the loader then knows of all bad images."""
+    if processes.size == 1:
+        return scores
+    own = dict(zip(loader.own_places(), scores.logits.tolist(), strict=True))
+    logits: dict[int, float] = {}
+    for part, bad in processes.gathered((own, loader.bad)):
+        logits |= part
+        loader.bad |= bad
+    found = sorted(logits)
+    samples = [loader.samples[place] for place in found]
+    labels = np.array([sample.label for sample in samples], np.int64)
+    return Scores(samples, labels, np.array([logits[place] for place in found], np.float64))
 
 
 def validation_figures(scores: Scores) -> dict[str, Any]:

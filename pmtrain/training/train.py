@@ -14,11 +14,11 @@ from pmtrain.data.dataset import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.splits import leakage
 from pmtrain.data.splits.split import hold_out, require_both_classes
-from pmtrain.models.backends.device import gpu_names, select_device
+from pmtrain.models.backends.device import gpu_count, gpu_names, select_device
 from pmtrain.runs.records import STATE
 from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder, require_new
-from pmtrain.system import console, environment
+from pmtrain.system import console, environment, parallel
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.training.run import Run, WhenDone
@@ -45,11 +45,11 @@ def begin(config: TrainConfig) -> Run:
         PmtrainError: the data, the device or an option doesn't fit.
     """
     require(config.track)
-    device = select_device(config.device)
+    device = select_device(own_device(config))
     config, weights = with_weights(config)
     data = with_validation(select(config), config)
     checked = trainable(data, config)
-    run = Run(config, checked.data, device, weights)
+    run = Run(config, checked.data, device, weights, parallel.join())
     run.folder = RunFolder.create(resolved(config, run))
     run.folder.write_info(
         {
@@ -63,7 +63,19 @@ def begin(config: TrainConfig) -> Run:
         }
     )
     run.recorded = data
+    run.processes.from_first((run.folder.path.resolve(), run.folder.config()))
     return run
+
+
+def follow() -> int:
+    """Train as one of several processes that isn't the first, in the run that the first one begins or resumes.
+
+    Raises:
+        PmtrainError: the data isn't the first process's.
+    """
+    with console.silent():
+        path, config = parallel.join().from_first(None)
+        return opened(RunFolder.open(path), config).go()
 
 
 def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
@@ -79,22 +91,45 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
             f"{path} is fold {fold['number']} of {fold['n_folds']} of a cross-validation, which is resumed as a whole",
             f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
         )
-    device = select_device(config.device)
-    data = with_validation(select(config), config)
-    if data.fingerprint() != folder.info()["data"]["fingerprint"]:
-        raise other_data(data)
-    saved = load_resume(folder.last) if (folder.last / STATE).exists() else None
-    weights = None if saved else weights_again(config, folder.info().get("weights"))
-    run = Run(config, leakage.without(data, folder.dropped_files()), device, weights)
-    run.folder, run.recorded = folder, data
-    if saved:
-        run.restore(saved)
+    run = opened(folder, config)
+    run.processes.from_first((path.resolve(), config))
+    if config.nproc != folder.config().nproc:
+        console.notice(
+            f"the run goes on with --nproc {config.nproc}, not {folder.config().nproc}: the same batches, but each"
+            " process's batch norms see other parts of them"
+        )
+    if (folder.last / STATE).exists():
         console.notice(f"resuming {path} at epoch {run.at.epoch}, batch {run.at.batch}")
     else:
         console.notice(f"{path} was stopped before its first save: starting it again")
     if run.at.epoch >= config.epochs:
         console.notice(f"all {config.epochs} epochs are done: give a larger --epochs to go on")
     return run.go(when_done=when_done)
+
+
+def opened(folder: RunFolder, config: TrainConfig) -> Run:
+    """The run in a folder, at its newest complete state.
+
+    Raises:
+        PmtrainError: the data has changed since the run began.
+    """
+    device = select_device(own_device(config))
+    data = with_validation(select(config), config)
+    if data.fingerprint() != folder.info()["data"]["fingerprint"]:
+        raise other_data(data)
+    saved = load_resume(folder.last) if (folder.last / STATE).exists() else None
+    weights = None if saved else weights_again(config, folder.info().get("weights"))
+    run = Run(config, leakage.without(data, folder.dropped_files()), device, weights, parallel.join())
+    run.folder, run.recorded = folder, data
+    if saved:
+        run.restore(saved)
+    return run
+
+
+def own_device(config: TrainConfig) -> str:
+    """The device of this process: with several on GPUs, each has its own."""
+    several = parallel.here().size > 1 and config.device in ("auto", "gpu") and gpu_count()
+    return f"gpu:{parallel.local_rank()}" if several else config.device
 
 
 def shown(value: Any) -> str:

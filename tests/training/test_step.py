@@ -204,3 +204,23 @@ def test_auto_falls_back_to_paddle_with_one_line_that_names_the_reason(monkeypat
     assert capsys.readouterr().err == "computing with Paddle's own kernels, since this is a test\n"
     with pytest.raises(UsageError, match="this is a test"):
         choose_backend(model, "cpu", backend="onednn")
+
+
+def test_a_batch_in_parts_is_learned_from_as_a_whole_where_batch_norms_are_fixed():
+    """5 images in parts of 2, 2 and 1 against one pass."""
+    after = []
+    for parts in (1, 3):
+        paddle.seed(0)
+        model = build_model(18)
+        for layer in model.sublayers():
+            if isinstance(layer, paddle.nn.BatchNorm2D):
+                layer._use_global_stats = True
+        optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters())
+        step = TrainingStep(model, optimizer, choose_backend(model, "cpu", "paddle"), (1.0, 3.0), parts=parts)
+        (batch,) = batches((5,))
+        loss = step(batch.images, batch.labels)
+        assert step.images == 5
+        after.append((loss, {name: tensor.numpy() for name, tensor in model.named_parameters()}))
+    assert after[0][0] == pytest.approx(after[1][0], rel=1e-6)
+    for name, weights in after[0][1].items():
+        np.testing.assert_allclose(after[1][1][name], weights, atol=1e-6, err_msg=name)

@@ -17,7 +17,7 @@ from pmtrain.config.commands.shared_options import (
     Seed,
     ValFraction,
 )
-from pmtrain.config.options import DATA, NETWORK, OUTPUT, RUN, TRAINING, Options, option
+from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, RUN, TRAINING, Options, option
 from pmtrain.config.values import AnyPath, ClassWeight, OneOf, RecipeName, TrainingRule
 
 
@@ -152,10 +152,20 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     )
     output: AnyPath | None = option(OUTPUT, "Run folder to create.  [default: runs/DATE-resnetLAYERS]", default=None)
     report: bool = option(OUTPUT, "Write report.html when the run is finished.", default=True)
+    accumulate: int = option(
+        MACHINE, "Compute each batch in this many parts, one after the other, to need less memory.", default=1, ge=1
+    )
+    nproc: int = option(
+        MACHINE,
+        "Processes that compute each batch together, a share of its images each; Linux only. They share the threads.",
+        default=1,
+        ge=1,
+        le=1024,
+    )
 
 
 # Options that may change when a run is resumed. Another device, backend or thread count only changes the last bits.
 RESUMABLE = {
     "data", "val_data", "root", "epochs", "workers", "device", "backend", "threads", "log_every", "save_every",
-    "on_bad_image", "track", "report", "cache_limit", "patience", "domain",
+    "on_bad_image", "track", "report", "cache_limit", "patience", "domain", "accumulate", "nproc",
 }  # fmt: skip

@@ -69,6 +69,8 @@ class Loader:
         cache: where decoded images are kept on disk, also for later runs; memory then takes at most MEMORY_BESIDE.
         patient: a thread decodes first, and workers are started only if images turn out slow enough to pay for it.
         features: gets the shortcut features that it wants of each image that is decoded.
+        share: this process's number and the number of processes that load the same samples. When shuffling, each gets
+            its part of every batch, which may be empty; otherwise whole batches in turn.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Loader:
         cache: Cache | None = None,
         patient: bool = False,
         features: FeatureTable | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(f"on_bad_image must be one of {ON_BAD_IMAGE}, not {on_bad_image!r}")
@@ -106,13 +109,14 @@ class Loader:
         self._ahead = max(2 * batch_size, 4 * workers)
         self._name_of = name_of or (lambda sample: str(sample.path))
         limit = available_memory() // 4 if cache_limit_bytes is None else cache_limit_bytes
-        limit = min(limit, MEMORY_BESIDE) if cache else limit
+        self.rank, self.processes = share
+        limit = (min(limit, MEMORY_BESIDE) if cache else limit) // self.processes
         shape = (preprocess.size, preprocess.size, 3)
         room = min(len(self.samples), limit // int(np.prod(shape)))
         self.features = features
         self._cache = np.empty((room, *shape), np.uint8)  # memory is taken as it fills
         self._cached: dict[int, int] = {}  # index of a sample -> its place in the cache
-        self._bad: dict[int, str] = {}  # index of a sample -> why it can't be read
+        self.bad: dict[int, str] = {}  # index of a sample -> why it can't be read
         self._decoding: dict[int, Future[Decoded]] = {}
         self._pool: DecodingProcesses | DecodingThread | None = None
         self._disk = cache
@@ -132,7 +136,12 @@ class Loader:
     @property
     def bad_images(self) -> list[tuple[Sample, str]]:
         """The images left out so far, each with the reason, in the order of the samples."""
-        return [(self.samples[index], self._bad[index]) for index in sorted(self._bad)]
+        return [(self.samples[index], self.bad[index]) for index in sorted(self.bad)]
+
+    def own_places(self) -> list[int]:
+        """The indices of the samples that this process has read, without shuffling and bad images, in order."""
+        spans = [self._span(index, len(self.samples)) for index in range(len(self))]
+        return [place for start, end in spans for place in range(start, end) if place not in self.bad]
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from `first_batch` on; the next is made in a thread while this one is used.
@@ -159,20 +168,26 @@ class Loader:
         """For each batch of an epoch whose images are read, a function that makes it."""
         order = self._order(epoch)
         shown = Counter(order[: first_batch * self.batch_size])
-        for index in range(first_batch, len(self)):
-            start, end = index * self.batch_size, (index + 1) * self.batch_size
-            self._request(order[start : end + self._ahead])
+        spans = [self._span(index, len(order)) for index in range(first_batch, len(self))]
+        coming = [place for start, end in spans for place in order[start:end]]
+        done = 0
+        for index, (start, end) in enumerate(spans, first_batch):
+            mine = coming[done : done + end - start]
+            self._request(coming[done : done + len(mine) + self._ahead])
             # A balanced batch may hold an image twice.
-            taken = {place: self._take(place) for place in dict.fromkeys(order[start:end])}
-            read = [(place, image) for place in order[start:end] if (image := taken[place]) is not None]
+            taken = {place: self._take(place) for place in dict.fromkeys(mine)}
+            done += len(mine)
             self._release_workers()
-            if read:
-                repeats = []
-                for place, _ in read:
+            read, repeats = [], []
+            first = index * self.batch_size
+            for position, place in enumerate(order[first : first + self.batch_size], first):
+                if start <= position < end and (image := taken[place]) is not None:
+                    read.append((place, image))
                     repeats.append(shown[place])
-                    shown[place] += 1
+                shown[place] += 1
+            if read or (self.shuffle and self.processes > 1):  # all processes take every training step
                 yield functools.partial(self._batch, index, read, epoch, repeats)
-        if len(self._bad) == len(self.samples) > 0:
+        if len(self.bad) == len(self.samples) > 0:
             sample, reason = self.bad_images[0]
             raise PmtrainError(
                 f"none of the {len(self.samples)} images can be read; the first is {self._name_of(sample)}: {reason}"
@@ -214,6 +229,14 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _span(self, index: int, images: int) -> tuple[int, int]:
+        """Where this process's part of a batch begins and ends in an epoch's order of so many images."""
+        start, end = index * self.batch_size, min((index + 1) * self.batch_size, images)
+        if not self.shuffle:
+            return (start, end) if index % self.processes == self.rank else (start, start)
+        size = end - start
+        return start + size * self.rank // self.processes, start + size * (self.rank + 1) // self.processes
+
     def _order(self, epoch: int) -> list[int]:
         """The samples' indices in the order of one epoch."""
         if not self.shuffle:
@@ -224,7 +247,7 @@ class Loader:
     def _request(self, indices: list[int]) -> None:
         """Start decoding those of these images that are neither kept nor being decoded."""
         for index in indices:
-            kept = index in self._places or index in self._cached or index in self._new or index in self._bad
+            kept = index in self._places or index in self._cached or index in self._new or index in self.bad
             if kept or index in self._looks or index in self._decoding:
                 continue
             if self._disk is None:
@@ -259,7 +282,7 @@ class Loader:
         if not self.workers or thread.decoded < PROBES:
             return False
         each = thread.seconds / thread.decoded
-        left = len(self.samples) - len(self._places) - len(self._cached) - len(self._bad)
+        left = len(self.samples) - len(self._places) - len(self._cached) - len(self.bad)
         return each > WORTH_A_PIPE and each * left > WORTH_A_START
 
     def _take(self, index: int) -> np.ndarray | None:
@@ -268,7 +291,7 @@ class Loader:
             return self._cache[self._cached[index]]
         if index in self._new:
             return self._new[index][1]
-        if index in self._bad:
+        if index in self.bad:
             return None
         look = self._looks.pop(index).result() if index in self._looks else None
         if look and look.place:
@@ -288,7 +311,7 @@ class Loader:
                     decoded,
                     "put a whole copy in its place, or leave such images out: --on-bad-image skip",
                 )
-            self._bad[index] = decoded
+            self.bad[index] = decoded
             return None
         if look:
             self._new[index] = look, decoded
@@ -319,12 +342,15 @@ class Loader:
 
     def _release_workers(self) -> None:
         self._store()
-        if len(self._places) + len(self._cached) + len(self._bad) == len(self.samples):
+        if len(self._places) + len(self._cached) + len(self.bad) == len(self.samples):
             self.close()
 
     def _batch(self, index: int, read: list[tuple[int, np.ndarray]], epoch: int, repeats: list[int]) -> Batch:
         """A batch of images as this epoch changes them; it has shown each so often (`repeats`) before."""
         samples = [self.samples[place] for place, _ in read]
+        if not read:
+            size = self.preprocess.size
+            return Batch(index, np.empty((0, 3, size, size), np.float32), np.empty((0, 1), np.float32), [])
         images = [
             self.augment(image, epoch, place, repeat) if self.augment else image
             for (place, image), repeat in zip(read, repeats, strict=True)

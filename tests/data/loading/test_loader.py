@@ -268,3 +268,30 @@ def test_the_next_batch_is_made_while_this_one_is_used(samples):
         assert all(made[index].wait(60) for index in range(4, 8))
         assert not any(made[index].is_set() for index in range(8, len(samples)))
         assert [batch.index for batch in batches] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_processes_share_each_batch(samples, sampler):
+    """Three processes get the images of one process, changed alike, also where a share is empty; from any batch on."""
+    options = {"seed": 3, "shuffle": True, "sampler": sampler, "augment": Augment("light", 3)}
+    with Loader(samples, PREPROCESS, 2, **options) as loader:
+        whole = list(loader.epoch(1))
+    shares = []
+    for rank in range(3):
+        with Loader(samples, PREPROCESS, 2, share=(rank, 3), **options) as loader:
+            shares.append(list(loader.epoch(1)))
+            assert [batch.samples for batch in loader.epoch(1, 2)] == [batch.samples for batch in shares[rank][2:]]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [part.index for part in parts] == [batch.index] * 3
+        assert sum((part.samples for part in parts), []) == batch.samples
+        np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), batch.images)
+        np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), batch.labels)
+
+
+def test_processes_share_a_pass_in_order_by_whole_batches(samples):
+    with Loader(samples, PREPROCESS, 3) as loader:
+        whole = [batch.samples for batch in loader.epoch(0)]
+    for rank in range(2):
+        with Loader(samples, PREPROCESS, 3, share=(rank, 2)) as loader:
+            assert [batch.samples for batch in loader.epoch(0)] == whole[rank::2]
+            assert [loader.samples[place] for place in loader.own_places()] == sum(whole[rank::2], [])

@@ -1,0 +1,188 @@
+"""Several processes that train one network together, by Paddle's own launchers and collectives.
+
+On GPUs they talk by NCCL, on CPUs by gloo, which Paddle builds for Linux alone. `launch` starts them on this machine;
+`python -m paddle.distributed.launch` starts them on several. Either way each of them calls `join`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import multiprocessing.connection
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pmtrain.system import console
+from pmtrain.system.errors import PmtrainError, UsageError
+
+Value = TypeVar("Value")
+
+RANK, SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"  # set by Paddle's launchers
+GRACE = 60.0  # seconds for the others to save and end after one has failed
+
+
+class LostProcess(PmtrainError):
+    """Another process of the training has ended or doesn't answer."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training: this one's number, from 0, and how many there are.
+
+    A collective raises LostProcess if another process has ended.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process prints and writes files."""
+        return self.rank == 0
+
+    def sum(self, vector: Any) -> None:
+        """Replace a tensor's values by their sums over all processes."""
+        if self.size > 1:
+            with _named_failures():
+                _distributed().all_reduce(vector)
+
+    def largest(self, value: int) -> int:
+        """The largest of all processes' values."""
+        return max(self.gathered(value))
+
+    def gathered(self, value: Value) -> list[Value]:
+        """Every process's value, by number."""
+        if self.size == 1:
+            return [value]
+        values: list[Value] = []
+        with _named_failures():
+            _distributed().all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """The first process's value; that of the others isn't looked at."""
+        return self.gathered(value if self.first else None)[0]
+
+
+ALONE = Processes()
+
+
+def here() -> Processes:
+    """This process's place among those that a launcher started, by its environment variables; ALONE without any."""
+    size = int(os.environ.get(SIZE, "1"))
+    return Processes(int(os.environ.get(RANK, "0")), size) if size > 1 else ALONE
+
+
+def local_rank() -> int:
+    """This process's number among those of its machine."""
+    return int(os.environ.get("PADDLE_LOCAL_RANK", os.environ.get(RANK, "0")))
+
+
+@functools.cache
+def join() -> Processes:
+    """Connect to the other processes, if there are any; once.
+
+    Raises:
+        UsageError: this system's Paddle can't connect processes.
+    """
+    own = here()
+    if own.size > 1:
+        require_linux()
+        with _named_failures(), contextlib.redirect_stderr(io.StringIO()):  # it prints its own settings
+            _distributed().init_parallel_env()
+    return own
+
+
+def require_linux() -> None:
+    """Raises: UsageError, where Paddle's gloo isn't built."""
+    if not sys.platform.startswith("linux"):
+        raise UsageError(
+            f"several processes need Linux: Paddle has no gloo for {sys.platform}",
+            "leave --nproc out; one process uses every core",
+        )
+
+
+def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -> int:
+    """Run this command again in `count` processes and wait for them; return the exit code.
+
+    If one of them fails or is killed, the others are ended.
+
+    Args:
+        threads: CPU threads of each process.
+        program: what each process runs on this command's arguments; a function of a module.
+    """
+    require_linux()
+    for name, value in (("OMP_NUM_THREADS", str(threads)), ("PYTHONWARNINGS", "ignore:No ccache found:UserWarning")):
+        os.environ[name] = value
+    from pmtrain.system.framework import paddle  # loaded after the threads are set
+
+    on_cpu = not paddle.is_compiled_with_cuda() or not paddle.device.cuda.device_count()
+    # Ctrl-C in a terminal reaches the processes by itself. They save and end, and this one waits for them.
+    before = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT,)}
+    logging.disable(logging.INFO)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            backend = {"backend": "gloo"} if on_cpu else {}
+            context = paddle.distributed.spawn(program, (sys.argv,), count, join=False, **backend)
+    finally:
+        logging.disable(logging.NOTSET)
+    processes = context.processes  # the context holds their queues: it must outlive them
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    try:
+        return _waited_for(processes)
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+            process.join()
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+
+
+def _waited_for(processes: Sequence[Any]) -> int:
+    """The exit code of processes that have all ended: the first that failed decides; a signal's is 128 + its number."""
+    running, code = list(processes), 0
+    deadline: float | None = None
+    while running:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        multiprocessing.connection.wait([process.sentinel for process in running], left)
+        for process in [process for process in running if not process.is_alive()]:
+            running.remove(process)
+            process.join()
+            if process.exitcode and not code:
+                code = 128 - process.exitcode if process.exitcode < 0 else process.exitcode
+                deadline = time.monotonic() + GRACE
+                if process.exitcode < 0:
+                    name = signal.Signals(-process.exitcode).name
+                    console.error(f"process {processes.index(process)} was ended by {name}")
+        if deadline is not None and time.monotonic() >= deadline:
+            for process in running:
+                process.kill()
+            deadline = None
+    return code
+
+
+def _distributed() -> Any:
+    from pmtrain.system.framework import paddle
+
+    return paddle.distributed
+
+
+@contextlib.contextmanager
+def _named_failures() -> Iterator[None]:
+    """Turn a broken connection, which gloo and NCCL report as a RuntimeError, into a message."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1][-200:]
+        raise LostProcess(
+            f"another process of this training has ended or hangs ({reason})",
+            "see its message; then go on with `pmtrain train --resume RUN`",
+        ) from error
