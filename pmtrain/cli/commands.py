@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pmtrain.cli.data_commands import cache, check, preview, split, synth
-from pmtrain.cli.deploy_commands import export
+from pmtrain.cli.deploy_commands import export, serve
 from pmtrain.cli.failures import guarded, set_debug
 from pmtrain.cli.flags import Command
 from pmtrain.cli.image_commands import explain, predict
@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": explain,
     "fit-domain": fit_domain,
     "export": export,
+    "serve": serve,
     "trace-shapes": trace_shapes,
     "env": env,
 }

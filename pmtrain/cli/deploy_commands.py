@@ -1,4 +1,4 @@
-"""`pmtrain export`: a checkpoint put to use outside pmtrain."""
+"""`pmtrain export` and `pmtrain serve`: a checkpoint put to use outside pmtrain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pmtrain.cli.flags import use_threads, with_options
 from pmtrain.cli.image_commands import Checkpoint
-from pmtrain.config import ExportConfig, load_config
+from pmtrain.config import ExportConfig, ServeConfig, load_config
 
 
 @with_options(ExportConfig)
@@ -22,3 +22,17 @@ def export(checkpoint: Checkpoint, **flags: Any) -> None:
     from pmtrain.evaluation.report import model_card
 
     exporting.export(checkpoint, checked, model_card.of_checkpoint)
+
+
+@with_options(ServeConfig)
+def serve(checkpoint: Checkpoint, **flags: Any) -> None:
+    """Serve a checkpoint as a web page on this machine.
+
+    A page to drop photographs on, and /predict for programs (described at /docs). Images are decoded in memory and
+    never stored. Research software, not a medical device. Ctrl-C ends it.
+    """
+    checked = load_config(ServeConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation.inference.serving import server
+
+    server.serve(checkpoint, checked)

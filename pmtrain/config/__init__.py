@@ -10,7 +10,7 @@ from pmtrain.config.commands.data_options import (
     SplitConfig,
     SynthConfig,
 )
-from pmtrain.config.commands.deploy_options import ExportConfig
+from pmtrain.config.commands.deploy_options import ExportConfig, ServeConfig
 from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
 from pmtrain.config.commands.model_options import FitDomainConfig
 from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
@@ -45,6 +45,7 @@ __all__ = [
     "PreviewConfig",
     "ReportConfig",
     "ScoringOptions",
+    "ServeConfig",
     "SplitConfig",
     "SynthConfig",
     "TraceConfig",

@@ -12,7 +12,18 @@ from pmtrain import __version__
 from tests.conftest import SMALL, command, environment
 
 COMMANDS = [
-    *((), ("train",), ("eval",), ("compare",), ("predict",), ("explain",), ("export",), ("trace-shapes",), ("env",)),
+    *(
+        (),
+        ("train",),
+        ("eval",),
+        ("compare",),
+        ("predict",),
+        ("explain",),
+        ("export",),
+        ("serve",),
+        ("trace-shapes",),
+        ("env",),
+    ),
     *(("report",), ("data",), *(("data", name) for name in ("check", "split", "preview", "cache", "synth"))),
 ]
 

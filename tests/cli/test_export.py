@@ -140,3 +140,22 @@ def test_explain_says_that_an_export_has_no_gradients(exported, small_set, run_c
     done = run_cli("explain", exported[0] / "model.onnx", small_set)
     assert done.exit_code == 2
     assert "gradients" in done.stderr
+
+
+@pytest.mark.slow
+def test_int8_is_calibrated_on_training_images_and_its_loss_told(checkpoint, small_set, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("pmtrain.evaluation.inference.export.int8.MOST_LOSS", 1.0)  # 8 images tell little
+    done = run_cli("export", checkpoint, small_set, "--quantize", "int8", "--output", "m")
+    assert done.exit_code == 0, done.stderr
+    assert "AUC: " in done.stdout and "same decision: " in done.stdout and "the same model in fp32" in done.stdout
+    told = json.loads((tmp_path / "m" / "export.json").read_text(encoding="utf-8"))
+    assert told["model"]["precision"] == "int8"
+    assert told["check"]["int8"]["same_decision"]["n"] == 8
+    assert run_cli("predict", tmp_path / "m" / "model.onnx", small_set, "--workers", 0).exit_code == 0
+
+
+@pytest.mark.parametrize("flags", [("--split", "all"), ("--split", "train"), ("--format", "paddle")])
+def test_int8_wants_onnx_and_images_of_its_own(checkpoint, small_set, run_cli, flags):
+    done = run_cli("export", checkpoint, small_set, "--quantize", "int8", *flags)
+    assert done.exit_code == 2
+    assert "--quantize int8" in done.stderr

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.score_options import ImageOptions
 from pmtrain.config.commands.shared_options import BatchSize
-from pmtrain.config.options import EVALUATION, MACHINE, NETWORK, OUTPUT, option
-from pmtrain.config.values import AnyPath, OneOf
+from pmtrain.config.options import EVALUATION, MACHINE, NETWORK, OUTPUT, RUN, option
+from pmtrain.config.values import AnyPath, Names, OneOf
 
 
 class ExportConfig(ImageOptions):
@@ -25,6 +26,14 @@ class ExportConfig(ImageOptions):
         " and resizing stay outside.",
         default=False,
     )
+    quantize: Literal["int8"] | None = option(
+        NETWORK,
+        "Quantize an ONNX model by training images; refused where the AUC falls by more than 0.005.",
+        default=None,
+    )
+    calibration_images: int = option(
+        NETWORK, "With --quantize: number of training images to take the ranges from.", default=100, ge=1, le=10_000
+    )
     check_images: int = option(
         EVALUATION, "Number of images that the export is checked on.", default=100, ge=1, le=100_000
     )
@@ -33,5 +42,24 @@ class ExportConfig(ImageOptions):
         MACHINE, "CPU threads.  [default: OMP_NUM_THREADS, or all available cores]", default=None, ge=1, le=1024
     )
     output: AnyPath | None = option(
-        OUTPUT, "Folder to create.  [default: export-FORMAT beside the checkpoint]", default=None
+        OUTPUT, "Folder to create.  [default: export-FORMAT or export-int8, beside the checkpoint]", default=None
+    )
+
+
+class ServeConfig(ComputeOptions):
+    """Options of `pmtrain serve`."""
+
+    host: str = option(RUN, "Address to listen on; only this machine reaches the default.", default="127.0.0.1")
+    port: int = option(RUN, "Port to listen on; 0 takes a free one.", default=8765, ge=0, le=65535)
+    allow_host: Names = option(
+        RUN, "Another name under which browsers reach the server; can be given several times.", default=[]
+    )
+    batch_size: Annotated[int, option(NETWORK, "Most images to compute at once.", ge=1, le=1024)] = 16
+    heat_maps: bool = option(NETWORK, "Draw Grad-CAM heat maps where they are asked for.", default=True)
+    max_mib: float = option(RUN, "Most MiB of a request.", default=50, gt=0, le=1024)
+    max_images: int = option(RUN, "Most images of a request.", default=20, ge=1, le=1000)
+    max_megapixels: float = option(RUN, "Most million pixels of an image.", default=60, gt=0, le=1000)
+    max_uploads: int = option(RUN, "Requests that are received at once; further ones wait.", default=8, ge=1, le=100)
+    timeout: float = option(
+        RUN, "Seconds for a request to arrive, and again for its result.", default=60, gt=0, le=3600
     )

@@ -60,6 +60,15 @@ def count_frames(data: bytes) -> int:
     return int(_dataset(data, stop_before_pixels=True).get("NumberOfFrames", 1) or 1)
 
 
+def dicom_sides(data: bytes) -> tuple[int, int]:
+    """Height and width of a frame as the header says; (0, 0) where it can't be read: decoding then says why."""
+    try:
+        dataset = _dataset(data, stop_before_pixels=True)
+        return int(dataset.Rows), int(dataset.Columns)
+    except (Unreadable, AttributeError, TypeError, ValueError):
+        return 0, 0
+
+
 def _dataset(data: bytes, **options: Any) -> Any:
     try:
         from pydicom import dcmread

@@ -34,8 +34,8 @@ class Backend:
         return self.precision == "fp16"
 
     def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass: automatic mixed precision on a GPU; the engine needs none."""
-        if self.engine is not None or self.precision == "fp32":
+        """The context of a forward pass: automatic mixed precision on a GPU; other kernels than Paddle's need none."""
+        if self.name != "paddle" or self.precision == "fp32":
             return nullcontext()
         return paddle.amp.auto_cast(dtype=AMP_TYPES[self.precision])
 

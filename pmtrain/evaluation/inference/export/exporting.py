@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +18,13 @@ from pmtrain.data.loading.loader import read_one
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.inference.export.description import FILE, describe
-from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
-from pmtrain.evaluation.inference.export.parity import LIMIT, compare_with_checkpoint
-from pmtrain.evaluation.scores.chosen_images import choose_images
+from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Exporter, Source
+from pmtrain.evaluation.inference.export.int8 import loss_of_int8, quantized
+from pmtrain.evaluation.inference.export.parity import LIMIT, compare_with_checkpoint, timed
+from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
 from pmtrain.runs.checkpoint import load_checkpoint
 from pmtrain.system import console
-from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_folder, write_flushed
 
 CARD = "MODEL_CARD.md"
@@ -32,54 +37,93 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
     """Write the model at `path` to a new folder with export.json and a model card, and print what was checked.
 
     Raises:
-        PmtrainError: the checkpoint or an image can't be read, the folder exists, a package is missing, or a
-            probability of the exported model differs by more than LIMIT. No folder is left then.
+        PmtrainError: the checkpoint or an image can't be read, the folder exists, a package is missing, a probability
+            of the exported model differs by more than LIMIT, or int8 loses too much. No folder is left then.
     """
     exporter = EXPORTERS[config.format]
-    if config.with_preprocessing and not exporter.graph:
+    _check_options(config)
+    checkpoint = load_checkpoint(path)
+    if checkpoint.exported is not None:
+        raise UsageError(f"{path} is an exported model already", "give the checkpoint that it was exported from")
+    output = config.output or checkpoint.path.parent / f"export-{config.quantize or config.format}"
+    classifier = Classifier(checkpoint, load_config(ComputeOptions, {"device": "cpu"}))
+    images = choose_images(checkpoint, config)
+    # The loss of AUC is measured on all images: a part of them would tell less than its interval.
+    samples = list(images.samples) if config.quantize else spread(images.samples, config.check_images)
+    pixels = read_pixels(samples, classifier.preprocess, config.cache_limit)
+    source = fp32 = Source(checkpoint, config.with_preprocessing)
+    if config.quantize:
+        source = replace(fp32, int8=partial(quantized, images=_calibration_images(images, classifier, config)))
+    batch_size = min(config.batch_size, len(pixels))
+    with new_folder(output) as folder:
+        exporter.write(folder, source)
+        parity = compare_with_checkpoint(classifier, exporter.load(folder, source), source, pixels, batch_size)
+        check: dict[str, Any] = {
+            "images": len(pixels),
+            "data_fingerprint": images.data.fingerprint(),
+            "largest_difference_of_a_probability": parity.difference,
+            "runtime": exporter.runtime(),
+        }
+        against, speed = f"pmtrain ({classifier.backend.name})", parity.our_speed
+        costs: list[str] = []
+        if config.quantize:
+            labels = np.array([sample.label for sample in samples])
+            groups = patients(samples, images.data.name_of)
+            loss = loss_of_int8(labels, parity.ours, parity.theirs, checkpoint.info.threshold, groups)
+            check["int8"], costs = loss.report(), loss.lines()
+            against, speed = "the same model in fp32", _speed_of(exporter, fp32, pixels[:batch_size])
+        else:
+            parity.refuse_difference()
+            check["limit"] = LIMIT
+        write_flushed(folder / FILE, describe(config.format, source, check))
+        write_flushed(folder / CARD, card(checkpoint.path, config))
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.stem == "model")
+    console.result(f"wrote {output}: {config.format}, {source.precision}, {size / 1e6:.1f} MB")
+    limit = "" if config.quantize else f"; the limit is {LIMIT:g}"
+    console.result(
+        f"largest difference of a probability: {parity.difference:.1e} on {len(pixels)} images"
+        f" ({exporter.runtime()} against pmtrain{limit})"
+    )
+    for line in costs:
+        console.result(line)
+    console.result(
+        f"speed: {parity.their_speed:.1f} images/s in batches of {batch_size}; {against}: {speed:.1f}"
+        f" ({parity.their_speed / speed:.2f} times)"
+    )
+
+
+def _check_options(config: ExportConfig) -> None:
+    if config.with_preprocessing and not EXPORTERS[config.format].graph:
         graphs = " or ".join(name for name, row in EXPORTERS.items() if row.graph)
         raise UsageError(
             f"--with-preprocessing: a model in the format {config.format} holds the network alone",
             f"give --format {graphs}, or leave --with-preprocessing out",
         )
-    checkpoint = load_checkpoint(path)
-    if checkpoint.exported is not None:
-        raise UsageError(f"{path} is an exported model already", "give the checkpoint that it was exported from")
-    output = config.output or checkpoint.path.parent / f"export-{config.format}"
-    classifier = Classifier(checkpoint, load_config(ComputeOptions, {"device": "cpu"}))
-    images = choose_images(checkpoint, config)
-    pixels = read_pixels(spread(images.samples, config.check_images), classifier.preprocess, config.cache_limit)
-    source = Source(checkpoint, config.with_preprocessing)
-    with new_folder(output) as folder:
-        exporter.write(folder, source)
-        parity = compare_with_checkpoint(
-            classifier, exporter.load(folder, source), source, pixels, min(config.batch_size, len(pixels))
+    if config.quantize and config.format != "onnx":
+        raise UsageError(f"--quantize {config.quantize}: only ONNX models are quantized", "give --format onnx")
+
+
+def _calibration_images(images: Images, classifier: Classifier, config: ExportConfig) -> np.ndarray:
+    """Training images, normalised: never those that the loss is measured on.
+
+    Raises:
+        UsageError: the data has no training images.
+    """
+    training = images.data.split("train")
+    if not training or images.split in ("train", "all"):
+        raise UsageError(
+            f"--quantize {config.quantize}: needs training images that it isn't evaluated on",
+            "give --data with a training split, and leave --split out",
         )
-        if parity.difference > LIMIT:
-            raise PmtrainError(
-                f"the exported model's probabilities differ from the checkpoint's by up to {parity.difference:.2g} on"
-                f" {len(pixels)} images, more than {LIMIT:g}; nothing was written",
-                "this is a bug in pmtrain or in the runtime: please report it with the output of `pmtrain env`",
-            )
-        check = {
-            "images": len(pixels),
-            "data_fingerprint": images.data.fingerprint(),
-            "largest_difference_of_a_probability": parity.difference,
-            "limit": LIMIT,
-            "runtime": exporter.runtime(),
-        }
-        write_flushed(folder / FILE, describe(config.format, source, check))
-        write_flushed(folder / CARD, card(checkpoint.path, config))
-        size = sum(file.stat().st_size for file in folder.iterdir() if file.stem == "model")
-    console.result(f"wrote {output}: {config.format}, {size / 1e6:.1f} MB")
-    console.result(
-        f"largest difference of a probability: {parity.difference:.1e} on {len(pixels)} images"
-        f" ({exporter.runtime()} against pmtrain; the limit is {LIMIT:g})"
-    )
-    console.result(
-        f"speed: {parity.their_speed:.1f} images/s in batches of {min(config.batch_size, len(pixels))};"
-        f" pmtrain ({classifier.backend.name}): {parity.our_speed:.1f}"
-    )
+    chosen = spread(training, config.calibration_images)
+    return classifier.preprocess.normalise(read_pixels(chosen, classifier.preprocess, config.cache_limit))
+
+
+def _speed_of(exporter: Exporter, source: Source, pixels: np.ndarray) -> float:
+    """Images per second of another export of the same checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        exporter.write(Path(folder), source)
+        return timed(exporter.load(Path(folder), source), [source.inputs(pixels)])[1]
 
 
 def spread(samples: Sequence[Sample], most: int) -> list[Sample]:

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.inference.export.exporters import Run, Source
+from pmtrain.system.errors import PmtrainError
 
 LIMIT = 1e-4  # of the difference of a probability
 MOST_SECONDS = 3.0  # that the speed of one model is measured for
@@ -32,6 +33,19 @@ class Parity:
         largest = float(np.abs(expit(self.ours) - expit(self.theirs)).max())
         return largest if np.isfinite(largest) else float("inf")
 
+    def refuse_difference(self) -> None:
+        """Refuse an export that isn't the checkpoint's network.
+
+        Raises:
+            PmtrainError: a probability differs by more than LIMIT.
+        """
+        if self.difference > LIMIT:
+            raise PmtrainError(
+                f"the exported model's probabilities differ from the checkpoint's by up to {self.difference:.2g} on"
+                f" {len(self.ours)} images, more than {LIMIT:g}; nothing was written",
+                "this is a bug in pmtrain or in the runtime: please report it with the output of `pmtrain env`",
+            )
+
 
 def compare_with_checkpoint(
     classifier: Classifier, run: Run, source: Source, pixels: np.ndarray, batch_size: int
@@ -44,12 +58,12 @@ def compare_with_checkpoint(
     batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
     inputs = [source.inputs(batch) for batch in batches]
     with classifier.backend.fixed_weights():
-        ours, our_speed = _timed(classifier.network_logits, [classifier.preprocess.normalise(each) for each in batches])
-    theirs, their_speed = _timed(run, inputs)
+        ours, our_speed = timed(classifier.network_logits, [classifier.preprocess.normalise(each) for each in batches])
+    theirs, their_speed = timed(run, inputs)
     return Parity(ours, theirs, our_speed, their_speed)
 
 
-def _timed(run: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+def timed(run: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     """The results, and images per second: the median over batches of the full size, after one to warm up."""
     results = [run(batch) for batch in batches]
     times: list[float] = []

@@ -1,0 +1,249 @@
+"""The web application: a page for people, `/predict` for programs, `/health`, and the description of the endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, Field
+from scipy.special import expit
+
+from pmtrain.config import ExplainConfig, ServeConfig, load_config
+from pmtrain.data.images.read import BadImage
+from pmtrain.evaluation.inference.classifier import Classifier
+from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded
+from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
+from pmtrain.evaluation.inference.serving.uploads import MEBIBYTE, Upload, decoded, read_uploads
+from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
+from pmtrain.evaluation.saliency.overlay import css_gradient, overlay
+from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.system.errors import missing_extra
+from pmtrain.system.hardware import available_cpus, use_every_core
+from pmtrain.system.version import __version__
+
+NOTICE = "Research software, not a medical device: no clinical decision may rest on it alone."
+SHOWN = 320  # pixels: the side of a heat map's picture
+WAITING = 1024  # images that may wait for the network
+
+
+class ImageResult(BaseModel):
+    """The prediction for one image; one that can't be read has its `error` alone."""
+
+    file: str = Field(description="The name that the image was sent under.")
+    probability: Annotated[float | None, Field(description="P(positive), from 0 to 1.")] = None
+    prediction: Annotated[str | None, Field(description="The predicted class.")] = None
+    positive: Annotated[bool | None, Field(description="Whether the probability is at least the threshold.")] = None
+    error: Annotated[str | None, Field(description="Why the image can't be read.")] = None
+    heat_map: Annotated[str | None, Field(description="Grad-CAM over what the network saw, a JPEG as a data URI.")] = (
+        None
+    )
+
+
+class Result(BaseModel):
+    """The predictions of a request, in the order of its images, and the model that made them."""
+
+    predictions: list[ImageResult]
+    classes: tuple[str, str] = Field(description="The negative and the positive class.")
+    threshold: float
+    weights_sha256: str
+    synthetic: bool = Field(description="Trained on SYNTHETIC images: no clinical claim can rest on it.")
+    notice: str = NOTICE
+
+
+class Health(BaseModel):
+    """That the server runs, and with what."""
+
+    status: str = "ok"
+    network: str
+    weights_sha256: str
+    pmtrain: str = __version__
+
+
+class Predictor:
+    """The network, its decoding threads and its heat maps."""
+
+    def __init__(self, checkpoint: Checkpoint, config: ServeConfig) -> None:
+        self.classifier = Classifier(checkpoint, config)
+        self.checkpoint, self.config = checkpoint, config
+        self.can_explain = checkpoint.exported is None and config.heat_maps
+        self._explainer: Classifier | None = None
+        self._decoders = ThreadPoolExecutor(available_cpus(), "decode", initializer=use_every_core)
+        self._explaining = ThreadPoolExecutor(1, "explain", initializer=use_every_core)
+        self._batches = Batches(
+            self.classifier.network_logits,
+            config.batch_size,
+            WAITING,
+            self.classifier.backend.fixed_weights(),
+        )
+
+    async def predict(self, upload: Upload, heat_map: bool) -> ImageResult:
+        """Decode, compute and, where asked for, explain one image.
+
+        Raises:
+            Overloaded: too many images are waiting.
+        """
+        in_thread = asyncio.get_running_loop().run_in_executor
+        try:
+            seen, values = await in_thread(self._decoders, self._read, upload)
+        except BadImage as bad:
+            return ImageResult(file=upload.name, error=bad.reason)
+        found = self.classifier.classify(None, float(expit(await self._batches.result(values))))
+        result = ImageResult(
+            file=upload.name,
+            probability=found.probability,
+            prediction=found.class_name,
+            positive=bool(found.label),
+        )
+        if heat_map and self.can_explain:
+            result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values)
+        return result
+
+    def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (S, S, 3) as the network sees it, and float32 (3, S, S), normalised."""
+        seen = decoded(upload, self.classifier.preprocess, int(self.config.max_megapixels * 1e6))
+        return seen, self.classifier.preprocess.normalise(seen[None])[0]
+
+    def _heat_map(self, seen: np.ndarray, values: np.ndarray) -> str:
+        if self._explainer is None:  # Paddle's own kernels give the gradients; most requests want none
+            options = load_config(ExplainConfig, {"device": self.config.device})
+            self._explainer = Classifier(self.checkpoint, options)
+        last = list(layers_for(self._explainer.model).values())[-1]
+        (heat,), _ = grad_cam(self._explainer.model, last, values[None])
+        shown = cv2.resize(seen, (SHOWN, SHOWN), interpolation=cv2.INTER_LINEAR)
+        picture = cv2.imencode(".jpg", overlay(shown, heat), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
+
+    def close(self) -> None:
+        """End all threads."""
+        self._batches.close()
+        self._decoders.shutdown(cancel_futures=True)
+        self._explaining.shutdown(cancel_futures=True)
+
+
+def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]) -> Any:
+    """The ASGI application.
+
+    Args:
+        hosts: the names under which the server may be reached.
+    Raises:
+        PmtrainError: FastAPI isn't installed.
+    """
+    try:
+        import fastapi
+        import python_multipart  # noqa: F401 (Starlette needs it to read forms)
+        from fastapi.responses import HTMLResponse, JSONResponse
+    except ImportError:
+        raise missing_extra("pmtrain serve", "FastAPI", "serve") from None
+
+    classifier = predictor.classifier
+    info = classifier.info
+    receiving = asyncio.Semaphore(config.max_uploads)
+
+    @asynccontextmanager
+    async def lifespan(_: Any):
+        yield
+        predictor.close()
+
+    # FastAPI's own pages of the endpoints load scripts from other sites.
+    app = fastapi.FastAPI(
+        title="pmtrain", version=__version__, description=NOTICE, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+
+    async def predict(request: fastapi.Request, heat_map: bool = False) -> Result:
+        """Predict the class of one image or of several."""
+        async with receiving:
+            uploads = await read_uploads(request, config.max_images, int(config.max_mib * MEBIBYTE))
+        try:
+            work = asyncio.gather(*(predictor.predict(upload, heat_map) for upload in uploads))
+            predictions = await asyncio.wait_for(work, config.timeout)
+        except Overloaded:
+            raise fastapi.HTTPException(503, "too many images are waiting; try again", {"retry-after": "1"}) from None
+        except asyncio.TimeoutError:
+            raise fastapi.HTTPException(503, f"no result within {config.timeout:g} s", {"retry-after": "5"}) from None
+        return Result(
+            predictions=predictions,
+            classes=info.class_names,
+            threshold=classifier.threshold,
+            weights_sha256=info.weights_sha256,
+            synthetic=info.synthetic,
+        )
+
+    # FastAPI looks the class up by its name, which is known in this function alone.
+    predict.__annotations__ |= {"request": fastapi.Request, "heat_map": bool, "return": Result}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "properties": {"files": {"type": "array", "items": binary["schema"]}}}
+    body = {"multipart/form-data": {"schema": form}, "image/*": binary, "application/octet-stream": binary}
+    errors = {
+        400: "the form can't be read, or holds no image",
+        403: "sent from another site",
+        408: "too slow",
+        413: "too large, or too many images",
+        415: "neither a form nor an image",
+        421: "another host",
+        503: "overloaded",
+    }
+    app.post(
+        "/predict",
+        response_model=Result,
+        response_model_exclude_none=True,
+        responses={status: {"description": reason} for status, reason in errors.items()},
+        openapi_extra={"requestBody": {"required": True, "content": body}},
+    )(predict)
+
+    @app.get("/health", response_model=Health)
+    async def health() -> Health:
+        """Whether the server runs, and which model it has."""
+        return Health(network=f"ResNet-{info.layers}", weights_sha256=info.weights_sha256)
+
+    pages = partial(_page, predictor=predictor, config=config)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(*pages("page.html.j2"))
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(*pages("endpoints.html.j2", schema=app.openapi()))
+
+    @app.exception_handler(Refusal)
+    async def refused(_: fastapi.Request, refusal: Refusal) -> JSONResponse:
+        return JSONResponse({"detail": refusal.reason}, refusal.status)
+
+    refused.__annotations__.clear()
+    return Guard(app, hosts, int(config.max_mib * MEBIBYTE), config.timeout)
+
+
+def _page(template: str, predictor: Predictor, config: ServeConfig, **more: Any) -> tuple[str, int, dict[str, str]]:
+    """A page, its status, and headers that allow it what it holds itself and nothing else."""
+    import secrets
+
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = resources.files(__package__)
+    environment.globals["style"] = source.joinpath("page.css").read_text(encoding="utf-8")
+    environment.globals["script"] = source.joinpath("page.js").read_text(encoding="utf-8")
+    classifier, nonce = predictor.classifier, secrets.token_urlsafe(16)
+    text = environment.from_string(source.joinpath(template).read_text(encoding="utf-8")).render(
+        nonce=nonce,
+        notice=NOTICE,
+        version=__version__,
+        info=classifier.info,
+        threshold=classifier.threshold,
+        limits=config,
+        can_explain=predictor.can_explain,
+        gradient=css_gradient(),
+        **more,
+    )
+    allowed = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src blob: data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return text, 200, {"content-security-policy": allowed}

@@ -1,0 +1,75 @@
+"""Requests are gathered while the network is busy, and each gets its own result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+
+from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded
+
+
+def test_what_waits_is_computed_together_and_comes_back_in_order():
+    sizes, started, go = [], threading.Event(), threading.Event()
+
+    def run(images):
+        sizes.append(len(images))
+        started.set()
+        go.wait(10)
+        return images[:, 0] * 2
+
+    async def ask(batches):
+        first = asyncio.create_task(batches.result(np.array([0.0])))
+        await asyncio.to_thread(started.wait, 10)
+        rest = [asyncio.create_task(batches.result(np.array([float(number)]))) for number in range(1, 7)]
+        await asyncio.sleep(0.05)
+        go.set()
+        return await asyncio.gather(first, *rest)
+
+    with contextlib.closing(Batches(run, most=4, waiting=100)) as batches:
+        assert asyncio.run(ask(batches)) == [0, 2, 4, 6, 8, 10, 12]
+    assert sizes == [1, 4, 2]
+
+
+def test_a_failure_reaches_all_of_its_batch_and_no_other():
+    def run(images):
+        if images.max() > 1:
+            raise ValueError("too bright")
+        return images[:, 0]
+
+    async def ask(batches):
+        bad = await asyncio.gather(batches.result(np.array([2.0])), return_exceptions=True)
+        return bad, await batches.result(np.array([0.5]))
+
+    with contextlib.closing(Batches(run, most=4, waiting=100)) as batches:
+        (error,), good = asyncio.run(ask(batches))
+    assert isinstance(error, ValueError)
+    assert good == 0.5
+
+
+def test_too_many_are_refused_and_a_closed_one_takes_none():
+    started, go = threading.Event(), threading.Event()
+
+    def run(images):
+        started.set()
+        go.wait(10)
+        return images[:, 0]
+
+    async def ask(batches):
+        first = asyncio.create_task(batches.result(np.zeros(1)))
+        await asyncio.to_thread(started.wait, 10)
+        second = asyncio.create_task(batches.result(np.ones(1)))
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await batches.result(np.zeros(1))
+        go.set()
+        assert await asyncio.gather(first, second) == [0, 1]
+
+    batches = Batches(run, most=1, waiting=1)
+    asyncio.run(ask(batches))
+    batches.close()
+    with pytest.raises(Overloaded):
+        asyncio.run(batches.result(np.zeros(1)))
