@@ -99,6 +99,7 @@ class ResNet(nn.Layer):
         if layers not in DEPTHS:
             raise PmtrainError(f"no ResNet with {layers} layers; supported are {', '.join(map(str, DEPTHS))}")
         self.layers = layers
+        self.frozen_stages: int | None = None
         self.conv = ConvBNLayer(3, 64, 7, stride=2)
         self.max_pool = nn.MaxPool2D(kernel_size=3, stride=2, padding=1)
         self.stages: list[list[Block]] = []
@@ -117,6 +118,31 @@ class ResNet(nn.Layer):
         self.out = nn.Linear(
             channels, 1, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
         )
+
+    def freeze(self, stages: int | None) -> None:
+        """Freeze the stem and the first `stages` stages, and nothing else; None: nothing at all.
+
+        What is frozen gets no gradients, and its batch norms normalize by their running statistics and keep them, in
+        training too.
+        """
+        self.frozen_stages = stages
+        frozen = {id(layer) for layer in self.frozen}
+        for layer in self.sublayers():
+            if isinstance(layer, ConvBNLayer):
+                stopped = id(layer) in frozen
+                norm = layer._batch_norm
+                norm._use_global_stats = True if stopped else None
+                for parameter in (layer._conv.weight, norm.weight, norm.bias):
+                    parameter.stop_gradient = stopped
+
+    @property
+    def frozen(self) -> list[ConvBNLayer]:
+        """The layers that `freeze` froze."""
+        if self.frozen_stages is None:
+            return []
+        blocks = [block for stage in self.stages[: self.frozen_stages] for block in stage]
+        parts = [part for block in blocks for part in block.sublayers()]
+        return [self.conv, *(part for part in parts if isinstance(part, ConvBNLayer))]
 
     def forward(self, x):  # (N, 3, H, W)
         x = self.max_pool(self.conv(x))  # (N, 64, H / 4, W / 4)

@@ -91,14 +91,22 @@ def apply_optimizer_state(optimizer: Any, model: ResNet, state: Mapping[str, Any
     Paddle finds the velocities by the names that it gives at the first step (`conv2d_0.w_0_velocity_0`), which
     count up in a process: make and step the optimizer under one `paddle.utils.unique_name.guard()`.
 
+    A frozen parameter without a velocity gets one of zeros, with which it would begin anyway: Paddle wants all or none.
+
     Raises:
         PmtrainError: a velocity is missing, or has another shape than its parameter, or isn't finite.
     """
     velocities = {f"{p.name}_velocity_0": p for p in model.parameters() if not p.stop_gradient}
+    parts = [(layer._conv.weight, layer._batch_norm.weight, layer._batch_norm.bias) for layer in model.frozen]
+    frozen = {f"{parameter.name}_velocity_0": parameter for part in parts for parameter in part}
     plain = {"LR_Scheduler"} & set(state)
     arrays = set(state) - plain
-    if arrays and arrays != set(velocities):
-        names = sorted(arrays ^ set(velocities))
+    if arrays and arrays - set(frozen) != set(velocities):
+        names = sorted((arrays - set(frozen)) ^ set(velocities))
         raise PmtrainError(f"{path} doesn't fit the optimizer: {first_few(names)} missing or unexpected")
-    restored = {name: _weight(state[name], name, velocities[name], path) for name in sorted(arrays)}
+    known = velocities | frozen
+    restored = {name: _weight(state[name], name, known[name], path) for name in sorted(arrays)}
+    if restored:
+        absent = {name: np.zeros(tensor.shape, np.float32) for name, tensor in frozen.items() if name not in restored}
+        restored |= absent
     optimizer.set_state_dict({**restored, **{name: state[name] for name in plain}})

@@ -117,6 +117,7 @@ class Run:
         INITIALISATIONS[config.init](self.model, config.seed)
         if weights:
             weights.apply(self.model)
+        self.model.freeze(self.frozen_stages(0))
         self.average = Average(self.model, config.ema) if config.ema else None
         self.optimizer = make_optimizer(self.model, config)
         self.step = TrainingStep(
@@ -247,9 +248,14 @@ class Run:
         pixels = {"mean": self.preprocess.mean, "std": self.preprocess.std}
         self.folder.write_info(self.folder.info() | {"pixels": pixels})
 
+    def frozen_stages(self, epoch: int) -> int | None:
+        """How many stages are frozen in an epoch, the stem with them; None: nothing."""
+        return len(self.model.stages) if epoch < self.config.warmup_head else self.config.freeze
+
     def train_epoch(self, loader: Loader, stop: StopSignal) -> None:
         """The rest of the current epoch's training batches."""
         at, config = self.at, self.config
+        self.model.freeze(self.frozen_stages(at.epoch))
         now = time.perf_counter()
         with console.progress(len(loader), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
             for batch in loader.epoch(at.epoch, at.batch):
@@ -419,11 +425,13 @@ class Run:
         """Continue from what `save` wrote."""
         where = saved.checkpoint.path
         apply_state(self.model, saved.checkpoint.state, where)
+        self.at = RunState(**saved.state)
+        # As in the epoch of the last step: what was frozen until then has no velocity.
+        self.model.freeze(self.frozen_stages(self.at.epoch if self.at.batch else self.at.epoch - 1))
         apply_optimizer_state(self.optimizer, self.model, without_average(saved.optimizer_state), where)
         if self.average:
             self.average.restore(saved.optimizer_state, where)
         self.preprocess = Preprocess.of(saved.checkpoint.info)
-        self.at = RunState(**saved.state)
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
 

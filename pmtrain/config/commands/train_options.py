@@ -75,6 +75,25 @@ class LoopOptions(Options):
     erasing: float = option(
         TRAINING, "Random erasing: cover a rectangle of this share of the training images.", default=0.0, ge=0, le=1
     )
+    freeze: int | None = option(
+        TRAINING,
+        "With --weights: keep the stem and this many of the four stages as they are, their batch norms' statistics"
+        " too; 4: train the classifier alone.",
+        default=None,
+        ge=0,
+        le=4,
+    )
+    body_lr: float | None = option(
+        TRAINING,
+        "Learning rate of all layers but the classifier, which has --lr.",
+        default=None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+    )
+    warmup_head: int = option(
+        TRAINING, "With --weights: train the classifier alone for this many first epochs.", default=0, ge=0
+    )
     patience: int | None = option(
         TRAINING, "Stop early after this many epochs in a row without a better validation AUC.", default=None, ge=1
     )

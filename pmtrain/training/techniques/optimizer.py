@@ -17,6 +17,8 @@ def make_optimizer(model: Any, config: TrainConfig) -> Any:
     With --clip-norm, all gradients together are scaled down to that L2 norm if theirs is larger, before the weight
     decay is added, as PyTorch's clip_grad_norm_ does (Pascanu et al. 2013).
 
+    With --body-lr, all but the classifier has that rate where the classifier has --lr; a schedule changes both alike.
+
     Raises:
         UsageError: --nesterov without momentum.
     """
@@ -26,6 +28,11 @@ def make_optimizer(model: Any, config: TrainConfig) -> Any:
         for parameter in model.parameters():
             if parameter.ndim == 1:  # scales and shifts of batch norms, and biases
                 parameter.regularizer = paddle.regularizer.L2Decay(0.0)  # goes before the optimizer's own
+    if config.body_lr is not None:
+        head = {id(parameter) for parameter in model.out.parameters()}
+        for parameter in model.parameters():
+            if id(parameter) not in head:
+                parameter.optimize_attr["learning_rate"] = config.body_lr / config.lr
     return paddle.optimizer.Momentum(
         learning_rate=config.lr,
         momentum=config.momentum,

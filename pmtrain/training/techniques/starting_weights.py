@@ -155,7 +155,15 @@ def with_weights(config: TrainConfig, download: bool = True) -> tuple[TrainConfi
         PmtrainError: as `read_weights`.
     """
     if config.weights is None:
+        if config.freeze is not None or config.warmup_head:
+            flag = f"--freeze {config.freeze}" if config.freeze is not None else f"--warmup-head {config.warmup_head}"
+            raise UsageError(f"{flag} without --weights: random layers would stay random", "give --weights too")
         return config, None
+    if config.warmup_head >= config.epochs:
+        raise UsageError(
+            f"--warmup-head {config.warmup_head}: the run has {config.epochs} epochs: the rest would never learn",
+            "give fewer warm-up epochs, or --freeze 4 if that is wanted",
+        )
     weights = read_weights(config.weights, config.layers, download)
     given = config.model_fields_set
     if "layers" in given and config.layers != weights.layers:

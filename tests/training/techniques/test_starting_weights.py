@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from pmtrain.models.weights import published
 from pmtrain.runs.formats.state_dict import load_state
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.framework import paddle
+from pmtrain.training import run as running
 from pmtrain.training.techniques.starting_weights import read_weights, weights_again, with_weights
 from tests.conftest import QUICK
 
@@ -117,3 +120,81 @@ def test_what_cant_be_used_is_refused(tmp_path, vision18):
     paddle.save({"patch_embed.weight": paddle.zeros([3])}, str(other))
     with pytest.raises(PmtrainError, match=r"other\.pdparams: not a supported network: it is a vision transformer"):
         read_weights(str(other), 50)
+
+
+TRANSFER = (
+    *("--freeze", 1, "--warmup-head", 1, "--body-lr", 0.0005, "--ema", 0.9, "--nesterov", "--preprocess", "notes"),
+    *(*QUICK, "--lr", 0.005, "--epochs", 3),
+)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("paddle", marks=pytest.mark.slow), "auto"])
+def test_transfer_resumes_to_the_bit_and_keeps_what_is_frozen(
+    vision18, run_cli, small_set, tmp_path, monkeypatch, backend
+):
+    options = ("--weights", vision18, *TRANSFER, "--backend", backend)
+    whole = run_cli("train", small_set, "--output", "whole", *options)
+    assert whole.exit_code == 0, whole.stderr
+    assert "--freeze 1 --body-lr 0.0005 --warmup-head 1" in whole.stderr
+    real, taken = running.Run.train_batch, []
+
+    def stopping(self, batch):
+        loss = real(self, batch)
+        taken.append(loss)
+        if len(taken) in (2, 3, 5):  # inside the warm-up, at its end, after it; an epoch has 3 batches
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(running.Run, "train_batch", stopping)
+    printed = run_cli("train", small_set, "--output", "parts", *options).stdout
+    for _ in range(3):
+        resumed = run_cli("train", "--resume", "parts")
+        printed += resumed.stdout
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(taken) == 9 and printed == whole.stdout
+    last = [load_state(next((tmp_path / run / "last").glob("*/model.pdparams"))) for run in ("whole", "parts")]
+    for name in last[0]:
+        np.testing.assert_array_equal(last[0][name], last[1][name], err_msg=name)
+
+    theirs, found = load_state(vision18), last[0]
+    for ours, other in (("conv", "conv1"), ("bb_0_1.conv0", "layer1.1.conv1")):
+        np.testing.assert_array_equal(found[f"{ours}._conv.weight"], theirs[f"{other}.weight"])
+        norm = other.replace("conv", "bn")
+        for part in ("weight", "_mean", "_variance"):
+            np.testing.assert_array_equal(found[f"{ours}._batch_norm.{part}"], theirs[f"{norm}.{part}"])
+    assert not np.array_equal(found["bb_1_0.conv0._conv.weight"], theirs["layer2.0.conv1.weight"])
+    assert not np.array_equal(found["bb_1_0.conv0._batch_norm._mean"], theirs["layer2.0.bn1._mean"])
+
+
+def test_while_the_head_warms_up_the_body_stays(vision18, run_cli, small_set, tmp_path):
+    done = run_cli("train", small_set, "--weights", vision18, "--warmup-head", 1, *QUICK, "--epochs", 2, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    model = build_model(18)
+    assert not model.frozen
+    refused = {
+        ("--freeze", 2): "--freeze 2 without --weights",
+        ("--warmup-head", 1): "--warmup-head 1 without --weights",
+        ("--weights", vision18, "--warmup-head", 5): "the run has 5 epochs",
+    }
+    for options, expected in refused.items():
+        failed = run_cli("train", small_set, *options, *QUICK, "--dry-run")
+        assert failed.exit_code == 2 and expected in failed.stderr
+
+
+def test_the_bodys_learning_rate_is_its_own():
+    from pmtrain.training.techniques.optimizer import make_optimizer
+
+    model = build_model(18)
+    model.train()
+    config = load_config(TrainConfig, {"lr": 0.1, "body_lr": 0.001, "momentum": 0.0, "weight_decay": 0.0})
+    optimizer = make_optimizer(model, config)
+    before = {name: p.numpy() for name, p in model.named_parameters()}
+    model(paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype("f4"))).sum().backward()
+    gradients = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
+    for rate in (1, 0.5):  # a schedule changes both alike
+        optimizer.set_lr(0.1 * rate)
+        optimizer.step()
+        for name, p in model.named_parameters():
+            if name in gradients:
+                before[name] = before[name] - rate * (0.1 if name.startswith("out.") else 0.001) * gradients[name]
+                np.testing.assert_allclose(p.numpy(), before[name], rtol=1e-4, atol=1e-6, err_msg=name)

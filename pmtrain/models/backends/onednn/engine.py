@@ -85,10 +85,10 @@ class _Latest(Generic[Plan]):
 
     def __init__(self) -> None:
         self._arena = Arena()
-        self._plans: OrderedDict[Shape, Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
 
-    def of(self, shape: Shape, make: Callable[[Arena], Plan]) -> Plan:
-        """The plan of a shape; made if it doesn't exist."""
+    def of(self, shape: tuple[int, ...], make: Callable[[Arena], Plan]) -> Plan:
+        """The plan of a shape, which may be told apart by more numbers; made if it doesn't exist."""
         if shape not in self._plans:
             self._plans[shape] = make(self._arena)
             if len(self._plans) > SHAPES_KEPT:
@@ -162,7 +162,7 @@ class Engine:
         if not (self._fits(x) and self._has_plan(tuple(x.shape))):
             return type(self.model).forward(self.model, x)
         x = x.contiguous()
-        if self.model.training:
+        if self._learns():
             plan = self._training_plan(tuple(x.shape))
             features = _Training.apply(self, plan, x, *plan.parameters)
         else:
@@ -175,9 +175,11 @@ class Engine:
         """Whether logits and gradients of parameters are all that is needed.
 
         More is needed if layers inside have hooks or a replaced `forward`, the input needs a gradient, batch norms are
-        frozen, the model was moved or cast, autocast is on, or the input isn't a single f32 image batch.
+        set to their running statistics one by one, the model was moved or cast, autocast is on, or the input isn't a
+        single f32 image batch.
         """
         mode = self.model.training
+        frozen = {id(part) for layer in self._plans.frozen(self.model) for part in layer.sublayers()}
         return (
             len(x.shape) == 4
             and self._plans.fits(tuple(x.shape), mode)
@@ -187,8 +189,12 @@ class Engine:
             and paddle.get_device() == "cpu"
             and self._parameters[0].place.is_cpu_place()
             and all(parameter.dtype == paddle.float32 for parameter in self._parameters)
-            and all(_is_plain(layer, mode) for layer in self._bypassed)
+            and all(_is_plain(layer, mode, id(layer) in frozen) for layer in self._bypassed)
         )
+
+    def _learns(self) -> bool:
+        """Whether the forward pass has to keep what a backward pass through a layer before the head needs."""
+        return self.model.training and len(self._plans.frozen(self.model)) < len(self._folded)
 
     def _has_plan(self, shape: Shape) -> bool:
         """Whether oneDNN has fast code for a shape in the model's mode; if not, print it once.
@@ -199,7 +205,7 @@ class Engine:
         if (shape, self.model.training) in self._refused:
             return False
         try:
-            self._training_plan(shape) if self.model.training else self._inference_plan(shape)
+            self._training_plan(shape) if self._learns() else self._inference_plan(shape)
         except (ReferenceCode, OneDnnError) as error:
             if self._required:
                 raise
@@ -212,7 +218,10 @@ class Engine:
     def _training_plan(self, shape: Shape) -> TrainingPlan:
         with self._lock:
             prepare_threads()
-            return self._training.of(shape, lambda arena: self._plans.training(self.model, shape, self.dtype, arena))
+            return self._training.of(
+                (*shape, len(self._plans.frozen(self.model))),
+                lambda arena: self._plans.training(self.model, shape, self.dtype, self._folded, arena),
+            )
 
     def _inference_plan(self, shape: Shape) -> InferencePlan:
         with self._lock:
@@ -228,14 +237,16 @@ class Engine:
             return plan.forward(x)
 
 
-def _is_plain(layer: paddle.nn.Layer, training: bool) -> bool:
-    """Whether a layer inside the model has its class's forward, the model's mode, and no hooks."""
+def _is_plain(layer: paddle.nn.Layer, training: bool, frozen: bool) -> bool:
+    """Whether a layer inside the model has its class's forward, the model's mode, and no hooks; `frozen` by the model
+    as a whole, not otherwise.
+    """
     return (
         layer.training == training
         and not layer._forward_pre_hooks
         and not layer._forward_post_hooks
         and "forward" not in layer.__dict__
-        and getattr(layer, "_use_global_stats", None) is None
+        and getattr(layer, "_use_global_stats", None) in ((None, True) if frozen else (None,))
     )
 
 

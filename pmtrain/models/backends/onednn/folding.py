@@ -6,6 +6,8 @@ scale = gamma / sqrt(variance + epsilon), with the bias beta - mean * scale.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from pmtrain.models.backends.onednn.memory import Arena, Descriptor, Layout, Place, Tensor, array_at, describe, f32
@@ -21,17 +23,20 @@ class FoldedWeights:
         layers = [layer for layer in model.sublayers() if isinstance(layer, ConvBNLayer)]
         self._layers = {id(layer): _FoldedLayer(layer) for layer in layers}
 
+    def __len__(self) -> int:
+        return len(self._layers)
+
     def of(self, layer: ConvBNLayer) -> _FoldedLayer:
         """The folded weights of one of the network's layers."""
         return self._layers[id(layer)]
 
-    def refresh(self, unchanged: bool = False) -> None:
-        """Fold every layer again whose values differ, bit for bit, from those folded last.
+    def refresh(self, unchanged: bool = False, of: Iterable[ConvBNLayer] | None = None) -> None:
+        """Fold every layer, or each `of` these, again whose values differ, bit for bit, from those folded last.
 
         Paddle has no reliable version counter, so the values are compared, unless the caller knows that they are
         `unchanged`; then only layers that a new plan needs are folded.
         """
-        for layer in self._layers.values():
+        for layer in self._layers.values() if of is None else map(self.of, of):
             layer.refresh(unchanged)
 
 

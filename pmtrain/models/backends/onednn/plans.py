@@ -19,7 +19,7 @@ class TrainingPlan(Protocol):
     """Forward and backward for one shape of images.
 
     Attributes:
-        parameters: in the order of the gradients that `backward` returns: all parameters before the head.
+        parameters: in the order of the gradients that `backward` returns: all before the head that aren't frozen.
     """
 
     parameters: list[paddle.Tensor]
@@ -43,14 +43,16 @@ class Plans:
     """A row of PLANS.
 
     Args:
-        training: makes the plan of a model, a shape, the type of activations, and the arena that plans share.
-        inference: makes the plan of a model, a shape, the type, the folded weights and the arena.
+        training, inference: make the plan of a model, a shape, the type of activations, the folded weights and the
+            arena that plans share.
+        frozen: the model's layers that have no gradients and whose batch norms keep their statistics in training.
         head: the layer that Paddle computes, from features to logits.
         fits: whether the plans support images of a shape, in training or inference.
     """
 
-    training: Callable[[Any, Shape, DataType, Arena], TrainingPlan]
+    training: Callable[[Any, Shape, DataType, FoldedWeights, Arena], TrainingPlan]
     inference: Callable[[Any, Shape, DataType, FoldedWeights, Arena], InferencePlan]
+    frozen: Callable[[Any], list[Any]]
     head: Callable[[Any], paddle.nn.Layer]
     fits: Callable[[Shape, bool], bool]
 
@@ -71,6 +73,7 @@ PLANS: dict[type, Plans] = {
     ResNet: Plans(
         training.ResNetTraining,
         inference.ResNetInference,
+        frozen=lambda model: model.frozen,
         head=lambda model: model.out,
         fits=_fits_resnet,
     ),

@@ -5,11 +5,66 @@ from __future__ import annotations
 from pmtrain.models.backends.onednn import primitives as ops
 from pmtrain.models.backends.onednn.folding import FoldedWeights
 from pmtrain.models.backends.onednn.memory import Arena, DataType, Layout, Place, Tensor, describe, f32, pixel_layout
-from pmtrain.models.backends.onednn.primitives import After, Arg
+from pmtrain.models.backends.onednn.primitives import After, Arg, Window
 from pmtrain.models.backends.onednn.program import Program
-from pmtrain.models.backends.onednn.resnet.training import STEM_POOL, window_of
 from pmtrain.models.resnet import Block, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
+
+STEM_POOL = Window(3, stride=2, padding=1)
+
+
+def window_of(layer: ConvBNLayer) -> Window:
+    """The convolution's kernel, stride and padding."""
+    convolution = layer._conv
+    return Window(convolution.weight.shape[2], convolution._stride[0], convolution._padding)
+
+
+class FoldedLayers:
+    """Appends layers with folded batch norms to a program, for which no activations are kept.
+
+    Args:
+        dtype: of weights and activations.
+        weights: refreshed by their owner before the program runs.
+    """
+
+    def __init__(self, program: Program, dtype: DataType, weights: FoldedWeights) -> None:
+        self.program, self.dtype, self.weights = program, dtype, weights
+
+    def stages(self, model: ResNet, count: int, x: Tensor) -> Tensor:
+        """The stem, the pooling and the first `count` stages."""
+        x = self.max_pool(self.convolution(model.conv, x))
+        for block in (block for stage in model.stages[:count] for block in stage):
+            x = self.block(block, x)
+        return x
+
+    def block(self, block: Block, x: Tensor) -> Tensor:
+        *layers, last = block.path
+        inner = x
+        for layer in layers:
+            inner = self.convolution(layer, inner)
+        shortcut = x if block.short is None else self.convolution(block.short, x)
+        return self.convolution(last, inner, added_to=shortcut)
+
+    def convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
+        """Append the folded layer; the sum with `added_to` and the ReLU are computed in place."""
+        window = window_of(layer)
+        channels, inputs = layer._conv.weight.shape[:2]
+        y = added_to or self.program.tensor(window.output(x.dims, channels), self.dtype)
+        free = describe((channels, inputs, window.kernel, window.kernel), self.dtype, Layout.any)
+        folded = self.weights.of(layer)
+        after = After(accumulate=added_to is not None, relu=layer.relu or added_to is not None)
+        primitive = ops.convolution(
+            x.descriptor, free, y.descriptor, window, folded.bias.descriptor, after, inference=True
+        )
+        weights = folded.weights(primitive.weights(free))
+        self.program.add(primitive, {Arg.SRC: x, Arg.WEIGHTS: weights, Arg.BIAS: folded.bias, Arg.DST: y})
+        return y
+
+    def max_pool(self, x: Tensor) -> Tensor:
+        y = self.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), self.dtype)
+        pool = ops.max_pool(x.descriptor, y.descriptor, STEM_POOL, inference=True)
+        self.program.add(pool, {Arg.SRC: x, Arg.DST: y})
+        return y
 
 
 class ResNetInference:
@@ -31,13 +86,11 @@ class ResNetInference:
         weights: FoldedWeights,
         arena: Arena,
     ) -> None:
-        self.program, self.dtype, self.weights, self.arena = Program(), dtype, weights, arena
+        self.program, self.arena = Program(), arena
         self._input, self._features = Place(), Place()
         x = self.program.tensor(shape, dtype, pixel_layout(dtype))
         self.program.reorder(self._input.view(describe(shape, f32, Layout.plain)), x)
-        x = self._max_pool(self._convolution(model.conv, x))
-        for block in (block for stage in model.stages for block in stage):
-            x = self._block(block, x)
+        x = FoldedLayers(self.program, dtype, weights).stages(model, len(model.stages), x)
         pooled = self.program.tensor((*x.dims[:2], 1, 1), dtype)
         mean = ops.global_mean(x.descriptor, pooled.descriptor, inference=True)
         self.program.add(mean, {Arg.SRC: x, Arg.DST: pooled})
@@ -53,32 +106,3 @@ class ResNetInference:
         self._features.move(features.data_ptr())
         self.program.run()
         return features
-
-    def _block(self, block: Block, x: Tensor) -> Tensor:
-        *layers, last = block.path
-        inner = x
-        for layer in layers:
-            inner = self._convolution(layer, inner)
-        shortcut = x if block.short is None else self._convolution(block.short, x)
-        return self._convolution(last, inner, added_to=shortcut)
-
-    def _convolution(self, layer: ConvBNLayer, x: Tensor, added_to: Tensor | None = None) -> Tensor:
-        """Append the folded layer; the sum with `added_to` and the ReLU are computed in place."""
-        window = window_of(layer)
-        channels, inputs = layer._conv.weight.shape[:2]
-        y = added_to or self.program.tensor(window.output(x.dims, channels), self.dtype)
-        free = describe((channels, inputs, window.kernel, window.kernel), self.dtype, Layout.any)
-        folded = self.weights.of(layer)
-        after = After(accumulate=added_to is not None, relu=layer.relu or added_to is not None)
-        primitive = ops.convolution(
-            x.descriptor, free, y.descriptor, window, folded.bias.descriptor, after, inference=True
-        )
-        weights = folded.weights(primitive.weights(free))
-        self.program.add(primitive, {Arg.SRC: x, Arg.WEIGHTS: weights, Arg.BIAS: folded.bias, Arg.DST: y})
-        return y
-
-    def _max_pool(self, x: Tensor) -> Tensor:
-        y = self.program.tensor(STEM_POOL.output(x.dims, x.dims[1]), self.dtype)
-        pool = ops.max_pool(x.descriptor, y.descriptor, STEM_POOL, inference=True)
-        self.program.add(pool, {Arg.SRC: x, Arg.DST: y})
-        return y

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pmtrain.models.backends.onednn import primitives as ops
 from pmtrain.models.backends.onednn.convolution import Convolution
+from pmtrain.models.backends.onednn.folding import FoldedWeights
 from pmtrain.models.backends.onednn.memory import (
     Arena,
     DataType,
@@ -20,18 +21,11 @@ from pmtrain.models.backends.onednn.memory import (
     lines_of,
     pixel_layout,
 )
-from pmtrain.models.backends.onednn.primitives import Arg, Window
+from pmtrain.models.backends.onednn.primitives import Arg
 from pmtrain.models.backends.onednn.program import Program
+from pmtrain.models.backends.onednn.resnet.inference import STEM_POOL, FoldedLayers, window_of
 from pmtrain.models.resnet import Block, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
-
-STEM_POOL = Window(3, stride=2, padding=1)
-
-
-def window_of(layer: ConvBNLayer) -> Window:
-    """The convolution's kernel, stride and padding."""
-    convolution = layer._conv
-    return Window(convolution.weight.shape[2], convolution._stride[0], convolution._padding)
 
 
 class ResNetTraining:
@@ -41,12 +35,21 @@ class ResNetTraining:
         model: the network; its parameters are read and its running statistics updated in place.
         shape: (N, 3, H, W).
         dtype: of activations and of their gradients.
+        weights: folded, of the layers that are frozen: those have no gradients.
         arena: shared with the other plans of the engine; a forward pass of any of them overwrites it.
     Attributes:
-        parameters: in the order of the gradients that `backward` returns: all except the last layer's.
+        parameters: in the order of the gradients that `backward` returns: all that aren't frozen, except the last
+            layer's.
     """
 
-    def __init__(self, model: ResNet, shape: tuple[int, int, int, int], dtype: DataType, arena: Arena) -> None:
+    def __init__(
+        self,
+        model: ResNet,
+        shape: tuple[int, int, int, int],
+        dtype: DataType,
+        weights: FoldedWeights,
+        arena: Arena,
+    ) -> None:
         self.program, self.dtype, self.arena = Program(), dtype, arena
         self.parameters: list[paddle.Tensor] = []
         self._values: list[Place] = []
@@ -57,20 +60,28 @@ class ResNetTraining:
         pixels = self._input.view(describe(shape, f32, Layout.plain))
         x = self.program.tensor(shape, dtype, pixel_layout(dtype))
         self.program.reorder(pixels, x)
-        stem = _ConvBatchNorm(self, model.conv, x)
-        pool = _StemPool(self, stem.z)
+        self._weights, self._frozen = weights, model.frozen
+        frozen = model.frozen_stages
+        if frozen is None:
+            stem = _ConvBatchNorm(self, model.conv, x)
+            pool = _StemPool(self, stem.z)
+            x = pool.y
+        else:
+            x = FoldedLayers(self.program, dtype, weights).stages(model, frozen, x)
         blocks: list[_Block] = []
-        x = pool.y
-        for block in (block for stage in model.stages for block in stage):
+        for block in (block for stage in model.stages[frozen or 0 :] for block in stage):
             blocks.append(_Block(self, block, x))
             x = blocks[-1].out
         mean = _GlobalMean(self, x, self._features, self._features_gradient)
         self._forward_steps = len(self.program.steps)
 
         gradient = mean.backward()
-        for planned in reversed(blocks):
+        for planned in reversed(blocks[1:]):
             gradient = planned.backward(gradient)
-        stem.parameter_gradients(pool.backward(gradient), overwrite=True)
+        if frozen is None:
+            stem.parameter_gradients(pool.backward(blocks[0].backward(gradient)), overwrite=True)
+        else:
+            blocks[0].parameter_gradients(gradient)
         self.program.plan()
         self.feature_dims = x.dims[:2]
 
@@ -85,6 +96,7 @@ class ResNetTraining:
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(N, 3, H, W) f32, contiguous -> (N, C) f32 features; updates the running statistics by one batch."""
         features = paddle.empty(self.feature_dims, "float32")
+        self._weights.refresh(of=self._frozen)
         self.program.place(self.arena)
         self._bind_parameters()
         self._input.move(x.data_ptr())
@@ -197,6 +209,19 @@ class _Block:
 
     def backward(self, gradient: Tensor) -> Tensor:
         """From the gradient of `out`, which is overwritten, compute that of the block's input."""
+        first, inner = self._before_the_first(gradient)
+        shortcut = gradient if self.short is None else self.short.backward(gradient, overwrite=True)
+        return first.backward(inner, overwrite=True, added_to=shortcut)
+
+    def parameter_gradients(self, gradient: Tensor) -> None:
+        """As `backward`, where nobody needs the gradient of the block's input."""
+        first, inner = self._before_the_first(gradient)
+        if self.short is not None:
+            self.short.parameter_gradients(gradient, overwrite=True)
+        first.parameter_gradients(inner, overwrite=True)
+
+    def _before_the_first(self, gradient: Tensor) -> tuple[_ConvBatchNorm, Tensor]:
+        """The path's first layer, and the gradient of what it gives."""
         same = gradient.descriptor
         primitive = ops.relu_gradient(same, same, self.out.descriptor)
         self.program.add(primitive, {Arg.DST: self.out, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: gradient})
@@ -204,8 +229,7 @@ class _Block:
         inner = last.backward(gradient, overwrite=False)
         for layer in reversed(middle):
             inner = layer.backward(inner, overwrite=True)
-        shortcut = gradient if self.short is None else self.short.backward(gradient, overwrite=True)
-        return first.backward(inner, overwrite=True, added_to=shortcut)
+        return first, inner
 
 
 class _StemPool:
