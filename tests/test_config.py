@@ -58,7 +58,8 @@ def test_recipes_are_found_by_name(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = load_config(TrainConfig, {"recipe": path.stem})
     assert named == load_config(TrainConfig, {}, Path(path.stem))
-    assert named.model_copy(update={"recipe": None}) == load_config(TrainConfig, {}, path)
+    in_full = load_config(TrainConfig, {}, path)  # as a file of the person's own would be read
+    assert named.model_copy(update={"recipe": None}) == in_full.model_copy(update={"recipe": None})
     Path(path.stem).write_text("epochs: 77")  # the person's own file comes first
     assert load_config(TrainConfig, {}, Path(path.stem)) == TrainConfig(epochs=77)
 
@@ -89,9 +90,7 @@ def test_help_tells_of_every_recipe():
 def test_an_unknown_recipe_is_told_with_those_there_are():
     with pytest.raises(UsageError, match="--recipe 'note': choose one of .*general, notes, .*robust"):
         load_config(TrainConfig, {"recipe": "note"})
-    with pytest.raises(
-        UsageError, match="--config note: there is no such file or recipe\n.*general, notes, patches, robust"
-    ):
+    with pytest.raises(UsageError, match="--config note: there is no such file or recipe\n.*general, notes, .*robust"):
         load_config(TrainConfig, {}, Path("note"))
 
 

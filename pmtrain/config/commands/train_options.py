@@ -105,7 +105,8 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     recipe: Annotated[str, RecipeName()] | None = option(
         RUN,
         "Options that were measured together; --config and flags override them. robust: fundus photographs, also from"
-        " other cameras; general: other images; patches: small pathology patches; notes: the defaults.",
+        " other cameras; fast: the same in a tenth of the time; pathology: stained tissue and cells; patches: its old"
+        " name; general: other images; notes: the defaults.",
         default=None,
     )
     val_fraction: ValFraction = 0.2
