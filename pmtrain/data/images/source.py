@@ -55,6 +55,12 @@ def as_folder(path: Path) -> Path:
     return Path(f"{path}{MARK}") if is_archive(path) else path
 
 
+def container_of(path: AnyPath) -> str:
+    """The file that a member's path leads into, with the mark: `set/images.zip!`; empty for a file of its own."""
+    address = _address(path)
+    return address[0] + MARK if address else ""
+
+
 def is_dir(path: AnyPath) -> bool:
     """Whether there is a folder of that path, on disk or in an archive.
 

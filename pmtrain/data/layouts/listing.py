@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,12 +28,35 @@ class Listing(NamedTuple):
     sheets: list[Path]  # Excel's own files
 
 
+_known: ContextVar[dict[str, Listing] | None] = ContextVar("listings", default=None)
+
+
+@contextlib.contextmanager
+def list_once() -> Iterator[None]:
+    """In this block, `look_into` lists each folder once: several layouts look into the same ones."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def look_into(folder: Path) -> Listing:
     """List a folder.
 
     Raises:
         PmtrainError: it can't be listed.
     """
+    known = _known.get()
+    if known is None:
+        return _list(folder)
+    key = str(folder)
+    if key not in known:
+        known[key] = _list(folder)
+    return known[key]
+
+
+def _list(folder: Path) -> Listing:
     folders, images, tables, sheets = [], [], [], []
     for entry in _visible(folder):
         suffix = suffix_of(entry.name)
@@ -69,7 +93,7 @@ def is_empty(folder: Path) -> bool:
 
 def suffix_of(name: str) -> str:
     """`eye.JPG` -> `.jpg`."""
-    return os.path.splitext(name)[1].lower()
+    return name[place:].lower() if (place := name.rfind(".")) > 0 else ""
 
 
 def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
@@ -86,7 +110,7 @@ def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
 def _visible(folder: Path) -> Iterator[source.Entry]:
     try:
         for entry in source.scan(folder):
-            if not entry.name.startswith(".") and entry.name.lower() not in JUNK:
+            if entry.name[0] != "." and entry.name.lower() not in JUNK:
                 yield entry
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import gc
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
 from pmtrain.data.images import source
 from pmtrain.data.layouts import folder, joined, palm
 from pmtrain.data.layouts.classes import classify_rows
-from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, look_into
+from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, list_once, look_into
 from pmtrain.data.layouts.packed import labelled_arrays, parquet_rows
 from pmtrain.data.layouts.patients import from_names, merge_numbers
 from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
@@ -68,6 +70,33 @@ def read_dataset(
         PmtrainError: the layout is unknown or ambiguous, or the labels don't make two classes.
         UsageError: `data_format`, `positive` or `columns` contains an unknown name.
     """
+    with _listing():
+        return _dataset(data, val_data, data_format, positive, negative, exclude, patient_pattern, columns)
+
+
+@contextlib.contextmanager
+def _listing() -> Iterator[None]:
+    """Meanwhile, each folder is listed once, and Python doesn't search the many new objects for garbage."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with list_once():
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _dataset(
+    data: Path,
+    val_data: Path | None,
+    data_format: str,
+    positive: str | None,
+    negative: str | None,
+    exclude: str | None,
+    patient_pattern: str | None,
+    columns: TableOptions,
+) -> DataSet:
     data = source.as_folder(data)
     layout, found = _read(data, val_data, data_format, columns, patient_pattern)
     known = found.positive if positive is None and negative is None else positive
@@ -76,7 +105,7 @@ def read_dataset(
         Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in rows
     )
     root = found.root or (data if source.is_dir(data) else data.parent)
-    synthetic = _is_synthetic(root, {sample.path.parent for sample in samples})
+    synthetic = _is_synthetic(root, {os.path.dirname(sample.path) for sample in samples})
     return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes + notes)
 
 
@@ -101,9 +130,9 @@ def _is_part(name: str) -> bool:
     return name.lower() in SPLIT_NAMES or palm.PART.fullmatch(name) is not None
 
 
-def _is_synthetic(root: Path, folders: set[Path]) -> bool:
+def _is_synthetic(root: Path, folders: set[str]) -> bool:
     """Whether some of the images are synthetic: a folder above them contains the note that says so."""
-    above = {folder for start in folders for folder in (start, *list(start.parents)[:2])}
+    above = {folder for start in map(Path, folders) for folder in (start, *list(start.parents)[:2])}
     return any(source.is_file(folder / SYNTHETIC_NOTE) for folder in {root, root.resolve().parent} | above)
 
 

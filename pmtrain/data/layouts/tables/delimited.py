@@ -25,7 +25,7 @@ OLD_ENCODINGS = {
     "cp1252": "Windows-1252, as Excel saves CSV in Europe",
 }
 HEAD = 1 << 16  # bytes: enough for a header
-MOST_BYTES = 1 << 30  # of a table
+MOST_BYTES = 1 << 28  # of a table, which is read as a whole
 
 Lines = Iterator[tuple[int, list[str]]]
 
@@ -150,10 +150,23 @@ def _text_lines(path: Path, text: str) -> Lines:
 
 
 def _records(path: Path, text: str, delimiter: str) -> Lines:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    record: list[str] = []  # its lines
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            record.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, skipinitialspace=True)
+    last: list[str] = []
     try:
         for cells in reader:
+            last = record.copy() if len(record) > 1 else []
+            record.clear()
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, [cell.strip() for cell in cells]
+        # A quote that is never closed makes one record of all that follows.
+        for _ in csv.reader(last, delimiter=delimiter, skipinitialspace=True, strict=True):
+            pass
     except csv.Error as error:
         raise PmtrainError(f"{path}, line {reader.line_num}: {error}") from None

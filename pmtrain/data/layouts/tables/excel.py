@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from pmtrain.data.images import source
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot
 
+MOST_BYTES = 1 << 28  # of a file, unpacked
+MOST_CELLS = 20_000_000
 WAY_OUT = "open it and save the sheet as CSV (CSV UTF-8), or as .xlsx"
 
 
@@ -39,15 +42,21 @@ def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[in
             warnings.simplefilter(
                 "ignore"
             )  # warnings about unsupported formats and drop-down lists, which don't affect cells
+            _check_size(path, file)
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             names = [each.title for each in book.worksheets]
             place = _place(path, sheet, names)
-            if _merged(file):  # a read-only workbook ignores merged cells
+            if _merged(path, file):  # a read-only workbook ignores merged cells
                 book = openpyxl.load_workbook(file, data_only=True)
             chosen = book.worksheets[place]
             if book.read_only:
                 chosen.reset_dimensions()  # the size stated in a file may be wrong
-            rows = [[_text(cell) for cell in row] for row in chosen.iter_rows(values_only=True)]
+            rows, count = [], 0
+            for row in chosen.iter_rows(values_only=True):
+                rows.append([_text(cell) for cell in row])
+                count += len(row)
+                if count > MOST_CELLS:
+                    raise _too_large(path, f"more than {MOST_CELLS:,} cells")
             if not book.read_only:
                 _fill(rows, chosen.merged_cells.ranges)
     except PmtrainError:
@@ -71,11 +80,32 @@ def _place(path: Path, sheet: str | None, names: list[str]) -> int:
     return names.index(sheet)
 
 
-def _merged(file: BinaryIO) -> bool:
-    """Whether a sheet of the file has merged cells."""
+def _check_size(path: Path, file: BinaryIO) -> None:
+    """Refuse a file that would fill the memory."""
     with zipfile.ZipFile(file) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
-        return any(b"<mergeCell " in archive.read(name) for name in sheets)
+        size = sum(info.file_size for info in archive.infolist())
+    if size > MOST_BYTES:
+        raise _too_large(path, f"{size:,} bytes when unpacked, more than {MOST_BYTES:,}")
+
+
+def _too_large(path: Path, what: str) -> PmtrainError:
+    return PmtrainError(f"{path}: has {what}", "save the sheet as CSV (CSV UTF-8), without its empty cells")
+
+
+def _merged(path: Path, file: BinaryIO) -> bool:
+    """Whether a sheet of the file has merged cells."""
+    from openpyxl.utils import range_boundaries
+
+    count = 0
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/sheet"):
+                for reference in re.findall(rb'<mergeCell [^>]*ref="([^"]+)"', archive.read(name)):
+                    left, top, right, bottom = range_boundaries(reference.decode())
+                    count += (right - left + 1) * (bottom - top + 1)
+    if count > MOST_CELLS:
+        raise _too_large(path, f"merged ranges of more than {MOST_CELLS:,} cells")
+    return count > 0
 
 
 def _fill(rows: list[list[str]], ranges: Iterable[Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,9 @@ from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table, 
 from pmtrain.system.errors import PmtrainError
 
 PEEK = 50  # lines to look at when finding the columns
+MANY = 1000  # files of one folder after which the folder is listed
+# In a cell, what must be normalized.
+_UNUSUAL = re.compile(r"[\\:]|//|^/|/$|(?:^|/)\.\.?(?:/|$)|^$" if os.sep == "/" else "")
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
@@ -143,8 +148,12 @@ class _Files:
     """Find the files that the cells of a table name, below `root`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = str(root)
+        self.root = os.path.normpath(root)
+        self.prefix = "" if self.root == os.curdir else os.path.join(self.root, "")
         self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> names
+        self.archive = source.container_of(self.root)
+        self.asked: Counter[str] = Counter()
+        self.listed: dict[str, frozenset[str]] = {}
         self.completed = 0
 
     def is_file(self, cell: str) -> bool:
@@ -155,20 +164,34 @@ class _Files:
 
     def of(self, cell: str) -> list[str]:
         """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
-        path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
-        if source.is_file(path):
-            return [path]
-        if suffix_of(path) in SUFFIXES:
+        path = self.prefix + cell
+        if _UNUSUAL.search(cell):
+            path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
+        if not path.startswith(self.archive):  # a table in an archive names nothing outside of it
             return []
-        folder, stem = os.path.split(path)
+        folder, name = os.path.split(path)
+        folder = folder or os.curdir
+        if name in self._images(folder) or source.is_file(path):
+            return [path]
+        if suffix_of(name) in SUFFIXES:
+            return []
         if folder not in self.stems:
             names: dict[str, list[str]] = {}
-            for name in look_into(Path(folder)).images if source.is_dir(folder) else ():
-                names.setdefault(os.path.splitext(name)[0], []).append(name)
+            for image in look_into(Path(folder)).images if source.is_dir(folder) else ():
+                names.setdefault(os.path.splitext(image)[0], []).append(image)
             self.stems[folder] = names
-        matches = [os.path.join(folder, name) for name in self.stems[folder].get(stem, ())]
+        matches = [os.path.join(folder, image) for image in self.stems[folder].get(name, ())]
         self.completed += len(matches) == 1
         return matches
+
+    def _images(self, folder: str) -> frozenset[str]:
+        """The images in a folder of which many files are asked for; listing it is quicker than asking for each."""
+        if folder not in self.listed:
+            self.asked[folder] += 1
+            if self.asked[folder] <= MANY:
+                return frozenset()
+            self.listed[folder] = frozenset(look_into(Path(folder)).images if source.is_dir(folder) else ())
+        return self.listed[folder]
 
     def notes(self) -> tuple[str, ...]:
         return (f"{self.completed} paths without a suffix: each matches exactly one image",) * bool(self.completed)
