@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pmtrain.data.audit.keypoints import same_pairs
 from pmtrain.data.audit.shortcut import CrossValidated, cross_validate, draw, training_samples
 from pmtrain.data.audit.similar import block_pairs, near_groups
+from pmtrain.data.audit.slides import slides_of
 from pmtrain.data.audit.survey import Keeper, Survey, survey
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.shortcut_features import FeatureTable
@@ -83,7 +84,10 @@ def _near_photographs(found: Survey) -> list[Photograph]:
 
 
 def _same_structures(found: Survey, near: list[Photograph]) -> list[Photograph]:
-    """The eyes and tissues that several images show and that aren't known to be `near` already."""
+    """The eyes and tissues that several images show and that aren't known to be `near` already.
+
+    Patches of one slide may overlap; that is told by their places.
+    """
     first: dict[bytes, int] = {}
     for index, _, look in found.seen():
         if len(found.points[index].places):
@@ -92,6 +96,8 @@ def _same_structures(found: Survey, near: list[Photograph]) -> list[Photograph]:
     with console.progress(len(indices), "image", "comparing structures") as bar:
         pairs = same_pairs([found.points[index] for index in indices], lambda done: bar.update(done - bar.n))
     group_of = {sample: number for number, one in enumerate(near) for sample in one.samples}
+    slides, _ = slides_of(found.data.samples)
+    slide_of = {patch.sample: slide for slide, patches in slides.items() for patch in patches}
     parent = list(range(len(indices)))  # of each image, another one of its group
 
     def root(i: int) -> int:
@@ -100,8 +106,11 @@ def _same_structures(found: Survey, near: list[Photograph]) -> list[Photograph]:
         return i
 
     for one, other in pairs:
-        groups = [group_of.get(found.data.samples[indices[i]], -1 - i) for i in (one, other)]
-        if groups[0] != groups[1]:
+        samples = [found.data.samples[indices[i]] for i in (one, other)]
+        if all(
+            known.get(samples[0], one) != known.get(samples[1], other) or samples[0] not in known
+            for known in (group_of, slide_of)
+        ):
             low, high = sorted((root(one), root(other)))
             parent[high] = low
     groups_of = defaultdict(list)

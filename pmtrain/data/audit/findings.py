@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from pmtrain.data.audit.facts import DatasetFacts, Photograph
 from pmtrain.data.audit.patient_names import eye_pairs, suggestions
+from pmtrain.data.audit.slides import overlapping, slides_of
 from pmtrain.data.audit.survey import Look
+from pmtrain.data.audit.tissue import Tissue, two_stains
 from pmtrain.data.dataset import SPLITS, DataSet, Sample, first_few
 from pmtrain.data.images.read import count_pictures
 
@@ -21,6 +25,10 @@ SMALLEST = 32  # pixels; the least that images are resized to for training
 MOST_STRETCHED = 3.0  # longer side to shorter; training squeezes every image into a square
 RARE = 0.1  # share of a class below which a split has too little of it
 UNEVEN = 0.25
+TISSUE = 0.8  # share of stained images: from there on it is a set of stained tissue
+EMPTY = 0.95  # share of an image without tissue
+INKED = 0.2  # share of the images that a pen has marked at most; what more of them show is their own colour
+STAIN_SHARE = 0.2  # by which the positive class's share differs between two stains
 FUNDUS = 0.8  # share of images with a field of view: from there on it is a set of fundus photographs
 
 # The suffixes that each of Pillow's formats goes by. A camera's MPO is a JPEG with another one behind it.
@@ -204,6 +212,81 @@ def _shortcut(facts: DatasetFacts) -> Iterator[Found]:
         yield Found((), facts.shortcut.describe())
 
 
+# Stained tissue
+
+
+def _stained(facts: DatasetFacts) -> list[tuple[int, Sample, Tissue]]:
+    """The images of stained tissue, by index; none where the data set is of other images."""
+    seen = list(facts.survey.seen())
+    found = [(index, sample, look.tissue) for index, sample, look in seen if look.tissue]
+    return found if len(found) >= TISSUE * len(seen) else []
+
+
+def _tissue_free(facts: DatasetFacts) -> Iterator[Found]:
+    free = [index for index, _, tissue in _stained(facts) if tissue.empty >= EMPTY]
+    if free:
+        samples = facts.samples(free)
+        yield Found(samples, f"{_in_classes(samples, facts)} of which {EMPTY:.0%} or more is without tissue")
+
+
+def _ink(facts: DatasetFacts) -> Iterator[Found]:
+    stained, inks = _stained(facts), defaultdict(list)
+    for index, _, tissue in stained:
+        if tissue.ink:
+            inks[tissue.ink].append(index)
+    for ink, indices in inks.items():
+        samples = facts.samples(indices)
+        if len(indices) <= INKED * len(stained):
+            yield Found(samples, f"{ink} ink or the like in {_in_classes(samples, facts)}")
+
+
+def _stains(facts: DatasetFacts) -> Iterator[Found]:
+    """Two stains of which each class has another share: a network can tell them by the laboratory."""
+    stained = [(index, tissue.stain) for index, _, tissue in _stained(facts) if tissue.empty < EMPTY and not tissue.ink]
+    second = two_stains(np.array([stain for _, stain in stained]).reshape(-1, 3))
+    if second is None:
+        return
+    groups = [facts.samples([index for (index, _), is_second in zip(stained, second, strict=True) if is_second == of])
+              for of in (False, True)]  # fmt: skip
+    shares = [sum(sample.label for sample in group) / len(group) for group in groups]
+    if abs(shares[0] - shares[1]) >= STAIN_SHARE:
+        kinds = " and ".join(_in_classes(group, facts) for group in groups)
+        yield Found(min(groups, key=len), f"two stains, which the classes differ in: {kinds}")
+
+
+# Patches of slides
+
+
+def _slides(facts: DatasetFacts) -> Iterator[Found]:
+    """Slides whose patches are in several splits, where patients don't tell that already."""
+    slides, pattern = slides_of([sample for sample in facts.data.samples if not sample.patient])
+    of_slide = {slide: tuple(patch.sample for patch in patches) for slide, patches in slides.items()}
+    parted = {slide: samples for slide, samples in of_slide.items() if len(_splits(samples)) > 1}
+    if parted:
+        samples = tuple(sample for theirs in parted.values() for sample in theirs)
+        within = _by(samples, lambda s: s.split)
+        slides_named = f"{len(parted)} of {len(slides)} slides have patches in {within} ({first_few(list(parted))})"
+        yield Found(samples, f"{slides_named}; give --patient-pattern '{pattern}'")
+
+
+def _overlaps(facts: DatasetFacts) -> Iterator[Found]:
+    """Patches that share pixels, in several splits or with both labels."""
+    sizes = {sample: look.size for _, sample, look in facts.survey.seen()}
+    slides, _ = slides_of(list(sizes))
+    several: dict[str, list[tuple[Sample, Sample]]] = defaultdict(list)
+    for patches in slides.values():
+        width, height = Counter(sizes[patch.sample] for patch in patches).most_common(1)[0][0]
+        for one, other in overlapping(patches, width, height):
+            pair = (one.sample, other.sample)
+            if len(_splits(pair)) > 1:
+                several["are in several splits"].append(pair)
+            elif one.sample.label != other.sample.label:
+                several["have both labels"].append(pair)
+    for what, pairs in several.items():
+        samples = tuple(dict.fromkeys(sample for pair in pairs for sample in pair))
+        yield Found(samples, f"{len(pairs)} pairs of patches share pixels, by the places in their names, and {what}")
+
+
 # Properties that most images share and some don't
 
 
@@ -263,11 +346,16 @@ CHECKS: dict[str, Check] = {
     "near-splits": Check("error", "near-duplicate images in several splits", lambda f: _leaking(f.near)),
     "near-labels": Check("error", "near-duplicate images with both labels", lambda f: _conflicting(f.near, f.data)),
     "patient-splits": Check("error", "same patient in several splits", _patients),
+    "slide-splits": Check("error", "patches of one slide in several splits", _slides),
     "missing-class": Check("error", "a split without one of the classes", _missing_class),
     "duplicate": Check("warning", "duplicate images", lambda f: _repeated(f.equal)),
     "near-duplicate": Check("warning", "near-duplicate images", lambda f: _repeated(f.near)),
     "eyes": Check("warning", "images of one patient, by file name", _eyes),
     "imbalance": Check("warning", f"a class below {RARE:.0%} of a split", lambda f: _balance(f, 0, RARE)),
+    "overlap": Check("warning", "overlapping patches", _overlaps),
+    "stain": Check("warning", "the classes differ in stain", _stains),
+    "tissue-free": Check("warning", "hardly any tissue", _tissue_free),
+    "ink": Check("warning", "pen marks", _ink),
     "shortcut": Check("warning", "the classes differ in camera or tint", _shortcut),
     "suffix": Check("warning", "file content and suffix differ", _suffix),
     "pages": Check("warning", "several pictures in one file", _pages),

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from pmtrain.data.audit.slides import slides_of
 from pmtrain.data.dataset import Sample, first_few
 from pmtrain.data.layouts.patients import PATTERNS
 
@@ -46,6 +47,15 @@ def suggestions(
     Args:
         alike: the images of each photograph that is there more than once, with changes.
     """
+    slides, pattern = slides_of(samples)
+    if slides:
+        shown = first_few([patch.sample.path.stem for patch in next(iter(slides.values()))], 2)
+        yield (
+            tuple(patch.sample for patches in slides.values() for patch in patches),
+            f"{shown}: patches of {len(slides)} slides, by their names; give --patient-pattern '{pattern}', or a split"
+            " may separate those of one slide",
+        )
+        return
     for pattern in PATTERNS:
         if pattern == "left-right":
             patients = {who: list(pair) for who, pair in eye_pairs(samples).items()}

@@ -18,6 +18,7 @@ import numpy as np
 
 from pmtrain.data.audit.keypoints import MOST_IMAGES, NONE, Points, points_of
 from pmtrain.data.audit.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, texture, thumbnail
+from pmtrain.data.audit.tissue import Tissue, tissue_of
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.file_table import FILES, FileContent
 from pmtrain.data.images.read import BadImage, ImageFile
@@ -67,6 +68,7 @@ class Look:
     size: tuple[int, int] = (0, 0)  # width and height, turned as EXIF says
     header: Header = Header()
     one_colour: str = ""  # black, white or grey level, where nothing else is in the image
+    tissue: Tissue | None = None
     photographs: int = 0  # fields of view in the image: 0 where no dark or white ground surrounds one
 
 
@@ -171,6 +173,7 @@ def look(path: Path, keeper: Keeper | None = None, features: FeatureTable | None
         size=(image.shape[1], image.shape[0]),
         header=_header(file.data, small),
         one_colour=_one_colour(image) if grey.std() < 4 * ONE_COLOUR else "",
+        tissue=tissue_of(small),
         photographs=field.photographs,
     )
     return found, texture(grey), perceptual_hash(grey), points_of(field.box.of(image)) if points else NONE

@@ -118,6 +118,7 @@ def test_each_fault_is_found_and_nothing_else(planted):
     # What no single set can have besides these has tests of its own.
     assert {kind for kind, _ in expected} == set(CHECKS) - {
         "missing-class", "imbalance", "balance", "eyes", "shortcut", "pages", "field",
+        "slide-splits", "overlap", "stain", "tissue-free", "ink",
     }  # fmt: skip
 
 
@@ -143,6 +144,30 @@ def test_two_photographs_in_one_file_and_one_without_a_ground_are_told(tmp_path)
     assert [(finding.severity, finding.files) for finding in findings] == [("warning", (both,)), ("warning", (inside,))]
     assert "2 photographs in one image" in findings[0].message
     assert "no field of view found" in findings[1].message
+
+
+def test_patches_of_stained_slides(tmp_path):
+    stained, rng = Planted(tmp_path), np.random.default_rng(0)
+    for number in range(48):
+        slide, place = divmod(number, 12)
+        density = cv2.resize(rng.uniform(0.1, 1.0, (9, 9, 1)), (96, 96))[..., None] * (0.4, 0.9, 0.2)
+        if slide > 1:  # another laboratory, and nearly all of the sick
+            density *= (1.6, 1.0, 1.6)
+        image = (255 * np.exp(-density)).astype(np.uint8)
+        if number == 3:
+            image[:] = rng.integers(240, 250, image.shape)
+        if number == 5:
+            cv2.line(image, (0, 0), (95, 95), (20, 60, 200), 9)
+        label = "sick" if slide > 1 and place else "healthy"
+        split = "val" if slide in (1, 2) or number == 2 else "train"
+        stained.add(f"s{slide}_x{48 * place}_y0.png", image, label, split)
+    findings = {finding.kind: finding for finding in examine(stained.read()) if finding.kind != "shortcut"}
+    assert set(findings) == {"slide-splits", "overlap", "stain", "tissue-free", "ink"}
+    assert "1 of 4 slides have patches in train and val (s0); give" in findings["slide-splits"].message
+    assert findings["tissue-free"].files == ("s0_x144_y0.png",)
+    assert findings["ink"].files == ("s0_x240_y0.png",) and findings["ink"].message.startswith("blue ink")
+    assert "24 images (2 healthy, 22 sick)" in findings["stain"].message
+    assert findings["stain"].severity == "warning"
 
 
 def test_a_tint_that_goes_with_a_class_is_told(tmp_path):

@@ -52,3 +52,11 @@ def test_near_duplicates_whose_names_begin_alike():
 def test_names_that_tell_nothing():
     assert not list(suggestions(samples("1.png", "2.png", "a_b.png"), [samples("1.png", "2.png")]))
     assert not patients_by_pattern(samples("IM-1-1.png", "IM-1-2.png", "a.png", "b.png", "c.png"), "chest-xray")
+
+
+def test_patches_of_slides():
+    given = samples(*(f"s{slide}_x{x}_y0.png" for slide in (1, 2) for x in range(0, 256, 64)))
+    ((theirs, message),) = suggestions(given, [])
+    assert list(theirs) == given and "patches of 2 slides" in message
+    rows, _ = from_names([Row(sample.path, "0") for sample in theirs], message.split("'")[1])
+    assert [row.patient for row in rows] == ["s1"] * 4 + ["s2"] * 4
