@@ -65,8 +65,10 @@ def leave_out(
     lists = {"positive": _chosen(positive, names), "negative": parts_of(negative), "exclude": parts_of(exclude)}
     for flag, parts in lists.items():
         for part in parts:
-            if not _matches(part, names) and part:
+            if not _matches(part, names) and part and not _absent_grade(part, parts, names):
                 raise _no_label(flag, part, where, names)
+    absent = [part for parts in lists.values() for part in parts if part and not _matches(part, names)]
+    notes = (f"no image is labelled {first_few(absent)}",) * bool(absent)
     sets = {flag: {name for part in parts for name in _matches(part, names)} for flag, parts in lists.items()}
     for one, other in itertools.combinations(sets, 2):
         if both := sets[one] & sets[other]:
@@ -75,9 +77,9 @@ def leave_out(
     if positive is not None and negative is not None:
         gone = set(names) - sets["positive"] - sets["negative"]
     if not gone:
-        return list(rows), ()
+        return list(rows), notes
     told = ", ".join(f"{counts[name]} labelled {name or '(none)'}" for name in names if name in gone)
-    return [row for row in rows if row.label not in gone], (f"left out: {told}",)
+    return [row for row in rows if row.label not in gone], (*notes, f"left out: {told}")
 
 
 def classify_rows(
@@ -131,6 +133,7 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
         chosen = listed or [positive]
         labels = frozenset(label for text in chosen for label in _matches(text, names))
         unknown = [text for text in chosen if len(_matches(text, names)) != 1]
+        unknown = [text for text in unknown if not _absent_grade(text, chosen, names)]
         if unknown:
             raise _no_label("positive", unknown[0], where, names)
         if len(labels) == len(names) and not one_will_do:
@@ -154,6 +157,12 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
 def _chosen(positive: str | None, names: Iterable[str]) -> list[str]:
     """The labels that `positive` lists."""
     return _listed(positive, names) or ([positive] if positive else [])
+
+
+def _absent_grade(text: str, parts: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a list of grades, `2,3,4`, may have this one: other parts are in the data, but it has no image of it."""
+    grades = text.isdecimal() and all(part.isdecimal() for part in parts)
+    return grades and not _matches(text, names) and any(_matches(part, names) for part in parts)
 
 
 def _no_label(flag: str, text: str, where: Path, names: Sequence[str]) -> UsageError:

@@ -44,7 +44,7 @@ def test_positive_labels(labels, positive, classes, positives):
     [
         ("0 1 2", None, ["3 classes", "2 (1 images, first on line 4)", "--positive 1,2"]),
         ("0 1 2", "2", ["3 classes", "--positive 1,2"]),
-        ("0 1 2", "2,3", ["--positive '3'", "no such label", "its labels are 0, 1, 2"]),
+        ("0 1 2", "3,4", ["--positive '3'", "no such label", "its labels are 0, 1, 2"]),
         ("0 1", "0,1", ["no other label"]),
         ("0 1", "", ["--positive ''", "its labels are 0, 1"]),
         ("0 1", ",", ["--positive ','"]),
@@ -154,3 +154,13 @@ def test_the_hint_is_a_command_that_a_person_would_want(labels, hint):
     with pytest.raises(PmtrainError) as caught:
         name_classes(rows(*labels.split()), None, WHERE)
     assert f"for example {hint}" in caught.value.hint.splitlines()
+
+
+def test_a_list_of_grades_may_have_one_without_images():
+    kept, classes, notes = classify_rows(rows("0", "1", "2", "4"), WHERE, "2,3,4", "0")
+    assert classes.labels == {"2", "4"} and [row.label for row in kept] == ["0", "2", "4"]
+    assert notes == ("no image is labelled 3", "left out: 1 labelled 1")
+    assert name_classes(rows("0", "1", "2", "4"), "2,3,4", WHERE).labels == {"2", "4"}
+    for wrong in ("7", "7,8", "2,x"):
+        with pytest.raises(UsageError, match="no such label"):
+            classify_rows(rows("0", "1", "2", "4"), WHERE, wrong)
