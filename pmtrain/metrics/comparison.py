@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pmtrain.metrics.decisions.prevalence import SHIFTED, tally_at, values_at
 from pmtrain.metrics.intervals import (
     Interval,
     delong,
@@ -45,11 +46,15 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of every measure, DeLong's test of the AUCs and McNemar's test of the accuracies."""
+    """The difference of every measure, DeLong's test of the AUCs and McNemar's test of the accuracies.
+
+    `at_prevalence`: the differences of `SHIFTED` at another prevalence; empty if none was asked for.
+    """
 
     differences: dict[str, Difference]
     delong: PairedTest
     mcnemar: PairedTest
+    at_prevalence: dict[str, Difference] = field(default_factory=dict)
 
 
 @one_blas_thread
@@ -63,6 +68,7 @@ def compare_scores(
     level: float = 0.95,
     n_boot: int = 2000,
     seed: int = 0,
+    prevalence: float | None = None,
 ) -> Comparison:
     """Compare model A with model B on the same images, with the same bootstrap resamples for both.
 
@@ -71,21 +77,31 @@ def compare_scores(
         probabilities_a, probabilities_b: (N,) float, P(positive), in [0, 1]; both in the order of `labels`.
         threshold_a, threshold_b: the threshold of each model.
         groups, level, n_boot, seed: as `bootstrap_intervals`.
+        prevalence: in (0, 1), also compare the measures of `SHIFTED` at it; None: don't.
     Raises: ValueError: as `bootstrap_intervals`.
     """
     models = [(np.asarray(probabilities_a, float), threshold_a), (np.asarray(probabilities_b, float), threshold_b)]
     samples = [Sample(labels, probabilities, threshold) for probabilities, threshold in models]
     n = len(samples[0])
     members = group_members(groups, n)
-    draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    there = () if prevalence is None else SHIFTED
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, *map(_shifted_key, there))}
     for weights in resample_weights(n, members, n_boot, seed):
         tallies = [Tally(sample, weights[:, sample.order]) for sample in samples]
         for name, measure in MEASURES.items():
             draws[name].append(measure.values(tallies[0]) - measure.values(tallies[1]))
+        if prevalence is not None:
+            shifted_tallies = [tally_at(tally, prevalence) for tally in tallies]
+            for name in there:
+                first, second = (MEASURES[name].values(tally) for tally in shifted_tallies)
+                draws[_shifted_key(name)].append(first - second)
     values_a, values_b = (evaluate_measures(labels, *model) for model in models)
+    if prevalence is not None:
+        for sample, values in zip(samples, (values_a, values_b), strict=True):
+            values |= {_shifted_key(name): value for name, value in values_at(sample, prevalence).items()}
     method = "paired " + describe_bootstrap("percentile", members, n_boot)
     differences = {}
-    for name in MEASURES:
+    for name in draws:
         a, b = values_a[name], values_b[name]
         difference = None if a.value is None or b.value is None else a.value - b.value
         reason = a.reason or b.reason or too_few(members, n)
@@ -94,7 +110,14 @@ def compare_scores(
     mcnemar = mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models))
     if groups is not None:
         mcnemar = replace(mcnemar, note="assumes that the images of a patient are independent")
-    return Comparison(differences, delong_test(labels, probabilities_a, probabilities_b, groups), mcnemar)
+    at_prevalence = {name: differences.pop(_shifted_key(name)) for name in there}
+    delonged = delong_test(labels, probabilities_a, probabilities_b, groups)
+    return Comparison(differences, delonged, mcnemar, at_prevalence)
+
+
+def _shifted_key(name: str) -> str:
+    """Tells a measure at another prevalence from the same measure of the images."""
+    return f"{name} at prevalence"
 
 
 def delong_test(labels, scores_a, scores_b, groups: Sequence | None = None) -> PairedTest:

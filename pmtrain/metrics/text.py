@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pmtrain.metrics.assessment import HALF_WIDTH, Assessed, Assessment
+from pmtrain.metrics.decisions.prevalence import PER, AtPrevalence
 from pmtrain.metrics.intervals import Interval
 from pmtrain.metrics.measures import MEASURES
 
@@ -93,6 +94,32 @@ def method_lines(assessment: Assessment, seed: int) -> list[str]:
         if measured.second is not None:
             seconds.setdefault(measured.second.method, []).append(MEASURES[name].title)
     return lines + [f"  {method}: {', '.join(titles)}" for method, titles in seconds.items()]
+
+
+CALL_WORDS = {
+    "called_positive": "called positive",
+    "true_positives": "of these rightly",
+    "false_positives": "of these wrongly",
+    "missed": "missed",
+}
+
+
+def prevalence_lines(found: AtPrevalence, notes: Notes) -> list[str]:
+    """Predictive values and calls at another prevalence."""
+    lines = [f"at a prevalence of {found.prevalence:g} (of these images: {found.study:.4f}), at the same threshold:"]
+    lines += [
+        f"  {MEASURES[name].title:<{TITLE_WIDTH - 2}} {_value_text(measured, notes)}"
+        for name, measured in found.measures.items()
+    ]
+    lines.append(f"  in {PER:,} patients:")
+    for name, words in CALL_WORDS.items():
+        value, interval = found.calls[name].value, found.calls[name].interval
+        if value.value is None:
+            lines.append(f"    {words:<{TITLE_WIDTH - 4}} undefined: {value.reason}")
+        else:
+            between = "" if interval.low is None else f" ({percent(interval.level)} CI {ends(interval, 1)})"
+            lines.append(f"    {words:<{TITLE_WIDTH - 4}} {value.value:5.1f}{between}")
+    return lines
 
 
 def sample_size_lines(found: Assessment, level: float, unit: str = "image") -> list[str]:
