@@ -12,7 +12,7 @@ from pmtrain.cli.failures import guarded, set_debug
 from pmtrain.cli.flags import Command
 from pmtrain.cli.image_commands import explain, predict
 from pmtrain.cli.info_commands import env, trace_shapes
-from pmtrain.cli.model_commands import fit_domain
+from pmtrain.cli.model_commands import calibrate, fit_domain
 from pmtrain.cli.score_commands import compare, evaluate
 from pmtrain.cli.train_commands import report, train
 from pmtrain.system import console
@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": evaluate,
     "report": report,
     "compare": compare,
+    "calibrate": calibrate,
     "predict": predict,
     "explain": explain,
     "fit-domain": fit_domain,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pmtrain.cli.flags import use_threads, with_options
-from pmtrain.config import FitDomainConfig, load_config
+from pmtrain.config import CalibrateConfig, FitDomainConfig, load_config
 
 
 @with_options(FitDomainConfig)
@@ -26,3 +26,20 @@ def fit_domain(
     from pmtrain.evaluation.domain import fit_domain as fitting
 
     raise typer.Exit(fitting.fit_domain(checkpoint, checked))
+
+
+@with_options(CalibrateConfig)
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    **flags: Any,
+) -> None:
+    """Calibrate a checkpoint's probabilities.
+
+    Fits on validation images a map from the network's logit to a probability that is right as often as it says, and
+    keeps it in the checkpoint's side file; the weights stay. Without DATA, it takes the checkpoint's own run's data.
+    """
+    checked = load_config(CalibrateConfig, flags)
+    use_threads(checked.threads)
+    from pmtrain.evaluation.calibration import calibrate as calibration
+
+    calibration.calibrate(checkpoint, checked)

@@ -12,7 +12,7 @@ from pmtrain.config.commands.data_options import (
 )
 from pmtrain.config.commands.deploy_options import ExportConfig, ServeConfig
 from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
-from pmtrain.config.commands.model_options import FitDomainConfig
+from pmtrain.config.commands.model_options import CalibrateConfig, FitDomainConfig
 from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
 from pmtrain.config.commands.score_options import (
     AS_TRAINED,
@@ -30,6 +30,7 @@ __all__ = [
     "AS_TRAINED",
     "RESUMABLE",
     "CacheConfig",
+    "CalibrateConfig",
     "CheckConfig",
     "CompareConfig",
     "ComputeOptions",

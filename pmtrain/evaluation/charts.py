@@ -58,6 +58,7 @@ class ChartData:
         assessment: of these scores.
         level, n_boot, seed: of the ROC curve's band.
         marks: words to print on every chart, such as SYNTHETIC.
+        posteriors, prevalence: (N,) the probabilities shifted to another prevalence, which the decision curve is for.
     """
 
     labels: np.ndarray
@@ -69,6 +70,8 @@ class ChartData:
     n_boot: int = 2000
     seed: int = 0
     marks: tuple[str, ...] = ()
+    posteriors: np.ndarray | None = None
+    prevalence: float | None = None
 
     def titled(self, name: str, digits: int = 3) -> str:
         """`AUC 0.981 (95 % CI 0.970 to 0.990)`."""
@@ -91,8 +94,16 @@ class ChartData:
 
     @cached_property
     def decisions(self) -> DecisionCurve:
-        """Net benefit by threshold."""
-        return decision_curve(self.labels, self.probabilities, self.groups, self.level, self.n_boot, self.seed)
+        """Net benefit by threshold, at another prevalence where there are posteriors for it."""
+        options = {"level": self.level, "n_boot": self.n_boot, "seed": self.seed}
+        if self.posteriors is None:
+            return decision_curve(self.labels, self.probabilities, self.groups, **options)
+        return decision_curve(self.labels, self.posteriors, self.groups, prevalence=self.prevalence, **options)
+
+    @property
+    def elsewhere(self) -> str:
+        """For the title of a chart that is at another prevalence."""
+        return "" if self.posteriors is None else f",\nat a prevalence of {self.prevalence:g}"
 
     @property
     def threshold_text(self) -> str:
@@ -164,7 +175,7 @@ def decision(axes: Axes, data: ChartData) -> None:
     percents = 100 * curve.thresholds
     top = max(curve.prevalence, 0.01)
     axes.set(xlabel="Threshold probability (%)", ylabel="Net benefit", xlim=(0, 100))
-    axes.set(ylim=(-0.15 * top, 1.1 * top), title="Decision curve: net benefit by threshold")
+    axes.set(ylim=(-0.15 * top, 1.1 * top), title="Decision curve: net benefit by threshold" + data.elsewhere)
     axes.plot(percents, curve.treat_all, color=NEGATIVE, linestyle="--", label="treat all")
     axes.axhline(0, color=GUIDE, linestyle=":", label="treat none")
     if not curve.note:

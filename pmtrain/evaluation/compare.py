@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.config import CompareConfig
+from pmtrain.evaluation.calibration.calibrate import summary
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, compare_classes, patients
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
@@ -61,7 +62,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     sides = {}
     for name, checkpoint in checkpoints.items():
         scored = score_checkpoint(checkpoint, images, config, device)
-        threshold = operating_point(config.threshold, checkpoint, scored.scores)
+        threshold = operating_point(config.threshold, checkpoint, scored.scores, config.prevalence)
         seen = seen_before(checkpoint, images)
         reasons = ["its threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
         sides[name] = Side(checkpoint, scored, threshold, reasons)
@@ -82,6 +83,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
         config.ci,
         config.n_boot,
         config.seed,
+        config.prevalence,
     )
     return Compared(config, images, sides, None if groups is None else len(set(groups)), comparison)
 
@@ -96,10 +98,17 @@ def as_text(compared: Compared) -> str:
     lines.append(f"images: {tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)}")
     lines += views_stated(config)
     for name, side in compared.sides.items():
+        if side.checkpoint.info.calibration:
+            lines.append(f"{name}: {summary(side.checkpoint.info.calibration)}")
         lines += [f"EXPLORATORY: {name}: {reason}, so these results are likely too good" for reason in side.reasons]
     lines += ["", f"{'':<{TITLE_WIDTH}}  {'A':>7}  {'B':>7}  {'A - B':>7}"]
     for name, difference in comparison.differences.items():
         lines.append(f"{MEASURES[name].title:<{TITLE_WIDTH}}  {_difference_text(difference, notes)}")
+    if comparison.at_prevalence:
+        share = int(labels.sum()) / len(labels)
+        lines += ["", f"at a prevalence of {config.prevalence:g} (of these images: {share:.4f}):"]
+        for name, difference in comparison.at_prevalence.items():
+            lines.append(f"{MEASURES[name].title:<{TITLE_WIDTH}}  {_difference_text(difference, notes)}")
     lines += ["", f"AUC: {_test_text(comparison.delong)}", f"Accuracy: {_test_text(comparison.mcnemar)}", ""]
     method = comparison.differences["accuracy"].interval.method
     lines += notes.lines()
@@ -146,6 +155,7 @@ def as_json(compared: Compared) -> str:
                 "stored_rule": side.checkpoint.info.threshold_rule,
                 "tuned_on_these_images": side.threshold.tuned,
             },
+            "calibration": side.checkpoint.info.calibration and side.checkpoint.info.calibration.model_dump(),
             "exploratory": bool(side.reasons),
             "exploratory_reasons": side.reasons,
             **side.scored.computed,
@@ -165,6 +175,8 @@ def as_json(compared: Compared) -> str:
         "confidence_level": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
+        "prevalence": config.prevalence,
+        "at_prevalence": {name: asdict(found) for name, found in comparison.at_prevalence.items()},
         "differences": {name: asdict(found) for name, found in comparison.differences.items()},
         "delong": asdict(comparison.delong),
         "mcnemar": asdict(comparison.mcnemar),

@@ -13,6 +13,8 @@ import numpy as np
 
 from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
+from pmtrain.evaluation.calibration.calibrate import fingerprint_of, summary
+from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
 from pmtrain.evaluation.robustness.shift import Shifted, shifted
@@ -20,9 +22,9 @@ from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_im
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score_table import score_table
-from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
+from pmtrain.evaluation.scores.scoring import Scored, calibrated, score_checkpoint
 from pmtrain.evaluation.scores.views import views_stated
-from pmtrain.metrics import Assessment, DecisionCurve, assess
+from pmtrain.metrics import Assessment, AtPrevalence, DecisionCurve, assess, assess_at_prevalence, shift_prior
 from pmtrain.metrics.text import (
     SYNTHETIC,
     Notes,
@@ -30,6 +32,7 @@ from pmtrain.metrics.text import (
     counts_text,
     measure_lines,
     method_lines,
+    prevalence_lines,
     sample_size_lines,
 )
 from pmtrain.models.backends.device import select_device
@@ -40,6 +43,10 @@ from pmtrain.system.files import write_atomic
 
 RESULTS = ("predictions.csv", "metrics.json")
 FILES = (*RESULTS, *charts.FILES)
+NO_PRIOR = (
+    "the prevalence that the probabilities hold for is unknown, so they aren't shifted\n"
+    "hint: pmtrain calibrate makes them hold for the images that it is fitted on"
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,18 @@ class Evaluation:
     also_trained_on: tuple[int, int]
     groups: list[str] | None
     found: Assessment
+    at_prevalence: AtPrevalence | None
     subgroups: dict[str, Assessment]
     shortcut: ShortcutComparison | None
     shift: Shifted | None
+
+    @cached_property
+    def posteriors(self) -> np.ndarray | None:
+        """(N,) the probabilities shifted to --prevalence; None without it, or if it isn't known what they hold for."""
+        before = held_prevalence(self.checkpoint)
+        if self.config.prevalence is None or before is None:
+            return None
+        return shift_prior(self.scored.scores.probabilities, before, self.config.prevalence)
 
     @cached_property
     def chart_data(self) -> charts.ChartData:
@@ -79,6 +95,8 @@ class Evaluation:
             self.config.n_boot,
             self.config.seed,
             ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(self.reasons),
+            self.posteriors,
+            self.config.prevalence,
         )
 
 
@@ -116,12 +134,17 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     checkpoint = load_checkpoint(path)
     images = choose_images(checkpoint, config)
     kinds = by_column(images, config.group_by) if config.group_by else {}
-    scored = scored or score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint))
+    if scored is None:
+        scored = score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint))
+    scored = calibrated(scored, checkpoint)
     scores = scored.scores
-    threshold = operating_point(config.threshold, checkpoint, scores)
+    threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence)
     groups = patients(scores.samples, images.data.name_of)
     seen = seen_before(checkpoint, images)
     reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+    calibration = checkpoint.info.calibration
+    fitted_here = calibration is not None and calibration.data == fingerprint_of(images)
+    reasons += ["the calibration was fitted on these images"] * fitted_here
     copies, related = also_trained_on(checkpoint, images)
     of_these = f"of these {len(images.samples)} images"
     reasons += [f"{copies} {of_these} are byte-for-byte copies of training images"] * bool(copies)
@@ -141,6 +164,20 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
     subgroups = {kind: measured(np.flatnonzero(kind_of == kind)) for kind in in_order(set(kind_of)) if kinds}
     found = measured(np.arange(len(scores.labels)))
+    at_prevalence = None
+    if config.prevalence is not None:
+        at_prevalence = assess_at_prevalence(
+            scores.labels,
+            scores.probabilities,
+            threshold.value,
+            config.prevalence,
+            groups,
+            config.ci,
+            config.n_boot,
+            config.seed,
+        )
+        if held_prevalence(checkpoint) is None:
+            console.warn(NO_PRIOR)
     shortcut = compare_with_shortcut(checkpoint, scored, groups, config, images.data.classes)
     shift = shifted(checkpoint, scores, threshold.value, groups, config, device) if config.shift else None
     return Evaluation(
@@ -153,6 +190,7 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         (copies, related),
         groups,
         found,
+        at_prevalence,
         subgroups,
         shortcut,
         shift,
@@ -177,6 +215,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
         *views_stated(evaluation.config),
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
+        *calibration_lines(evaluation.checkpoint),
         *(f"EXPLORATORY: {reason}, so these results are likely too good" for reason in evaluation.reasons),
         "",
         *measure_lines(found, notes),
@@ -187,10 +226,23 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     for kind, part in evaluation.subgroups.items():
         lines += [f"{evaluation.config.group_by} = {kind or '(empty)'}: {counts_text(part, data.classes)}"]
         lines += [*measure_lines(part, notes), ""]
+    if evaluation.at_prevalence:
+        lines += [*prevalence_lines(evaluation.at_prevalence, notes), ""]
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
     lines += sample_size_lines(found, evaluation.config.ci)
     lines += evaluation.shortcut.lines() if evaluation.shortcut else []
     return lines + (evaluation.shift.lines() if evaluation.shift else [])
+
+
+def calibration_lines(checkpoint: Checkpoint) -> list[str]:
+    """What the calibration is and does; none without one."""
+    calibrator = checkpoint.info.calibration
+    if calibrator is None:
+        return []
+    before, after = calibrator.before.get("ece"), calibrator.after.get("ece")
+    known = before is not None and after is not None
+    reached = f"; calibration error {before:.4f} before, {after:.4f} after (cross-fitted)" if known else ""
+    return [f"{summary(calibrator)}{reached}"]
 
 
 def as_report(evaluation: Evaluation) -> dict[str, Any]:
@@ -214,7 +266,9 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
             "rule": threshold.rule,
             "stored_rule": info.threshold_rule,
             "tuned_on_these_images": threshold.tuned,
+            "stored_on_raw_probability": info.threshold,
         },
+        "calibration": None if info.calibration is None else info.calibration.model_dump(),
         "exploratory": bool(evaluation.reasons),
         "exploratory_reasons": evaluation.reasons,
         "seen_in_training": dict(zip(("duplicate", "same_patient"), evaluation.also_trained_on, strict=True)),
@@ -222,6 +276,9 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "n_boot": config.n_boot,
         "seed": config.seed,
         **metrics_of(evaluation.found),
+        "at_prevalence": None
+        if evaluation.at_prevalence is None
+        else {**asdict(evaluation.at_prevalence), "shifted_from": held_prevalence(evaluation.checkpoint)},
         "decision_curve": decision_record(evaluation.chart_data.decisions),
         "shortcut": evaluation.shortcut.report() if evaluation.shortcut else None,
     }
@@ -266,7 +323,10 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     """predictions.csv, a row an image in the order of the data, metrics.json and the charts."""
     folder.mkdir(parents=True, exist_ok=True)
     scores, threshold = evaluation.scored.scores, evaluation.threshold.value
-    write_atomic(folder / "predictions.csv", score_table(scores, evaluation.images.data.name_of, threshold))
+    write_atomic(
+        folder / "predictions.csv",
+        score_table(scores, evaluation.images.data.name_of, threshold, posteriors=evaluation.posteriors),
+    )
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))
     written = [*RESULTS]

@@ -4,7 +4,7 @@ from pmtrain.metrics.assessment import Assessed, Assessment, assess
 from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test
 from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
 from pmtrain.metrics.decisions.net_benefit import DecisionCurve, decision_curve
-from pmtrain.metrics.decisions.prevalence import AtPrevalence, assess_at_prevalence, shifted
+from pmtrain.metrics.decisions.prevalence import AtPrevalence, assess_at_prevalence, shift_prior
 from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, sample_size, wilson
 from pmtrain.metrics.measures import MEASURES, Confusion, Measure, Value, bce, confusion, evaluate_measures
 from pmtrain.metrics.strata import WithinStrata, auc_within_strata
@@ -46,6 +46,6 @@ __all__ = [
     "roc_band",
     "roc_points",
     "sample_size",
-    "shifted",
+    "shift_prior",
     "wilson",
 ]

@@ -20,7 +20,7 @@ from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
 from pmtrain.runs.records import STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_flushed
+from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 
 BEST = "best.pdparams"
 MODEL = "model.pdparams"  # in the folder of a state to resume from
@@ -73,6 +73,19 @@ def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> Che
         rename(coming, side)
     flush_folder(path.parent)
     return info
+
+
+def replace_info(checkpoint: Checkpoint, info: CheckpointInfo) -> Path:
+    """Replace the side file of weights that stay as they are, or give them one; return it.
+
+    Raises:
+        PmtrainError: it can't be written; the one that was there stays.
+    """
+    _finish_renames(checkpoint.path)
+    side = _side_file(checkpoint.path)
+    info = CheckpointInfo(**{**dict(info), "weights_sha256": sha256_of(read_bytes(checkpoint.path))})
+    write_atomic(side, (info.model_dump_json(indent=2) + "\n").encode())
+    return side
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -9,9 +9,11 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json, to_json
 
+from pmtrain.runs.calibrator import Calibrator, calibrated_threshold, probabilities_of
 from pmtrain.runs.formats.untrusted import shown
 from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.errors import PmtrainError
@@ -41,6 +43,10 @@ class CheckpointInfo(BaseModel):
         epoch: counted from 0; None where unknown.
         metrics: on the validation images, by name; None where one is undefined.
         synthetic: trained on the built-in synthetic photographs.
+        prior: the share of positives that the network learned: that of the training images, as the class weights and
+            the sampler changed it; None where unknown.
+        calibration: from logits to calibrated ones. `threshold` stays one on the network's own probability, so that
+            what doesn't know of calibrations decides alike.
         weights_sha256: of the weights' file; set when it is saved.
     """
 
@@ -58,8 +64,19 @@ class CheckpointInfo(BaseModel):
     epoch: int | None
     metrics: dict[str, float | None]
     synthetic: bool
+    prior: Annotated[float, Field(gt=0, lt=1)] | None = None
+    calibration: Calibrator | None = None
     weights_sha256: str = ""
     pmtrain_version: str = __version__
+
+    def probabilities(self, logits) -> np.ndarray:
+        """P(positive) of the network's logits, (N,) -> (N,) float64: calibrated where there is a calibration."""
+        return probabilities_of(logits, self.calibration)
+
+    @property
+    def decision_threshold(self) -> float:
+        """`threshold` as one on `probabilities`: the same images are positive."""
+        return calibrated_threshold(self.threshold, self.calibration)
 
     @field_validator("metrics", mode="before")
     @classmethod

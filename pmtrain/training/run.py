@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,19 @@ from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.splits.record import write_record
+from pmtrain.evaluation.calibration.methods import fit
+from pmtrain.evaluation.calibration.prior import learned_prior
 from pmtrain.evaluation.domain.domain_file import load_domain
 from pmtrain.evaluation.domain.fit_domain import keep_domain
 from pmtrain.evaluation.robustness.baseline import keep_baseline, wanted_features
+from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
 from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
 from pmtrain.runs.background_writer import BackgroundWriter
+from pmtrain.runs.calibrator import Calibrator
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
 from pmtrain.runs.formats.state_dict import StateDump, dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
@@ -105,6 +109,8 @@ class Run:
         plain = Preprocess(config.preprocess, config.image_size)
         self.preprocess = weights.preprocess(config) if weights else plain
         self.class_weights = weights_of_classes(config, data)
+        labels = np.array([sample.label for sample in data.split("train")])
+        self.prior = learned_prior(labels, self.class_weights, config.sampler)
         self.cache = open_cache(config.cache_limit)
         self.recorded = data  # what images.csv lists: before --leakage drop
         self.at = RunState()
@@ -337,9 +343,10 @@ class Run:
         self.tracking.images(lambda: self.worst_cases(scores), step)
         best = None
         if at.best is None or rank(found) > rank(at.best):
-            threshold, rule = self.choose_threshold(scores, first=at.best is None)
+            first = at.best is None
+            threshold, rule = self.choose_threshold(scores, first)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
-            best = self.info(found, threshold, rule)
+            best = self.info(found, threshold, rule, self.calibration(scores, first))
         self.at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save(EpochFiles(best, score_table(scores, self.data.name_of)))
 
@@ -368,6 +375,19 @@ class Run:
         if first and chosen.warning:
             console.warn(chosen.warning)
         return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
+
+    def calibration(self, scores: Scores, first: bool) -> Calibrator | None:
+        """The calibration to store with these weights, if there is to be one; `first`: say why there is none."""
+        if self.config.calibrate is None:
+            return None
+        groups = patients(scores.samples, self.data.name_of, tell=first)
+        data = replace(self.data, samples=tuple(self.data.split("val"))).fingerprint()
+        try:
+            return fit(self.config.calibrate, scores.logits, scores.labels, self.prior, groups, data, self.config.seed)
+        except PmtrainError as error:
+            if first:
+                console.warn(f"--calibrate {self.config.calibrate}: not calibrated: {error.message}")
+            return None
 
     def save(self, epoch: EpochFiles | None = None) -> None:
         """Copy all that an exact resume needs and write it in the background, after the files of an epoch that ended.
@@ -435,7 +455,13 @@ class Run:
         if self.at.scaler:
             self.step.scaler.load_state_dict(self.at.scaler)
 
-    def info(self, validation: Mapping[str, Any], threshold: float = 0.5, rule: str = "0.5") -> CheckpointInfo:
+    def info(
+        self,
+        validation: Mapping[str, Any],
+        threshold: float = 0.5,
+        rule: str = "0.5",
+        calibration: Calibrator | None = None,
+    ) -> CheckpointInfo:
         """What a checkpoint's side file tells of it; weights that weren't validated have no threshold but 0.5."""
         return CheckpointInfo(
             layers=self.config.layers,
@@ -449,6 +475,8 @@ class Run:
             epoch=self.at.epoch,
             metrics=dict(validation),
             synthetic=self.data.synthetic,
+            prior=self.prior,
+            calibration=calibration,
         )
 
     def say_what_was_reached(self) -> None:

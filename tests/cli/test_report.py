@@ -193,7 +193,7 @@ def test_a_reader_without_eyes_or_a_mouse_gets_it_all(page):
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
     for attributes in page.all("img"):
         assert attributes["alt"].strip()
-    assert len(page.all("svg")) == 6
+    assert len(page.all("svg")) == 7
     for attributes in page.all("svg"):
         assert attributes["role"] == "img"
         assert attributes["aria-label"].strip()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pmtrain.config.commands.compute_options import ComputeOptions
-from pmtrain.config.commands.shared_options import BatchSize, Workers
+from pmtrain.config.commands.shared_options import BatchSize, Prevalence, Workers
 from pmtrain.config.options import EVALUATION, MACHINE, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf
 from pmtrain.system.hardware import available_cpus
@@ -17,6 +17,7 @@ class PredictConfig(ComputeOptions):
 
     batch_size: BatchSize = 10
     workers: Workers = min(2, available_cpus())
+    prevalence: Prevalence = None
     format: Annotated[str, OneOf("pmtrain.evaluation.inference.predict:FORMATS")] = option(
         OUTPUT,
         "Format of the output; palm is the iChallenge-PM submission.",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
-from pmtrain.config.commands.shared_options import BatchSize, Seed, TextFormat
+from pmtrain.config.commands.shared_options import BatchSize, Prevalence, Seed, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf, Severities, ThresholdText
 
@@ -47,6 +47,7 @@ class ScoringOptions(ComputeOptions, ImageOptions):
 class EvalConfig(ScoringOptions):
     """Options of `pmtrain eval`."""
 
+    prevalence: Prevalence = None
     group_by: str | None = option(
         EVALUATION, "Column of the table, such as sex or camera, for results per subgroup.", default=None
     )
@@ -83,6 +84,7 @@ class ReportConfig(EvalConfig):
 class CompareConfig(ScoringOptions):
     """Options of `pmtrain compare`."""
 
+    prevalence: Prevalence = None
     format: Annotated[TextFormat, OneOf("pmtrain.evaluation.compare:FORMATS")] = "text"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, RUN, TRAINING, option
+from pmtrain.config.options import DATA, EVALUATION, MACHINE, NETWORK, OUTPUT, RUN, TRAINING, option
 from pmtrain.config.values import OneOf
 
 OnBadImage = Annotated[
@@ -47,6 +47,16 @@ AugmentStrength = Annotated[
         ge=0,
         le=4,
         allow_inf_nan=False,
+    ),
+]
+Prevalence = Annotated[
+    float | None,
+    option(
+        EVALUATION,
+        "Share of positives among the patients that the results are for, such as 0.02: predictive values, expected"
+        " calls in 1,000 patients, and probabilities shifted to it. The decisions stay the same.",
+        gt=0,
+        lt=1,
     ),
 ]
 Seed = Annotated[int, option(RUN, "Random seed.", ge=0, lt=2**31)]

@@ -153,6 +153,12 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
         " The printed accuracy is always at 0.5.",
         default="youden",
     )
+    calibrate: Annotated[str, OneOf("pmtrain.evaluation.calibration.methods:METHODS")] | None = option(
+        TRAINING,
+        "Calibrate the probabilities of the best weights on the validation images: temperature, platt or isotonic."
+        " It also undoes --class-weight and --sampler balanced in them. The decisions stay the same.",
+        default=None,
+    )
     shortcut: bool = option(
         TRAINING,
         "Shortcut check: measure how well file size, image size, colour or a thumbnail alone predict the label.",

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
-from pmtrain.config import ComputeOptions, load_config
+from pmtrain.config import ComputeOptions, PredictConfig, load_config
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.domain_file import load_domain
 from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
+from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.runs.network import load_network
@@ -37,27 +38,36 @@ class Prediction:
     """
 
     path: Path | None  # as given; None for an image given as an array
-    probability: float | None = None  # P(positive), in [0, 1]
+    probability: float | None = None  # P(positive), in [0, 1]; calibrated where the checkpoint has a calibration
     label: int | None = None  # 1 (positive) if the probability is at least the threshold, else 0
     class_name: str | None = None  # the name of the label's class
     error: str | None = None
     familiarity: float | None = None  # share of the validation images that are as strange or stranger, in [0, 1]
     verdict: str | None = None  # in domain, unusual or refused; None where the checkpoint has no domain model
     reason: str | None = None  # why it is unusual or refused
+    posterior: float | None = None  # the probability shifted to another prevalence, where that is asked for
 
 
-def load_classifier(path: AnyPath, device: str = "auto", backend: str = "auto", precision: str = "fp32") -> Classifier:
+def load_classifier(
+    path: AnyPath,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "fp32",
+    prevalence: float | None = None,
+) -> Classifier:
     """Load the classifier of a checkpoint: a `.pdparams` or `.safetensors` file, or a run folder.
 
     Args:
         device: auto, cpu, gpu or gpu:N.
         backend: auto, onednn or paddle.
         precision: fp32, bf16 or fp16, if the device supports it; auto: bf16 if supported, else fp32.
+        prevalence: share of positives among the patients, in (0, 1): predictions then have a `posterior` for it.
     Raises:
-        PmtrainError: the checkpoint can't be read, or the machine doesn't support an option.
+        PmtrainError: the checkpoint can't be read, or the machine or the checkpoint doesn't support an option.
     """
-    asked = {"device": device, "backend": backend, "precision": precision}
-    return Classifier(load_checkpoint(Path(path)), load_config(ComputeOptions, asked))
+    asked = {"device": device, "backend": backend, "precision": precision, "prevalence": prevalence}
+    options = load_config(PredictConfig, asked)
+    return Classifier(load_checkpoint(Path(path)), options, options.prevalence)
 
 
 class Classifier:
@@ -65,18 +75,29 @@ class Classifier:
 
     Attributes:
         classes: the names of the negative and the positive class.
-        threshold: images with P(positive) of at least this are called positive; stored in the checkpoint.
+        threshold: images with P(positive) of at least this are called positive; the checkpoint's, as its calibration
+            maps it.
         info: the metadata of the checkpoint.
         domain: tells whether an image is of the kind that the network was trained on; None where the checkpoint has no
             domain model, and `no_domain` says why.
+        prevalence: the one that posteriors are shifted to; None: there are none.
+        held_prevalence: the one that probabilities hold for; None if unknown.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: ComputeOptions) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: ComputeOptions, prevalence: float | None = None) -> None:
         device = select_device(options.device)
         self.path = checkpoint.path
         self.info = checkpoint.info
         self.classes = checkpoint.info.class_names
-        self.threshold = checkpoint.info.threshold
+        self.threshold = checkpoint.info.decision_threshold
+        self.prevalence = prevalence
+        self.held_prevalence = held_prevalence(checkpoint)
+        if prevalence is not None and self.held_prevalence is None:
+            raise PmtrainError(
+                f"{checkpoint.path}: it isn't known which prevalence its probabilities hold for, so they can't be"
+                f" shifted to {prevalence:g}",
+                "pmtrain calibrate makes them hold for the images that it is fitted on",
+            )
         self.preprocess = Preprocess.of(checkpoint.info)
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
         self.domain, self.no_domain = load_domain(checkpoint)
@@ -139,7 +160,7 @@ class Classifier:
     def _predict_batch(self, batch: list[tuple[Path | None, Future[Decoded]]], force: bool) -> list[Prediction]:
         read = [(path, future.result()) for path, future in batch]
         pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
-        probabilities = iter(expit(self.logits(np.stack(pixels))) if pixels else ())
+        probabilities = iter(self.info.probabilities(self.logits(np.stack(pixels))) if pixels else ())
         familiar = iter(self._familiarity(pixels))
         found = []
         for path, decoded in read:
@@ -168,7 +189,10 @@ class Classifier:
     def classify(self, path: Path | None, probability: float) -> Prediction:
         """The prediction for P(positive), by the threshold."""
         label = int(probability >= self.threshold)
-        return Prediction(path, float(probability), label, self.classes[label])
+        posterior = None
+        if self.prevalence is not None and self.held_prevalence is not None:
+            posterior = float(shift_prior(probability, self.held_prevalence, self.prevalence))
+        return Prediction(path, float(probability), label, self.classes[label], posterior=posterior)
 
 
 def with_verdict(prediction: Prediction, familiarity: Familiarity | None, force: bool = False) -> Prediction:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.special import expit
 
 from pmtrain.config import ExplainConfig
 from pmtrain.data.images.find import find_images
@@ -70,8 +69,9 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
                 continue
             pixels = classifier.preprocess.normalise(classifier.preprocess.read_file(file)[None])
             (heat,), (logit,) = grad_cam(classifier.model, layers[name], pixels)
-            classified = classifier.classify(path, float(expit(logit)))
-            captions = _captions(classifier, float(expit(logit)), name)
+            probability = float(classifier.info.probabilities(logit))
+            classified = classifier.classify(path, probability)
+            captions = _captions(classifier, probability, name)
             shown = picture(classifier.preprocess.seen(image), heat, captions, _scale_ends(heat))
             picture_file, map_file = _with(target, PICTURE), _with(target, NUMBERS)
             with new_file(map_file) as output:

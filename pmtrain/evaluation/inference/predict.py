@@ -29,7 +29,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     paths = find_images(images)
     if config.format == "palm":
         _check_names(paths)
-    classifier = Classifier(load_checkpoint(checkpoint), config)
+    classifier = Classifier(load_checkpoint(checkpoint), config, config.prevalence)
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
     warn_of_pages(paths)
@@ -94,9 +94,10 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
 
 
 def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    yield csv_row("file", "probability", "prediction", "error", "familiarity", "verdict", "reason")
+    more = () if classifier.prevalence is None else ("posterior",)
+    yield csv_row("file", "probability", "prediction", "error", "familiarity", "verdict", "reason", *more)
     for each in predictions:
-        judged = (each.familiarity, each.verdict, each.reason)
+        judged = (each.familiarity, each.verdict, each.reason, *(each.posterior,) * len(more))
         yield csv_row(each.path, each.probability, each.class_name, each.error, *judged)
 
 
@@ -106,6 +107,9 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
         "weights_sha256": classifier.info.weights_sha256,
         "classes": classifier.classes,
         "threshold": classifier.threshold,
+        "calibration": classifier.info.calibration and classifier.info.calibration.method,
+        "prevalence": classifier.prevalence,
+        "probability_holds_for_prevalence": classifier.held_prevalence,
         "synthetic": classifier.info.synthetic,
         "domain_model": classifier.domain is not None,
     }
@@ -123,6 +127,7 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
                 "familiarity": each.familiarity,
                 "verdict": each.verdict,
                 "reason": each.reason,
+                **({} if classifier.prevalence is None else {"posterior": each.posterior}),
             }
         )
     if held:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
 from pmtrain.data.dataset import SPLITS, first_few
+from pmtrain.evaluation.calibration.calibrate import before_and_after
 from pmtrain.evaluation.evaluate import Evaluation, as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
@@ -20,8 +21,9 @@ from pmtrain.evaluation.report.drawing import Chart
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.evaluation.report.worst_cases import worst_cases
 from pmtrain.evaluation.saliency.overlay import css_gradient
-from pmtrain.metrics import MEASURES, Assessment
-from pmtrain.metrics.text import Notes, ends, method_lines, percent
+from pmtrain.metrics import MEASURES, Assessed, Assessment, AtPrevalence
+from pmtrain.metrics.decisions.prevalence import PER
+from pmtrain.metrics.text import CALL_WORDS, Notes, ends, method_lines, percent, sample_size_lines
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.console import quoted
 from pmtrain.system.version import __version__
@@ -106,7 +108,10 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "cards": [row for name in HEADLINE for row in table if row.name == name],
         "measures": table,
         "notes": notes,
-        "methods": method_lines(found, config.seed),
+        "methods": method_lines(found, config.seed) + sample_size_lines(found, config.ci),
+        "calibrator": checkpoint.info.calibration,
+        "calibrated": before_and_after(checkpoint.info.calibration) if checkpoint.info.calibration else [],
+        "prevalence": prevalence_rows(evaluation.at_prevalence, notes),
         "history": history,
         "epoch_charts": epoch_charts(history, checkpoint.info.epoch, drawn.marks) if history else [],
         "curves": [drawing.roc(drawn), drawing.precision_recall(drawn)],
@@ -175,7 +180,11 @@ class Row:
 
 def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
     """One metric of `found`; remarks go to `notes`."""
-    measured = found.measures[name]
+    return row_of(name, found.measures[name], notes)
+
+
+def row_of(name: str, measured: Assessed, notes: Notes) -> Row:
+    """One metric; remarks go to `notes`."""
     value, interval, second = measured.value, measured.interval, measured.second
     if value.value is None:
         return Row(name, MEASURES[name].title, "undefined", value.reason)
@@ -192,6 +201,24 @@ def measure_row(name: str, found: Assessment, notes: Notes) -> Row:
         if interval.low == interval.high:  # where no image is wrong, no resample is
             row = replace(row, card=f"{ends(second)} ({name_of_it})")
     return row
+
+
+def prevalence_rows(at: AtPrevalence | None, notes: Notes) -> dict[str, Any] | None:
+    """Predictive values and calls at --prevalence, for a table; None without it."""
+    if at is None:
+        return None
+    calls = []
+    for name, words in CALL_WORDS.items():
+        value, interval = at.calls[name].value, at.calls[name].interval
+        shown = "undefined" if value.value is None else f"{value.value:.1f}"
+        calls.append((words, shown, "" if interval.low is None else ends(interval, 1)))
+    return {
+        "value": f"{at.prevalence:g}",
+        "study": f"{at.study:.4f}",
+        "rows": [row_of(name, measured, notes) for name, measured in at.measures.items()],
+        "calls": calls,
+        "per": f"{PER:,}",
+    }
 
 
 def read_history(run: RunFolder) -> list[dict[str, str]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from pmtrain.config import EvalConfig
 from pmtrain.data.dataset import Sample
@@ -168,7 +167,10 @@ def shifted(
     reached = over_conditions(
         clean.labels,
         clean.probabilities,
-        {condition: expit(column) for condition, column in zip(conditions, logits.T, strict=True)},
+        {
+            condition: checkpoint.info.probabilities(column)
+            for condition, column in zip(conditions, logits.T, strict=True)
+        },
         threshold,
         groups,
         config.ci,

@@ -88,12 +88,15 @@ def compare_classes(checkpoint: Checkpoint, data: DataSet) -> None:
         )
 
 
-def patients(samples: list[Sample], name_of) -> list[str] | None:
-    """(N,) the patient of each image, for resampling by patient; None where no patient is known."""
+def patients(samples: list[Sample], name_of, tell: bool = True) -> list[str] | None:
+    """(N,) the patient of each image, for resampling by patient; None where no patient is known.
+
+    `tell`: warn of images without one.
+    """
     if not any(sample.patient for sample in samples):
         return None
     unknown = sum(not sample.patient for sample in samples)
-    if unknown:
+    if unknown and tell:
         console.warn(f"{unknown} of {len(samples)} images have no patient: each counts as a patient of its own")
     # The leading letter keeps a patient and a file of one name apart.
     return [f"p {sample.patient}" if sample.patient else f"f {name_of(sample)}" for sample in samples]

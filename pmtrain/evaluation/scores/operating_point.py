@@ -20,16 +20,19 @@ class OperatingPoint:
     tuned: bool
 
 
-def operating_point(text: str, checkpoint: Checkpoint, scores: Scores) -> OperatingPoint:
-    """The threshold that --threshold asks for.
+def operating_point(
+    text: str, checkpoint: Checkpoint, scores: Scores, prevalence: float | None = None
+) -> OperatingPoint:
+    """The threshold that --threshold asks for; `prevalence` is the one at which costs are to be lowest.
 
     Raises:
         PmtrainError: the rule can't choose on these images.
     """
     rule, info = parse_threshold_rule(text), checkpoint.info
     if rule.kind == "stored":
-        return OperatingPoint(info.threshold, "stored", f"stored: {info.threshold_rule}", False)
-    chosen = choose_threshold(scores.labels, scores.probabilities, rule)
+        mapped = ", as the calibration maps it" if info.calibration else ""
+        return OperatingPoint(info.decision_threshold, "stored", f"stored: {info.threshold_rule}{mapped}", False)
+    chosen = choose_threshold(scores.labels, scores.probabilities, rule, prevalence)
     if rule.kind == "fixed":
         return OperatingPoint(chosen.value, str(rule), "as given", False)
     if chosen.warning:

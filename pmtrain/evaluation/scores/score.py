@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from pmtrain import metrics
 from pmtrain.data.dataset import Sample
 from pmtrain.data.loading.loader import Batch
 from pmtrain.evaluation.scores.views import as_it_is
 from pmtrain.models.backends.choose import Backend
+from pmtrain.runs.calibrator import Calibrator, probabilities_of
 from pmtrain.system.framework import paddle
 
 
@@ -22,21 +22,22 @@ class Scores:
 
     samples: list[Sample]
     labels: np.ndarray  # (N,) int, 1 is the positive class
-    logits: np.ndarray  # (N,) float64
+    logits: np.ndarray  # (N,) float64, the network's own
+    calibration: Calibrator | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(N,) float64, P(positive)."""
-        return expit(self.logits)
+        """(N,) float64, P(positive), calibrated where there is a calibration."""
+        return probabilities_of(self.logits, self.calibration)
 
     @property
     def loss(self) -> float:
-        """The notes' validation loss: BCE, every image weighing the same."""
+        """The notes' validation loss: BCE of the network's own logits, every image weighing the same."""
         return metrics.bce(self.labels, self.logits)
 
     @property
     def accuracy(self) -> float:
-        """The notes' accuracy: an image is called positive where its logit is not negative."""
+        """The notes' accuracy: an image is called positive where the network's own logit is not negative."""
         return float(np.mean((self.logits >= 0) == (self.labels == 1)))
 
 

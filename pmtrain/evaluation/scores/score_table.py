@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from pmtrain.data.dataset import Sample
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.system.errors import PmtrainError
@@ -17,21 +19,25 @@ def score_table(
     name_of: Callable[[Sample], str],
     threshold: float = 0.5,
     fold_of: Mapping[Path, int] | None = None,
+    posteriors: np.ndarray | None = None,
 ) -> bytes:
-    """CSV of file, patient, label, logit, probability and prediction, and the fold where `fold_of` tells it by path.
+    """CSV of file, patient, label, logit, probability and prediction.
 
+    `fold_of` adds the fold by path, and `posteriors`, (N,), a column of probabilities at another prevalence.
     A logit comes back to the bit by `read_logits`.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     fold = () if fold_of is None else ("fold",)
-    rows.writerow(("file", "patient", *fold, "label", "logit", "probability", "prediction"))
-    for sample, label, logit, probability in zip(
-        scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True
-    ):
+    posterior = () if posteriors is None else ("posterior",)
+    rows.writerow(("file", "patient", *fold, "label", "logit", "probability", "prediction", *posterior))
+    columns = (scores.samples, scores.labels, scores.logits, scores.probabilities)
+    for place, (sample, label, logit, probability) in enumerate(zip(*columns, strict=True)):
+        shifted = () if posteriors is None else (float(posteriors[place]),)
         number = () if fold_of is None else (fold_of[sample.path],)
         called = int(probability >= threshold)
-        rows.writerow((name_of(sample), sample.patient, *number, int(label), float(logit), float(probability), called))
+        values = (int(label), float(logit), float(probability), called)
+        rows.writerow((name_of(sample), sample.patient, *number, *values, *shifted))
     return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 

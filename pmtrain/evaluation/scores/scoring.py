@@ -84,7 +84,7 @@ def score_checkpoint(
     for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
     check_finite(scores, checkpoint)
-    return scored
+    return calibrated(scored, checkpoint)
 
 
 def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:
@@ -98,6 +98,11 @@ def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:
             f" {int((~np.isfinite(scores.logits)).sum())} of {len(scores.logits)} images",
             "evaluate an earlier checkpoint, or give --precision fp32",
         )
+
+
+def calibrated(scored: Scored, checkpoint: Checkpoint) -> Scored:
+    """The same scores with the checkpoint's calibration."""
+    return replace(scored, scores=replace(scored.scores, calibration=checkpoint.info.calibration))
 
 
 def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, views: Sequence[View] = PLAIN) -> Scored:

@@ -128,7 +128,7 @@ def tally_at(tally: Tally, prevalence: float) -> Tally:
         return Tally(tally.sample, tally.weights * np.where(y == 1, positive[:, None], negative[:, None]))
 
 
-def shifted(probabilities, before: float, after: float) -> np.ndarray:
+def shift_prior(probabilities, before: float, after: float) -> np.ndarray:
     """Posterior probabilities for another prevalence: the odds times the ratio of the prior odds.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmtrain.metrics import assess, assess_at_prevalence, shifted
+from pmtrain.metrics import assess, assess_at_prevalence, shift_prior
 
 # 8 of 10 positives and 3 of 20 negatives are called: sensitivity 0.8, specificity 0.85.
 LABELS = [1] * 10 + [0] * 20
@@ -83,8 +83,8 @@ def test_what_has_no_value_says_why():
 
 def test_posteriors_are_saerenss():
     # A posterior of 0.5 under a prior of 0.5 is the prior; likelihood ratio 9 on prior odds 1/49 is 9/58.
-    assert shifted([0.5, 0.9, 0.0, 1.0], 0.5, 0.02) == pytest.approx([0.02, 9 / 58, 0.0, 1.0])
-    there = shifted([0.1, 0.6], 0.3, 0.05)
-    assert shifted(there, 0.05, 0.3) == pytest.approx([0.1, 0.6])
+    assert shift_prior([0.5, 0.9, 0.0, 1.0], 0.5, 0.02) == pytest.approx([0.02, 9 / 58, 0.0, 1.0])
+    there = shift_prior([0.1, 0.6], 0.3, 0.05)
+    assert shift_prior(there, 0.05, 0.3) == pytest.approx([0.1, 0.6])
     with pytest.raises(ValueError, match="a prevalence is 0"):
-        shifted([0.5], 0.3, 0)
+        shift_prior([0.5], 0.3, 0)

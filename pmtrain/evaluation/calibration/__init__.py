@@ -1,0 +1,1 @@
+"""Probabilities that mean something: calibration, and other prevalences."""
