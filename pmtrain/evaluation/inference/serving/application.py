@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from pydantic import BaseModel, Field
-from scipy.special import expit
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
@@ -94,7 +93,8 @@ class Predictor:
             seen, values = await in_thread(self._decoders, self._read, upload)
         except BadImage as bad:
             return ImageResult(file=upload.name, error=bad.reason)
-        found = self.classifier.classify(None, float(expit(await self._batches.result(values))))
+        probability = self.classifier.info.probabilities(await self._batches.result(values))
+        found = self.classifier.classify(None, float(probability))
         result = ImageResult(
             file=upload.name,
             probability=found.probability,
