@@ -17,7 +17,7 @@ class ExportConfig(ImageOptions):
     format: Annotated[str, OneOf("pmtrain.evaluation.inference.export.exporters:EXPORTERS")] = option(
         OUTPUT,
         "Format. onnx, openvino: for those runtimes; paddle: for Paddle Inference; safetensors: the weights under"
-        " pmtrain's names.",
+        " pmtrain's names; torch: under torchvision's, for torch.load.",
         default="onnx",
     )
     with_preprocessing: bool = option(

@@ -161,7 +161,7 @@ class Classifier:
         read = [(path, future.result()) for path, future in batch]
         pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
         probabilities = iter(self.info.probabilities(self.logits(np.stack(pixels))) if pixels else ())
-        familiar = iter(self._familiarity(pixels))
+        familiar = iter(self.familiarity(pixels))
         found = []
         for path, decoded in read:
             if isinstance(decoded, str):
@@ -170,7 +170,7 @@ class Classifier:
                 found.append(with_verdict(self.classify(path, next(probabilities)), next(familiar), force))
         return found
 
-    def _familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
+    def familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
         """What the domain model says of images just given to `logits`; None each where there is no domain model."""
         if self.domain is None or self.pooled is None or not pixels:
             return [None] * len(pixels)

@@ -15,7 +15,11 @@ from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn.threads import thread_count
 from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, METADATA, OnnxNetwork
+from pmtrain.models.weights.foreign import translated
+from pmtrain.models.weights.names import LINEAR_WEIGHT, foreign_names
 from pmtrain.runs.checkpoint import Checkpoint, sha256_of
+from pmtrain.runs.formats.torch_reader import read_torch
+from pmtrain.runs.formats.torch_writer import write_torch
 from pmtrain.runs.model_state import apply_state
 from pmtrain.system.errors import missing_extra
 from pmtrain.system.files import read_bytes, write_flushed
@@ -213,10 +217,42 @@ def _paddle_kernels() -> str:
     return f"Paddle {paddle.__version__}"
 
 
+def _write_torch(folder: Path, source: Source) -> None:
+    """The state dict under torchvision's names: its ResNet of that depth with one output takes it as it is."""
+    state = {name: np.asarray(array, np.float32) for name, array in source.checkpoint.state.items()}
+    state[LINEAR_WEIGHT] = state[LINEAR_WEIGHT].T
+    names = foreign_names(source.checkpoint.info.layers, "torchvision")
+    write_flushed(folder / "model.pth", write_torch({theirs: state[ours] for ours, theirs in names.items()}))
+
+
+def _load_torch(folder: Path, source: Source) -> Run:
+    """The file read back by PyTorch where it is installed, else by the reader here, on Paddle's kernels."""
+    path, layers = folder / "model.pth", source.checkpoint.info.layers
+    try:
+        import torch
+    except ImportError:
+        weights = read_torch(read_bytes(path))
+    else:
+        weights = {name: tensor.numpy() for name, tensor in torch.load(path, weights_only=True).items()}
+    model = build_model(layers)
+    apply_state(model, translated(weights).state, path)
+    model.eval()
+    return lambda inputs: _paddle_logits(model, inputs)
+
+
+def _torch_reader() -> str:
+    try:
+        import torch
+    except ImportError:
+        return f"{_paddle_kernels()}, without PyTorch"
+    return f"{_paddle_kernels()}, read by PyTorch {torch.__version__}"
+
+
 EXPORTERS: dict[str, Exporter] = {
     "onnx": Exporter(_write_onnx, _load_onnx, _onnxruntime, "model.onnx", graph=True),
     "paddle": Exporter(_write_paddle, _load_paddle, _paddle_inference, "model.pdiparams", graph=False),
     "safetensors": Exporter(_write_safetensors, _load_safetensors, _paddle_kernels, "model.safetensors", graph=False),
+    "torch": Exporter(_write_torch, _load_torch, _torch_reader, "model.pth", graph=False),
     "openvino": Exporter(
         _write_openvino,
         _load_openvino,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
-from pmtrain.evaluation.inference.classifier import Classifier
+from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_verdict
 from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded
 from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
 from pmtrain.evaluation.inference.serving.uploads import MEBIBYTE, Upload, decoded, read_uploads
@@ -39,6 +40,13 @@ class ImageResult(BaseModel):
     probability: Annotated[float | None, Field(description="P(positive), from 0 to 1.")] = None
     prediction: Annotated[str | None, Field(description="The predicted class.")] = None
     positive: Annotated[bool | None, Field(description="Whether the probability is at least the threshold.")] = None
+    verdict: Annotated[
+        str | None, Field(description="in domain, unusual or refused, by the checkpoint's domain model if it has one.")
+    ] = None
+    reason: Annotated[str | None, Field(description="Why it is unusual or refused.")] = None
+    familiarity: Annotated[
+        float | None, Field(description="Share of the validation images that are as strange or stranger, from 0 to 1.")
+    ] = None
     error: Annotated[str | None, Field(description="Why the image can't be read.")] = None
     heat_map: Annotated[str | None, Field(description="Grad-CAM over what the network saw, a JPEG as a data URI.")] = (
         None
@@ -76,7 +84,7 @@ class Predictor:
         self._decoders = ThreadPoolExecutor(available_cpus(), "decode", initializer=use_every_core)
         self._explaining = ThreadPoolExecutor(1, "explain", initializer=use_every_core)
         self._batches = Batches(
-            self.classifier.network_logits,
+            self._compute,
             config.batch_size,
             WAITING,
             self.classifier.backend.fixed_weights(),
@@ -93,17 +101,28 @@ class Predictor:
             seen, values = await in_thread(self._decoders, self._read, upload)
         except BadImage as bad:
             return ImageResult(file=upload.name, error=bad.reason)
-        probability = self.classifier.info.probabilities(await self._batches.result(values))
-        found = self.classifier.classify(None, float(probability))
+        found = await self._batches.result((seen, values))
         result = ImageResult(
             file=upload.name,
             probability=found.probability,
             prediction=found.class_name,
-            positive=bool(found.label),
+            positive=None if found.label is None else bool(found.label),
+            verdict=found.verdict,
+            reason=found.reason,
+            familiarity=found.familiarity,
         )
-        if heat_map and self.can_explain:
+        if heat_map and self.can_explain and found.label is not None:
             result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values)
         return result
+
+    def _compute(self, batch: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Prediction]:
+        """One prediction for each pair of `_read`; one that the domain model refuses has no class."""
+        logits = self.classifier.network_logits(np.stack([values for _, values in batch]))
+        familiar = self.classifier.familiarity([seen for seen, _ in batch])
+        return [
+            with_verdict(self.classifier.classify(None, float(probability)), each)
+            for probability, each in zip(self.classifier.info.probabilities(logits), familiar, strict=True)
+        ]
 
     def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (S, S, 3) as the network sees it, and float32 (3, S, S), normalised."""
@@ -239,6 +258,7 @@ def _page(template: str, predictor: Predictor, config: ServeConfig, **more: Any)
         threshold=classifier.threshold,
         limits=config,
         can_explain=predictor.can_explain,
+        judges=classifier.domain is not None,
         gradient=css_gradient(),
         **more,
     )

@@ -7,19 +7,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Generic, TypeVar
 
-import numpy as np
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Overloaded(Exception):
     """Too many images are waiting."""
 
 
-class Batches:
+class Batches(Generic[Item, Result]):
     """One thread that runs a network on whatever waits, up to `most` images at once; no image is delayed for others.
 
     Args:
-        run: (N, ...) -> one result per image.
+        run: a batch -> one result per image.
         most: images in a batch.
         waiting: images that may wait; further ones are refused.
         context: entered by the thread, for as long as it runs.
@@ -27,19 +29,19 @@ class Batches:
 
     def __init__(
         self,
-        run: Callable[[np.ndarray], Sequence[float] | np.ndarray],
+        run: Callable[[Sequence[Item]], Sequence[Result]],
         most: int,
         waiting: int,
         context: AbstractContextManager | None = None,
     ) -> None:
         self._run, self._most, self._limit = run, most, waiting
-        self._waiting: deque[tuple[np.ndarray, asyncio.Future[float]]] = deque()
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, args=(context or nullcontext(),), name="network")
         self._thread.start()
 
-    async def result(self, image: np.ndarray) -> float:
+    async def result(self, image: Item) -> Result:
         """The network's result for one image.
 
         Raises:
@@ -58,13 +60,13 @@ class Batches:
             while batch := self._next():
                 loop = batch[0][1].get_loop()
                 try:
-                    results = list(map(float, self._run(np.stack([image for image, _ in batch]))))
+                    results = self._run([image for image, _ in batch])
                 except Exception as error:
                     loop.call_soon_threadsafe(_fail, [future for _, future in batch], error)
                 else:
                     loop.call_soon_threadsafe(_finish, [future for _, future in batch], results)
 
-    def _next(self) -> list[tuple[np.ndarray, asyncio.Future[float]]]:
+    def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """What waits, up to a batch, once there is something; nothing when closed."""
         with self._wake:
             while not self._closed:
@@ -84,13 +86,13 @@ class Batches:
         self._thread.join()
 
 
-def _finish(futures: Sequence[asyncio.Future[float]], results: Sequence[float]) -> None:
+def _finish(futures: Sequence[asyncio.Future[Result]], results: Sequence[Result]) -> None:
     for future, result in zip(futures, results, strict=True):
         if not future.done():
             future.set_result(result)
 
 
-def _fail(futures: Sequence[asyncio.Future[float]], error: Exception) -> None:
+def _fail(futures: Sequence[asyncio.Future[Result]], error: Exception) -> None:
     for future in futures:
         if not future.done():
             future.set_exception(error)

@@ -65,7 +65,7 @@ async function predict(entry) {
   } catch (error) {
     found = {error: error instanceof TypeError ? "the server can't be reached" : error.message};
   }
-  rows.push([entry.file.name, found.probability ?? "", found.prediction ?? "", found.error ?? ""]);
+  rows.push([entry.file.name, found.probability ?? "", found.prediction ?? "", found.verdict ?? "", found.error ?? ""]);
   told.remove();
   if (found.error) {
     entry.body.append(made("p", {className: "error", textContent: `No result: ${found.error}`}));
@@ -75,6 +75,10 @@ async function predict(entry) {
 }
 
 function show(entry, found) {
+  if (found.verdict && found.verdict !== "in domain") {
+    entry.body.append(made("p", {className: "notice", textContent: `${found.verdict}: ${found.reason}`}));
+  }
+  if (found.prediction === undefined) return;
   entry.item.className = found.positive ? "is-positive" : "is-negative";
   const percent = (100 * found.probability).toFixed(1);
   const side = found.positive ? "at or above" : "below";
@@ -119,7 +123,7 @@ at("clear").addEventListener("click", () => {
   at("files").focus();
 });
 at("save").addEventListener("click", () => {
-  const lines = [["file", "probability", "prediction", "error"], ...rows].map((row) => row.map(cell).join(","));
+  const lines = [["file", "probability", "prediction", "verdict", "error"], ...rows].map((row) => row.map(cell).join(","));
   const address = URL.createObjectURL(new Blob(["\ufeff" + lines.join("\n") + "\n"], {type: "text/csv"}));
   made("a", {href: address, download: "predictions.csv"}).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);

@@ -10,6 +10,7 @@ import pytest
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
 from pmtrain.runs.checkpoint import load_checkpoint
 from pmtrain.runs.formats.state_dict import load_state
+from pmtrain.runs.formats.torch_reader import read_torch
 from pmtrain.system.framework import paddle
 
 
@@ -50,6 +51,23 @@ def test_paddle(source, images, expected, tmp_path):
     found = EXPORTERS["paddle"].load(tmp_path, source)
     np.testing.assert_allclose(found(images[:2]), expected[:2], atol=1e-4)
     np.testing.assert_allclose(found(images), expected, atol=1e-4)  # any number of images
+
+
+def test_torch_has_torchvisions_names(source, expected, images, tmp_path):
+    EXPORTERS["torch"].write(tmp_path, source)
+    found = read_torch((tmp_path / "model.pth").read_bytes())
+    network = paddle.vision.models.resnet50(num_classes=1)  # the same names, but for batch norms and a transposed fc
+    names = {"running_mean": "_mean", "running_var": "_variance"}
+    renamed = {
+        ".".join([*name.split(".")[:-1], names.get(last := name.split(".")[-1], last)]): array
+        for name, array in found.items()
+    }
+    renamed["fc.weight"] = renamed["fc.weight"].T
+    assert set(renamed) == set(network.state_dict())
+    network.set_state_dict({name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in renamed.items()})
+    network.eval()
+    with paddle.no_grad():
+        np.testing.assert_allclose(network(paddle.to_tensor(images)).numpy()[:, 0], expected, atol=1e-4)
 
 
 def test_safetensors_is_a_checkpoint_of_its_own(source, checkpoint, tmp_path):
