@@ -3,7 +3,7 @@
   python scripts/bench_readers.py                      every layout
   python scripts/bench_readers.py folder csv --count 10000
 
-Every layout is read in a process of its own, with its files in the system's memory. Seconds are those of
+Every layout is read in a process of its own, with its files in the system's memory. Seconds are CPU time of
 `read_dataset`, the fastest of the rounds; memory is the peak of the process, less that of one that reads 100 images.
 The table goes to stdout, progress to stderr.
 """
@@ -30,9 +30,9 @@ READ = """
 import resource, sys, time
 from pathlib import Path
 from pmtrain.data.layouts.readers import read_dataset
-started = time.perf_counter()
+started = time.process_time()
 data = read_dataset(Path(sys.argv[1]))
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 assert len(data.samples) == int(sys.argv[2]), len(data.samples)
 print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

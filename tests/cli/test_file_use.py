@@ -181,7 +181,7 @@ def test_a_training_from_an_archive_is_that_of_the_folder_and_reads_each_member_
     assert uses.per_file("train") == uses.per_file("val") == ([0], [1], [1])
     assert set(members.values()) == {1} and len(members) == 20
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "cache", tmp_path / "run"])  # nothing unpacked
-    for name in ("shortcut.json", "images.csv", "metrics.csv", "validation.csv"):
+    for name in ("shortcut.json", "images.csv", "validation.csv"):
         assert Path("run", name).read_bytes() == Path("of-folder", name).read_bytes()
 
     members.clear()
