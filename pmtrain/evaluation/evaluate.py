@@ -15,6 +15,9 @@ from pmtrain.config import EvalConfig
 from pmtrain.evaluation import charts
 from pmtrain.evaluation.calibration.calibrate import fingerprint_of, summary
 from pmtrain.evaluation.calibration.prior import held_prevalence
+from pmtrain.evaluation.domain.compare_sets import SetComparison, Watcher, compare_sets
+from pmtrain.evaluation.domain.domain_file import load_domain
+from pmtrain.evaluation.domain.selective import Selective, selective
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
 from pmtrain.evaluation.robustness.shift import Shifted, shifted
@@ -56,7 +59,8 @@ class Evaluation:
     `reasons` say why the results are likely too good (exploratory), `groups` the patient of each image,
     `subgroups` by the value of a column, `also_trained_on` how many images the run trained on as other files, and
     how many more of its patients, `shortcut` the shortcut baseline on the same images, `shift` the network on the same
-    images changed (--shift).
+    images changed (--shift), `domain` the images beside the training images (of other data than the run's, by the
+    checkpoint's domain model), `selective` the metrics without the most doubtful images.
     """
 
     config: EvalConfig
@@ -72,6 +76,8 @@ class Evaluation:
     subgroups: dict[str, Assessment]
     shortcut: ShortcutComparison | None
     shift: Shifted | None
+    domain: SetComparison | None
+    selective: Selective
 
     @cached_property
     def posteriors(self) -> np.ndarray | None:
@@ -134,8 +140,16 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     checkpoint = load_checkpoint(path)
     images = choose_images(checkpoint, config)
     kinds = by_column(images, config.group_by) if config.group_by else {}
+    watchers: list[Watcher] = []
+
+    def watch(model: Any) -> Watcher:
+        watchers.append(Watcher(model))
+        return watchers[0]
+
+    model = load_domain(checkpoint)[0] if images.run is None or images.run.data is None else None
     if scored is None:
-        scored = score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint))
+        watching = watch if model else None
+        scored = score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint), watching)
     scored = calibrated(scored, checkpoint)
     scores = scored.scores
     threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence)
@@ -180,6 +194,9 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
             console.warn(NO_PRIOR)
     shortcut = compare_with_shortcut(checkpoint, scored, groups, config, images.data.classes)
     shift = shifted(checkpoint, scores, threshold.value, groups, config, device) if config.shift else None
+    domain = compare_sets(model, *watchers[0].collected(), groups, config.seed) if model and watchers else None
+    familiar = domain.familiar if domain else None
+    doubts = selective(scores.labels, scores.probabilities, threshold.value, config.defer, familiar, config.ci)
     return Evaluation(
         config,
         checkpoint,
@@ -194,6 +211,8 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         subgroups,
         shortcut,
         shift,
+        domain,
+        doubts,
     )
 
 
@@ -231,6 +250,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
     lines += sample_size_lines(found, evaluation.config.ci)
     lines += evaluation.shortcut.lines() if evaluation.shortcut else []
+    lines += evaluation.domain.lines() if evaluation.domain else []
+    lines += evaluation.selective.lines()
     return lines + (evaluation.shift.lines() if evaluation.shift else [])
 
 
@@ -282,6 +303,9 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "decision_curve": decision_record(evaluation.chart_data.decisions),
         "shortcut": evaluation.shortcut.report() if evaluation.shortcut else None,
     }
+    report["domain"] = evaluation.domain.report() if evaluation.domain else None
+    names = [data.name_of(scores.samples[place]) for place in evaluation.selective.to_a_person]
+    report["selective"] = {"curve": [kept.report() for kept in evaluation.selective.curve], "deferred": names}
     if evaluation.shift:
         report["shift"] = evaluation.shift.report()
     if config.group_by:

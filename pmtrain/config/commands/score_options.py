@@ -51,6 +51,13 @@ class EvalConfig(ScoringOptions):
     group_by: str | None = option(
         EVALUATION, "Column of the table, such as sex or camera, for results per subgroup.", default=None
     )
+    defer: float = option(
+        EVALUATION,
+        "Share of the images to leave to a person, the most doubtful first, such as 0.1; the rest is measured, too.",
+        default=0.0,
+        ge=0,
+        lt=1,
+    )
     shift: Annotated[str, OneOf("pmtrain.evaluation.robustness.suite:SHIFTS")] | None = option(
         EVALUATION,
         "Evaluate on changed images too. camera: other cameras' colour, light, sharpness, compression and framing;"

@@ -42,6 +42,7 @@ class Batch:
     images: np.ndarray  # (N, 3, S, S) float32
     labels: np.ndarray  # (N, 1) float32, 0 or 1
     samples: list[Sample]
+    pixels: np.ndarray | None = None  # (N, S, S, 3) uint8, BGR: the images before they were normalised
 
 
 def batches_in(images: int, batch_size: int, drop_last: bool = False) -> int:
@@ -355,12 +356,9 @@ class Loader:
             self.augment(image, epoch, place, repeat) if self.augment else image
             for (place, image), repeat in zip(read, repeats, strict=True)
         ]
-        return Batch(
-            index,
-            self.preprocess.normalise(np.stack(images)),
-            np.array([[sample.label] for sample in samples], np.float32),
-            samples,
-        )
+        pixels = np.stack(images)
+        labels = np.array([[sample.label] for sample in samples], np.float32)
+        return Batch(index, self.preprocess.normalise(pixels), labels, samples, None if self.augment else pixels)
 
 
 def read_one(path: Path, preprocess: Preprocess, cache: Cache | None) -> np.ndarray:

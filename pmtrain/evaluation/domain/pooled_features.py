@@ -12,14 +12,17 @@ class PooledFeatures:
 
     Args:
         model: a network of `pmtrain.models`, whose last layer is `out`.
+        first: keep the first pass since `take` instead of the latest.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, first: bool = False) -> None:
+        self._first = first
         self._latest: Any = None
         self._hook = model.out.register_forward_pre_hook(self._keep)
 
     def _keep(self, _layer: Any, inputs: tuple[Any, ...]) -> None:
-        self._latest = inputs[0].detach()
+        if self._latest is None or not self._first:
+            self._latest = inputs[0].detach()
 
     def take(self) -> np.ndarray:
         """The features of the latest forward pass: (N, F) float32."""

@@ -14,6 +14,7 @@ from typing import Any
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
 from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.evaluation.calibration.calibrate import before_and_after
+from pmtrain.evaluation.domain.selective import COVERAGES
 from pmtrain.evaluation.evaluate import Evaluation, as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
@@ -126,6 +127,9 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "columns": sorted({name for sample in evaluation.images.samples for name, _ in sample.columns}),
         "leakage": leakage_rows(leakage),
         "shortcut": shortcut_rows(shortcut),
+        "domain": written.get("domain"),
+        "domain_lines": [line.strip() for line in evaluation.domain.lines() if line] if evaluation.domain else [],
+        "selective": selective_rows(evaluation),
         "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
         "again": command_again(run, config),
         "checklists": checklists(facts),
@@ -156,6 +160,7 @@ HEADINGS = {
     "decisions": "Decision curve",
     "confusion": "Confusion matrix",
     "errors": "Worst cases",
+    "selective": "Leaving doubtful images to a person",
     "subgroups": "Subgroups",
     "checks": "Data checks",
     "again": "How to reproduce this",
@@ -251,6 +256,21 @@ def subgroups(evaluation: Evaluation) -> list[dict[str, Any]]:
             "measures": {name: measure_row(name, part, notes) for name in MEASURES},
         }
         for kind, part in evaluation.subgroups.items()
+    ]
+
+
+def selective_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Accuracy, sensitivity and specificity at each coverage; the first row with its intervals, and that of --defer."""
+    found = evaluation.selective
+    asked = [found.deferred] if found.deferred and found.deferred.coverage not in COVERAGES else []
+    rows = sorted([*found.curve, *asked], key=lambda kept: -kept.coverage)
+    return [
+        {
+            "coverage": percent(kept.coverage),
+            "images": kept.accuracy.n,
+            "shares": [share.text(found.level) for share in (kept.accuracy, kept.sensitivity, kept.specificity)],
+        }
+        for kept in rows
     ]
 
 

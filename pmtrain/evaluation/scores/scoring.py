@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,12 +40,18 @@ class Scored:
 
 
 def score_checkpoint(
-    checkpoint: Checkpoint, images: Images, options: ScoringOptions, device: str, features: bool = False
+    checkpoint: Checkpoint,
+    images: Images,
+    options: ScoringOptions,
+    device: str,
+    features: bool = False,
+    watch: Callable[[Any], Callable[[Batch], None]] | None = None,
 ) -> Scored:
     """The checkpoint's logit for every image that can be decoded.
 
     Args:
         features: compute the shortcut features of the images that are decoded, too.
+        watch: given the network, gives what is called after each of its batches of training-size images.
     Raises:
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
@@ -54,10 +60,13 @@ def score_checkpoint(
     views = views_of(options)
     scales = dict.fromkeys(view.scale for view in views)
     total = np.zeros(())
+    watcher = watch(model) if watch else None
     with console.progress(len(samples) * len(scales), "image", "evaluation") as bar:
 
         def on_batch(batch: Batch) -> None:
             bar.update(len(batch.samples))
+            if watcher and scale == 1:
+                watcher(batch)
 
         for scale in scales:
             changes = [view.change for view in views if view.scale == scale]
