@@ -135,6 +135,8 @@ def _in_order(
     """`look` at each path; at most twice as many as there are threads at the same time."""
     waiting = iter(paths)
     few = len(paths) <= MOST_IMAGES
+    if not few:
+        console.notice(f"more than {MOST_IMAGES} images: cropped, turned or mirrored copies aren't looked for")
     pool = ThreadPoolExecutor(threads, thread_name_prefix="look")
     try:
         under_way: deque[Future[Looked]] = deque(
