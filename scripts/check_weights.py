@@ -94,7 +94,7 @@ def make(folder: Path, depths: list[int]) -> None:
     models = torchvision_models()
     import timm
 
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with open(folder / "images.bin", "wb") as file:
         np.save(file, images.numpy())
     for layers in depths:
@@ -113,7 +113,9 @@ def make(folder: Path, depths: list[int]) -> None:
                 # Batches through the network in training mode bring the statistics nearer to those of the images.
                 for _ in range(3):
                     model.train()(torch.randn(4, 3, 64, 64))
-                logits = model.eval()(images)
+                spread = model.eval()(images).std()
+                model.fc.weight.div_(spread)  # so that the logits of two images differ by about 1
+                logits = model(images)
             path = folder / f"{library}-resnet{layers}"
             np.save(path.with_suffix(".npy"), logits.numpy())
             torch.save(model.state_dict(), path.with_suffix(".pth"))
