@@ -39,14 +39,13 @@ def prepare(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
-    rows = ["file,grade,sex"]
+    rows = ["file,grade,sex,patient"]
     for number in range(1, 25):
         positive = number % 2 == 1
         draw(folder / "my-images" / ("glaucoma" if positive else "healthy") / f"{number}.png", positive)
         draw(folder / "photographs" / f"V{number:04}.jpg", positive)
-        rows.append(
-            f"V{number:04}.jpg,{(2 + number // 2 % 3) if positive else number // 2 % 2},{'fm'[number // 3 % 2]}"
-        )
+        grade = (2 + number // 2 % 3) if positive else number // 2 % 2
+        rows.append(f"V{number:04}.jpg,{grade},{'fm'[number // 3 % 2]},p{number % 8}")
         for data in ("ichallenge-pm", "ichallenge-pm-224"):
             draw(folder / "data" / data / "PALM-Training400" / f"{'P' if positive else 'N'}{number:04}.jpg", positive)
             draw(folder / "data" / data / "PALM-Validation400" / f"V{number:04}.jpg", positive)

@@ -59,6 +59,7 @@ class ChartData:
         level, n_boot, seed: of the ROC curve's band.
         marks: words to print on every chart, such as SYNTHETIC.
         posteriors, prevalence: (N,) the probabilities shifted to another prevalence, which the decision curve is for.
+        unit: what one score is of.
     """
 
     labels: np.ndarray
@@ -72,6 +73,7 @@ class ChartData:
     marks: tuple[str, ...] = ()
     posteriors: np.ndarray | None = None
     prevalence: float | None = None
+    unit: str = "image"
 
     def titled(self, name: str, digits: int = 3) -> str:
         """`AUC 0.981 (95 % CI 0.970 to 0.990)`."""
@@ -145,7 +147,7 @@ def precision_recall(axes: Axes, data: ChartData) -> None:
 
 def calibration(axes: Axes, data: ChartData) -> None:
     """Predicted against observed in ten bins, with Wilson's intervals if the images are independent."""
-    axes.set(xlabel="Mean predicted probability in the bin", ylabel="Share of positive images", aspect="equal")
+    axes.set(xlabel="Mean predicted probability in the bin", ylabel=f"Share of positive {data.unit}s", aspect="equal")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     slope, intercept = (data.titled(name, 2) for name in ("calibration_slope", "calibration_intercept"))
     axes.set_title(f"{data.titled('ece')}\n{slope}\n{intercept}")
@@ -157,7 +159,7 @@ def calibration(axes: Axes, data: ChartData) -> None:
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="ideal")
     if independent:
         reach = np.maximum([y - low, high - y], 0)
-        label = f"ten bins with image counts, Wilson's {percent(data.level)} intervals"
+        label = f"ten bins with {data.unit} counts, Wilson's {percent(data.level)} intervals"
         axes.errorbar(x, y, yerr=reach, color=POSITIVE, fmt="o", capsize=2, label=label)
     else:
         label = "ten bins with image counts (no intervals: patients have several images)"
@@ -199,7 +201,7 @@ def scores(axes: Axes, data: ChartData) -> None:
     axes.axvline(data.assessment.threshold, color="black", linestyle="--", label=data.threshold_text)
     axes.set(
         xlabel=f"Predicted probability of {data.classes[1]}",
-        ylabel="Images",
+        ylabel=f"{data.unit.capitalize()}s",
         title="Score distribution by class",
         xlim=(0, 1),
     )
@@ -270,7 +272,7 @@ def draw(name: str, data: ChartData, kind: str = "svg") -> bytes:
         figure = axes.figure
         CHARTS[name](axes, data)
         n, positives = data.assessment.n, data.assessment.positives
-        figure.supxlabel(f"{n} images, {positives} {data.classes[1]}", x=0.01, ha="left", fontsize=8, color=GUIDE)
+        figure.supxlabel(f"{n} {data.unit}s, {positives} {data.classes[1]}", x=0.01, ha="left", fontsize=8, color=GUIDE)
         if data.marks:
             figure.suptitle(" · ".join(data.marks), color="#B00000", fontsize=11, fontweight="bold")
         # A date would make each file another one; PNG and SVG name theirs differently.

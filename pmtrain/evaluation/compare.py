@@ -13,7 +13,9 @@ from pmtrain.evaluation.calibration.calibrate import summary
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, compare_classes, patients
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
+from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
+from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
@@ -29,8 +31,14 @@ class Side:
 
     checkpoint: Checkpoint
     scored: Scored
+    unit: UnitScores | None
     threshold: OperatingPoint
     reasons: list[str]
+
+    @property
+    def scores(self) -> Scores:
+        """What is compared: the scores of the units, where there are any, else of the images."""
+        return self.unit.scores if self.unit else self.scored.scores
 
 
 @dataclass(frozen=True)
@@ -62,21 +70,25 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     sides = {}
     for name, checkpoint in checkpoints.items():
         scored = score_checkpoint(checkpoint, images, config, device)
-        threshold = operating_point(config.threshold, checkpoint, scored.scores, config.prevalence)
+        unit = None
+        if config.unit:
+            unit = by_unit(scored.scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)
+        record, scores = (unit.record, unit.scores) if unit else (None, scored.scores)
+        threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence, record)
         seen = seen_before(checkpoint, images)
         reasons = ["its threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
-        sides[name] = Side(checkpoint, scored, threshold, reasons)
+        sides[name] = Side(checkpoint, scored, unit, threshold, reasons)
     a, b = sides["A"], sides["B"]
     if a.scored.scores.samples != b.scored.scores.samples:
         raise PmtrainError(
             f"{images.data.root}: some images could be read for one checkpoint but not for the other",
             "make sure that nothing changes the files, and run the comparison again",
         )
-    groups = patients(a.scored.scores.samples, images.data.name_of)
+    groups = a.unit.groups() if a.unit else patients(a.scored.scores.samples, images.data.name_of)
     comparison = compare_scores(
-        a.scored.scores.labels,
-        a.scored.scores.probabilities,
-        b.scored.scores.probabilities,
+        a.scores.labels,
+        a.scores.probabilities,
+        b.scores.probabilities,
         a.threshold.value,
         b.threshold.value,
         groups,
@@ -91,13 +103,15 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
 def as_text(compared: Compared) -> str:
     """One line for each metric, for people."""
     config, data, comparison = compared.config, compared.images.data, compared.comparison
-    labels, notes = compared.sides["A"].scored.scores.labels, Notes()
+    labels, notes = compared.sides["A"].scores.labels, Notes()
     lines = [SYNTHETIC] if data.synthetic else []
     for name, side in compared.sides.items():
         lines.append(f"{name}: {side.checkpoint.path}, threshold {side.threshold.value:.6g} ({side.threshold.text})")
-    lines.append(f"images: {tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)}")
+    tally = tally_text(len(labels), int(labels.sum()), compared.n_patients, data.classes)
+    lines.append(f"{config.unit or 'image'}s: {tally}")
     lines += views_stated(config)
     for name, side in compared.sides.items():
+        lines += [f"{name}: {side.unit.told()}"] if side.unit else []
         if side.checkpoint.info.calibration:
             lines.append(f"{name}: {summary(side.checkpoint.info.calibration)}")
         lines += [f"EXPLORATORY: {name}: {reason}, so these results are likely too good" for reason in side.reasons]
@@ -144,7 +158,7 @@ def _test_text(test: PairedTest) -> str:
 def as_json(compared: Compared) -> str:
     """The same for programs."""
     config, images, comparison = compared.config, compared.images, compared.comparison
-    labels = compared.sides["A"].scored.scores.labels
+    labels = compared.sides["A"].scores.labels
     report: dict[str, Any] = {
         name.lower(): {
             "checkpoint": str(side.checkpoint.path),
@@ -156,6 +170,7 @@ def as_json(compared: Compared) -> str:
                 "tuned_on_these_images": side.threshold.tuned,
             },
             "calibration": side.checkpoint.info.calibration and side.checkpoint.info.calibration.model_dump(),
+            "unit": unit_report(side.unit),
             "exploratory": bool(side.reasons),
             "exploratory_reasons": side.reasons,
             **side.scored.computed,

@@ -24,8 +24,10 @@ from pmtrain.evaluation.robustness.shift import Shifted, shifted
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
-from pmtrain.evaluation.scores.score_table import score_table
+from pmtrain.evaluation.scores.score import Scores
+from pmtrain.evaluation.scores.score_table import score_table, unit_table
 from pmtrain.evaluation.scores.scoring import Scored, calibrated, score_checkpoint
+from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import Assessment, AtPrevalence, DecisionCurve, assess, assess_at_prevalence, shift_prior
 from pmtrain.metrics.text import (
@@ -67,6 +69,7 @@ class Evaluation:
     checkpoint: Checkpoint
     images: Images
     scored: Scored
+    unit: UnitScores | None
     threshold: OperatingPoint
     reasons: list[str]
     also_trained_on: tuple[int, int]
@@ -79,18 +82,28 @@ class Evaluation:
     domain: SetComparison | None
     selective: Selective
 
+    @property
+    def scores(self) -> Scores:
+        """What is measured: the scores of the units, where there are any, else of the images."""
+        return self.unit.scores if self.unit else self.scored.scores
+
+    @property
+    def word(self) -> str:
+        """What one score is of: `image`, or the unit."""
+        return self.unit.record.unit if self.unit else "image"
+
     @cached_property
     def posteriors(self) -> np.ndarray | None:
         """(N,) the probabilities shifted to --prevalence; None without it, or if it isn't known what they hold for."""
         before = held_prevalence(self.checkpoint)
         if self.config.prevalence is None or before is None:
             return None
-        return shift_prior(self.scored.scores.probabilities, before, self.config.prevalence)
+        return shift_prior(self.scores.probabilities, before, self.config.prevalence)
 
     @cached_property
     def chart_data(self) -> charts.ChartData:
         """What the charts show."""
-        scores, data = self.scored.scores, self.images.data
+        scores, data = self.scores, self.images.data
         return charts.ChartData(
             scores.labels,
             scores.probabilities,
@@ -103,6 +116,7 @@ class Evaluation:
             ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(self.reasons),
             self.posteriors,
             self.config.prevalence,
+            self.word,
         )
 
 
@@ -151,9 +165,13 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         watching = watch if model else None
         scored = score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint), watching)
     scored = calibrated(scored, checkpoint)
-    scores = scored.scores
-    threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence)
-    groups = patients(scores.samples, images.data.name_of)
+    scores, unit = scored.scores, None
+    of_images = groups = patients(scores.samples, images.data.name_of)
+    if config.unit:
+        unit = by_unit(scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)
+        scores, groups = unit.scores, unit.groups()
+    threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence, unit.record if unit else None)
+    image_threshold = checkpoint.info.decision_threshold if unit else threshold.value
     seen = seen_before(checkpoint, images)
     reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
     calibration = checkpoint.info.calibration
@@ -192,16 +210,18 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         )
         if held_prevalence(checkpoint) is None:
             console.warn(NO_PRIOR)
-    shortcut = compare_with_shortcut(checkpoint, scored, groups, config, images.data.classes)
-    shift = shifted(checkpoint, scores, threshold.value, groups, config, device) if config.shift else None
-    domain = compare_sets(model, *watchers[0].collected(), groups, config.seed) if model and watchers else None
+    shortcut = compare_with_shortcut(checkpoint, scored, of_images, config, images.data.classes)
+    of_image = scored.scores  # what is said of single images stays by image
+    shift = shifted(checkpoint, of_image, image_threshold, of_images, config, device) if config.shift else None
+    domain = compare_sets(model, *watchers[0].collected(), of_images, config.seed) if model and watchers else None
     familiar = domain.familiar if domain else None
-    doubts = selective(scores.labels, scores.probabilities, threshold.value, config.defer, familiar, config.ci)
+    doubts = selective(of_image.labels, of_image.probabilities, image_threshold, config.defer, familiar, config.ci)
     return Evaluation(
         config,
         checkpoint,
         images,
         scored,
+        unit,
         threshold,
         reasons,
         (copies, related),
@@ -230,7 +250,8 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     notes = Notes()
     lines = [SYNTHETIC] if data.synthetic else []
     lines += [
-        f"images: {counts_text(found, data.classes)}",
+        *([evaluation.unit.told()] if evaluation.unit else []),
+        f"{evaluation.word}s: {counts_text(found, data.classes)}",
         *views_stated(evaluation.config),
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
@@ -248,7 +269,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     if evaluation.at_prevalence:
         lines += [*prevalence_lines(evaluation.at_prevalence, notes), ""]
     lines += notes.lines() + method_lines(found, evaluation.config.seed)
-    lines += sample_size_lines(found, evaluation.config.ci)
+    lines += sample_size_lines(found, evaluation.config.ci, evaluation.word)
     lines += evaluation.shortcut.lines() if evaluation.shortcut else []
     lines += evaluation.domain.lines() if evaluation.domain else []
     lines += evaluation.selective.lines()
@@ -296,6 +317,7 @@ def as_report(evaluation: Evaluation) -> dict[str, Any]:
         "confidence_level": config.ci,
         "n_boot": config.n_boot,
         "seed": config.seed,
+        "unit": unit_report(evaluation.unit),
         **metrics_of(evaluation.found),
         "at_prevalence": None
         if evaluation.at_prevalence is None
@@ -349,7 +371,9 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     scores, threshold = evaluation.scored.scores, evaluation.threshold.value
     write_atomic(
         folder / "predictions.csv",
-        score_table(scores, evaluation.images.data.name_of, threshold, posteriors=evaluation.posteriors),
+        score_table(scores, evaluation.images.data.name_of, threshold, posteriors=evaluation.posteriors)
+        if evaluation.unit is None
+        else unit_table(evaluation.unit, threshold, evaluation.posteriors),
     )
     content = json.dumps(as_report(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / "metrics.json", content.encode("utf-8", errors="surrogateescape"))

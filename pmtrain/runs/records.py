@@ -26,6 +26,39 @@ MAX_JSON_BYTES = 64 << 20
 STATE = "state.json"
 
 Positive = Annotated[float, Field(gt=0)]
+ZeroToOne = Annotated[float, Field(ge=0, le=1)]
+
+
+class UnitRecord(BaseModel):
+    """What was chosen on validation images for one unit.
+
+    Args:
+        unit: `patient`, or a column of the table.
+        aggregate: a row of evaluation.scores.units.AGGREGATES, over the images' probabilities.
+        image_threshold: the one on the images' probabilities, which `share` counts from.
+        threshold: on the aggregated score, in [0, 1].
+        threshold_rule: how it was chosen.
+        aucs: of every row of AGGREGATES on the units that it was chosen on, by name.
+        units, images: numbers that it was chosen on.
+        calibration: of the aggregated score, fitted on them; None without one.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    unit: str
+    aggregate: str
+    image_threshold: ZeroToOne
+    threshold: ZeroToOne
+    threshold_rule: str
+    aucs: dict[str, float | None] = {}
+    units: int
+    images: int
+    calibration: Calibrator | None = None
+
+    @property
+    def decision_threshold(self) -> float:
+        """`threshold` as one on calibrated scores."""
+        return calibrated_threshold(self.threshold, self.calibration)
 
 
 class CheckpointInfo(BaseModel):
@@ -47,6 +80,7 @@ class CheckpointInfo(BaseModel):
             the sampler changed it; None where unknown.
         calibration: from logits to calibrated ones. `threshold` stays one on the network's own probability, so that
             what doesn't know of calibrations decides alike.
+        unit: how the images of a patient become one score; None where that wasn't chosen.
         weights_sha256: of the weights' file; set when it is saved.
     """
 
@@ -66,6 +100,7 @@ class CheckpointInfo(BaseModel):
     synthetic: bool
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     calibration: Calibrator | None = None
+    unit: UnitRecord | None = None
     weights_sha256: str = ""
     pmtrain_version: str = __version__
 

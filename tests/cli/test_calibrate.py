@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import expit
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from tests.conftest import QUICK
 
@@ -138,3 +138,33 @@ def test_what_cannot_be_calibrated_is_refused(run_cli, own, small_set, tmp_path)
     wrong = run_cli("calibrate", own, "--data", small_set, "--method", "beta")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "temperature, platt, isotonic" in wrong.stderr
+
+
+def test_by_patient_everything_counts_patients(run_cli, own, small_set, tmp_path):
+    files = sorted(small_set.rglob("*.png"))  # healthy ones before sick ones, in each split
+    rows = [f"{file},{file.parent.name},p{number // 2}\n" for number, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("path,label,patient\n" + "".join(rows))
+    options = ("--data", tmp_path / "labels.csv", "--positive", "sick", "--split", "all", "--workers", 0,
+               "--n-boot", 100, "--unit", "patient")  # fmt: skip
+    done = run_cli("calibrate", own, *options, "--method", "temperature")
+    assert done.exit_code == 0, done.stderr
+    kept = json.loads(own.with_suffix(".json").read_text())["unit"]
+    assert (kept["unit"], kept["units"], kept["images"]) == ("patient", 10, 20)
+    assert kept["aucs"][kept["aggregate"]] == max(kept["aucs"].values())
+    shown = run_cli("eval", own, *options, "--output", "out")
+    assert shown.exit_code == 0, shown.stderr
+    assert f"by patient: {kept['aggregate']} of 20 images' probabilities" in shown.stdout
+    assert "patients: 10 of 10 patients (5 sick, 5 healthy)" in shown.stdout
+    assert "bootstrap by patient (10)" in shown.stdout
+    assert "independent positive patients" in shown.stdout
+    table = rows_of(Path("out/predictions.csv").read_text("utf-8"))
+    assert [row["patient"] for row in table] == [f"p{number}" for number in range(10)]
+    assert {row["images"] for row in table} == {"2"}
+    metrics = json.loads(Path("out/metrics.json").read_text("utf-8"))
+    assert metrics["unit"]["chosen_on_validation"] is True
+    labels, scores = ([float(row[name]) for row in table] for name in ("label", "probability"))
+    assert metrics["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
+    assert b"10 patients, 5 sick" in Path("out/roc.svg").read_bytes()
+    found = json.loads(run_cli("compare", own, own, *options, "--format", "json").stdout)
+    assert (found["images"], found["patients"]) == (10, 10)
+    assert found["differences"]["auc"]["a"]["value"] == pytest.approx(metrics["metrics"]["auc"]["value"])

@@ -39,6 +39,23 @@ class ScoringOptions(ComputeOptions, ImageOptions):
         " the results exploratory.",
         default="stored",
     )
+    unit: str | None = option(
+        EVALUATION,
+        "Results by patient, or by another column of the table such as eye or slide, in place of by image.",
+        default=None,
+    )
+    aggregate: Annotated[str, OneOf("pmtrain.evaluation.scores.units:AGGREGATES")] | None = option(
+        EVALUATION,
+        "With --unit: how a unit's images make its score. mean; max; noisy-or: P(at least one image is positive);"
+        " top-3: mean of the three highest; share: of images at or above the threshold."
+        "  [default: what `pmtrain calibrate --unit` chose, else mean]",
+        default=None,
+    )
+    unit_label: Annotated[str, OneOf("pmtrain.evaluation.scores.units:UNIT_LABELS")] = option(
+        EVALUATION,
+        "With --unit: a unit whose images have unlike labels is positive if any, all or most are.",
+        default="any",
+    )
     ci: float = option(EVALUATION, "Confidence level of the intervals.", default=0.95, ge=0.5, lt=1)
     n_boot: int = option(EVALUATION, "Bootstrap resamples.", default=2000, ge=100, le=1_000_000)
     seed: Seed = 0

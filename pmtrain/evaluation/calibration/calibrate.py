@@ -11,13 +11,16 @@ from pmtrain.evaluation.calibration.prior import prior_of
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
 from pmtrain.evaluation.scores.operating_point import operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
+from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import score_checkpoint
-from pmtrain.metrics import MEASURES
+from pmtrain.evaluation.scores.units import AGGREGATES, UnitScores, aggregated
+from pmtrain.metrics import MEASURES, evaluate_measures
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH
 from pmtrain.metrics.thresholds import FEW
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.calibrator import Calibrator, raw_threshold
 from pmtrain.runs.checkpoint import MODEL, Checkpoint, load_checkpoint, replace_info
+from pmtrain.runs.records import UnitRecord
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 
@@ -35,7 +38,7 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
         raise UsageError(f"{path}: this state is for resuming", "calibrate best.pdparams, or the run's folder")
     info = checkpoint.info
     if config.method == NONE:
-        replace_info(checkpoint, info.model_copy(update={"calibration": None}))
+        replace_info(checkpoint, info.model_copy(update={"calibration": None, "unit": None}))
         console.notice(f"{checkpoint.path}: probabilities are the network's own again")
         return
     images = choose_images(checkpoint, config)
@@ -51,24 +54,78 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
     if config.threshold != "stored":
         point = operating_point(config.threshold, calibrated, replace(scores, calibration=calibrator))
         rule = point.rule if not point.tuned else f"{point.rule} on {len(scores.labels)} images of the calibration"
-        info = info.model_copy(
-            update={"threshold": raw_threshold(point.value, calibrator), "threshold_rule": rule},
-        )
+        own = min(raw_threshold(point.value, calibrator), 1.0)  # above 1 where nothing is to be positive
+        info = info.model_copy(update={"threshold": own, "threshold_rule": rule})
+    unit_lines: list[str] = []
+    if config.unit:
+        unit = chosen_unit(config, replace(checkpoint, info=info), replace(scores, calibration=calibrator), images)
+        info, unit_lines = info.model_copy(update={"unit": unit}), unit_as_lines(unit)
+    elif info.unit is not None:
+        console.warn(f"the aggregation by {info.unit.unit} is dropped, as it was chosen for other probabilities")
+        info = info.model_copy(update={"unit": None})
     kept = replace_info(checkpoint, info)
     for line in [SYNTHETIC] * images.data.synthetic + as_lines(calibrator):
         console.result(line)
-    own = f"{info.threshold:.6g} on the network's own probability"
-    console.result(f"threshold: {info.decision_threshold:.6g} ({info.threshold_rule}), which is {own}")
+    raw = f"{info.threshold:.6g} on the network's own probability"
+    console.result(f"threshold: {info.decision_threshold:.6g} ({info.threshold_rule}), which is {raw}")
+    for line in unit_lines:
+        console.result(line)
     console.notice(f"kept in {kept}; the weights and the logits are as before")
 
 
-def as_lines(calibrator: Calibrator) -> list[str]:
-    """What the calibration is, and its measures before and after."""
-    lines = [summary(calibrator), "", f"{'':<{TITLE_WIDTH}}  {'before':>8}  {'after':>8}"]
+def chosen_unit(config: CalibrateConfig, checkpoint: Checkpoint, scores: Scores, images: Images) -> UnitRecord:
+    """The aggregation with the highest AUC (of equal ones the first of AGGREGATES), or the one of --aggregate.
+
+    It has a calibration and a threshold of its own.
+
+    Args:
+        checkpoint: with the calibration of its images.
+        scores: of the images, calibrated.
+    """
+    info, rule = checkpoint.info, config.threshold if config.threshold != "stored" else "youden"
+
+    def made(aggregate: str, calibration: Calibrator | None = None, threshold: float = 0.5) -> UnitScores:
+        record = UnitRecord(
+            unit=config.unit or "",
+            aggregate=aggregate,
+            image_threshold=info.decision_threshold,
+            threshold=threshold,
+            threshold_rule=rule,
+            units=0,
+            images=len(scores.labels),
+            calibration=calibration,
+        )
+        return aggregated(scores, images, record, config.unit_label, chosen=True)
+
+    found = {name: made(name).scores for name in AGGREGATES}
+    aucs = {name: evaluate_measures(each.labels, each.probabilities, 0.5)["auc"].value for name, each in found.items()}
+    best = config.aggregate or max(aucs, key=lambda name: aucs[name] or 0.0)
+    raw = found[best]
+    groups = made(best).groups()
+    prior = float(raw.labels.mean())  # of units it isn't known otherwise
+    calibration = fit(config.method, raw.logits, raw.labels, prior, groups, seed=config.seed)
+    point = operating_point(rule, checkpoint, replace(raw, calibration=calibration))
+    record = made(best, calibration, min(raw_threshold(point.value, calibration), 1.0)).record
+    told = f"{point.rule} on {len(raw.labels)} {config.unit}s of the calibration"
+    return record.model_copy(update={"units": len(raw.labels), "aucs": aucs, "threshold_rule": told})
+
+
+def unit_as_lines(record: UnitRecord) -> list[str]:
+    """What was chosen for units."""
+    how = f"by {record.unit}: {record.aggregate}, on {record.units} {record.unit}s of {record.images} images; AUC:"
+    lines = ["", how]
+    lines += [f"  {name:<10}{'-' if auc is None else f'{auc:.4f}':>8}" for name, auc in record.aucs.items()]
+    lines += as_lines(record.calibration, record.unit) if record.calibration else []
+    return [*lines, f"threshold: {record.decision_threshold:.6g} ({record.threshold_rule})"]
+
+
+def as_lines(calibrator: Calibrator, word: str = "image") -> list[str]:
+    """What the calibration is, and its measures before and after; `word`: what one score is of."""
+    lines = [summary(calibrator, word), "", f"{'':<{TITLE_WIDTH}}  {'before':>8}  {'after':>8}"]
     for title, *values in before_and_after(calibrator):
         lines.append(f"{title:<{TITLE_WIDTH}}  {values[0]:>8}  {values[1]:>8}")
     told = (
-        f"after: cross-fitted in {calibrator.folds} folds, each image by a map fitted without it"
+        f"after: cross-fitted in {calibrator.folds} folds, each {word} by a map fitted without it"
         if calibrator.folds
         else "after: unknown, the images are too few to cross-fit, or the scores too poor"
     )
@@ -87,14 +144,14 @@ def before_and_after(calibrator: Calibrator) -> list[tuple[str, str, str]]:
     ]
 
 
-def summary(calibrator: Calibrator) -> str:
+def summary(calibrator: Calibrator, word: str = "image") -> str:
     """`calibration: platt, fitted on 400 images at a prevalence of 0.5275`, and the map."""
     if calibrator.knots:
         how = f"{len(calibrator.knots)} steps"
     else:
         how = f"logit x {calibrator.slope:.4g} {calibrator.intercept:+.4g}"
     return (
-        f"calibration: {calibrator.method} ({how}), fitted on {calibrator.images} images at a prevalence of"
+        f"calibration: {calibrator.method} ({how}), fitted on {calibrator.images} {word}s at a prevalence of"
         f" {calibrator.prevalence:.4f}"
     )
 

@@ -36,7 +36,7 @@ def verdict(
     patients = "patients unknown" if found.patients is None else f"{found.patients} patients"
     counts = f"{found.positives} {classes[1]}, {found.n - found.positives} {classes[0]}"
     return Verdict(
-        tested_on=f"{found.n} {split}images, {patients}: {counts} (prevalence {found.prevalence:.4f})",
+        tested_on=f"{found.n} {split}{evaluation.word}s, {patients}: {counts} (prevalence {found.prevalence:.4f})",
         status=_status(run, external),
         shortcut=_shortcut_text(shortcut, evaluation.config.ci),
         not_tested=_not_tested(evaluation, external, leakage, shortcut),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.metrics import choose_threshold, parse_threshold_rule
 from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.records import UnitRecord
 from pmtrain.system import console
 
 
@@ -21,14 +22,24 @@ class OperatingPoint:
 
 
 def operating_point(
-    text: str, checkpoint: Checkpoint, scores: Scores, prevalence: float | None = None
+    text: str,
+    checkpoint: Checkpoint,
+    scores: Scores,
+    prevalence: float | None = None,
+    unit: UnitRecord | None = None,
 ) -> OperatingPoint:
-    """The threshold that --threshold asks for; `prevalence` is the one at which costs are to be lowest.
+    """The threshold that --threshold asks for.
+
+    Args:
+        scores: of images, or of units as `unit` says.
+        prevalence: the one at which costs are to be lowest.
 
     Raises:
         PmtrainError: the rule can't choose on these images.
     """
     rule, info = parse_threshold_rule(text), checkpoint.info
+    if rule.kind == "stored" and unit is not None:
+        return OperatingPoint(unit.decision_threshold, "stored", f"stored: {unit.threshold_rule}", False)
     if rule.kind == "stored":
         mapped = ", as the calibration maps it" if info.calibration else ""
         return OperatingPoint(info.decision_threshold, "stored", f"stored: {info.threshold_rule}{mapped}", False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from pmtrain.data.dataset import Sample
 from pmtrain.evaluation.scores.score import Scores
+from pmtrain.evaluation.scores.units import UnitScores
 from pmtrain.system.errors import PmtrainError
 
 
@@ -38,6 +39,24 @@ def score_table(
         called = int(probability >= threshold)
         values = (int(label), float(logit), float(probability), called)
         rows.writerow((name_of(sample), sample.patient, *number, *values, *shifted))
+    return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def unit_table(unit: UnitScores, threshold: float, posteriors: np.ndarray | None = None) -> bytes:
+    """CSV of the unit's name, its images, label, logit of the aggregated score, probability and prediction.
+
+    `posteriors`: as of `score_table`.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    posterior = () if posteriors is None else ("posterior",)
+    rows.writerow((unit.record.unit, "images", "label", "logit", "probability", "prediction", *posterior))
+    scores = unit.scores
+    columns = (unit.names, unit.counts, scores.labels, scores.logits, scores.probabilities)
+    for place, (name, count, label, logit, probability) in enumerate(zip(*columns, strict=True)):
+        shifted = () if posteriors is None else (float(posteriors[place]),)
+        called = int(probability >= threshold)
+        rows.writerow((name, int(count), int(label), float(logit), float(probability), called, *shifted))
     return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 
