@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pmtrain.evaluation.report.page import HEADINGS
+from pmtrain.evaluation.robustness.suite import SHIFTS
 from pmtrain.metrics import MEASURES
 from tests.conftest import QUICK
 
@@ -239,6 +240,19 @@ def test_subgroups_errors_and_another_file_as_asked(run_cli, run):
     assert not Page(Path("new/seite.html").read_text(encoding="utf-8")).all("img")
     refused = run_cli("report", run, "--group-by", "camera")
     assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+@pytest.mark.slow
+def test_curves_of_changed_images_as_asked(run, page, tmp_path):
+    assert "Not tested" in page.text("section", aria_labelledby="shift")
+    assert "Images changed as other cameras" in page.text("section", aria_labelledby="summary")
+    invoke("report", run, "--shift", "stain", "--shift-severities", "5", "--output", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = Page(text).text("section", aria_labelledby="shift")
+    assert "changed as other laboratories and scanners would change them, at severities 5." in shown
+    assert all(change in shown for change in SHIFTS["stain"])
+    assert "--shift stain --shift-severities 5" in text  # the command that makes the page again
+    assert "Images changed as other cameras" not in Page(text).text("section", aria_labelledby="summary")
 
 
 def test_synthetic_data_are_marked_everywhere(run_cli, run, data, tmp_path):

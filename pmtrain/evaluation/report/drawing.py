@@ -51,16 +51,17 @@ class Chart:
 
 
 def draw(
-    name: str, paint: Callable[[Any], None], size: tuple[float, float], marks: Iterable[str]
+    name: str, paint: Callable[[Any], None], size: tuple[float, float], marks: Iterable[str], **style: Any
 ) -> tuple[Markup, str]:
     """What `paint` draws on axes, ready to stand in a page, and the title that it gave them.
 
     Args:
         name: of the chart in the page; its ids begin with it.
         marks: words that have to stand on the chart.
+        style: matplotlib's settings, over WIDE.
     """
     content = io.StringIO()
-    with charts.new_axes(size, **WIDE) as axes:
+    with charts.new_axes(size, **{**WIDE, **style}) as axes:
         paint(axes)
         title = ", ".join(axes.get_title().split("\n")).replace(":,", ":").replace(" %", "\N{NO-BREAK SPACE}%")
         axes.set_title("")

@@ -19,6 +19,7 @@ from pmtrain.evaluation.evaluate import Evaluation, as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
 from pmtrain.evaluation.report.drawing import Chart
+from pmtrain.evaluation.report.shift_section import shift_section
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.evaluation.report.worst_cases import worst_cases
 from pmtrain.evaluation.saliency.overlay import css_gradient
@@ -132,6 +133,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "domain": written.get("domain"),
         "domain_lines": [line.strip() for line in evaluation.domain.lines() if line] if evaluation.domain else [],
         "selective": selective_rows(evaluation),
+        "shift": shift_section(evaluation.shift),
         "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
         "again": command_again(run, config),
         "checklists": checklists(facts),
@@ -164,6 +166,7 @@ HEADINGS = {
     "errors": "Worst cases",
     "selective": "Leaving doubtful images to a person",
     "subgroups": "Subgroups",
+    "shift": "Changed images",
     "checks": "Data checks",
     "again": "How to reproduce this",
     "checklists": "Reporting checklists: STARD-AI and CLAIM",
@@ -309,8 +312,19 @@ def shortcut_rows(shortcut: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "method": shortcut.get("method") or "",
         "reason": shortcut.get("reason") or "",
         "rows": rows,
+        "within": _within_text(shortcut.get("within_equal_score") or {}),
         "alone": [(each, _with_ends(of_it, "auc")) for each, of_it in (shortcut.get("cross_validated") or {}).items()],
     }
+
+
+def _within_text(within: Mapping[str, Any]) -> str:
+    """The network's AUC among images of about the same shortcut score, in words; empty where a run has none."""
+    if within.get("auc") is None:
+        return f"undefined: {within['reason']}" if within.get("reason") else ""
+    return (
+        f"{_with_ends(within, 'auc')} on {within['pairs']} pairs in {within['strata_of_both_classes']} of"
+        f" {within['strata']} strata, where the shortcut score itself has {within['shortcut_auc']:.4f}"
+    )
 
 
 def _with_ends(of_it: Mapping[str, Any], key: str = "value", form: str = ".4f") -> str:

@@ -77,6 +77,7 @@ def _not_tested(evaluation: Evaluation, external: bool, leakage: bool, shortcut:
         "External data: other clinics, cameras and populations": not external,
         "Other external data than this": external,
         "Subgroups, such as sex, age or camera (--group-by)": not evaluation.subgroups,
+        "Images changed as other cameras or laboratories would (--shift)": not evaluation.shift,
         "Independence of images of one patient: no patients are named": evaluation.found.patients is None,
         "Duplicates and patients in both training and validation": not leakage,
         "Shortcuts: the run has no shortcut baseline": shortcut is None or not shortcut.get("auc"),
