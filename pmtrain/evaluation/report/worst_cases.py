@@ -61,8 +61,10 @@ def worst_cases(evaluation: Evaluation, most: int) -> list[WorstCase]:
 def worst_rows(evaluation: Evaluation, most: int) -> list[int]:
     """The row of each error to show."""
     labels, probabilities = evaluation.scored.scores.labels, evaluation.scored.scores.probabilities
-    own = evaluation.checkpoint.info.decision_threshold  # by unit, the threshold is the unit's
-    wrong = (probabilities >= (own if evaluation.unit else evaluation.threshold.value)) != (labels == 1)
+    threshold = evaluation.threshold.value
+    if evaluation.unit:  # that one is the unit's
+        threshold = evaluation.checkpoint.info.decision_threshold
+    wrong = (probabilities >= threshold) != (labels == 1)
     order = np.argsort(-np.abs(probabilities - labels), kind="stable")
     missed, alarms = ([int(row) for row in order if wrong[row] and labels[row] == label] for label in (1, 0))
     half = max(most // 2, most - len(missed))  # of false alarms

@@ -98,7 +98,8 @@ def test_the_surest_errors_of_either_kind_are_chosen(most, rows):
     labels = np.array([0, 0, 1, 1, 1, 1, 0])
     probabilities = np.array([0.6, 0.9, 0.1, 0.2, 0.8, 0.3, 0.1])
     scores = SimpleNamespace(labels=labels, probabilities=probabilities)
-    evaluation = SimpleNamespace(scored=SimpleNamespace(scores=scores), threshold=SimpleNamespace(value=0.5))
+    scored, threshold = SimpleNamespace(scores=scores), SimpleNamespace(value=0.5)
+    evaluation = SimpleNamespace(scored=scored, threshold=threshold, unit=None)
     assert worst_rows(evaluation, most) == rows
 
 
