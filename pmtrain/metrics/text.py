@@ -123,11 +123,11 @@ def prevalence_lines(found: AtPrevalence, notes: Notes) -> list[str]:
 
 
 def sample_size_lines(found: Assessment, level: float, unit: str = "image") -> list[str]:
-    """How many images would make the interval of the sensitivity +-5 points wide; none without a sensitivity."""
+    """How many images would make the interval of the sensitivity ±5 points wide; none without a sensitivity."""
     if found.sample_size is None:
         return []
     needed = found.sample_size
     return [
-        f"sample size: for a {percent(level)} CI of +-{100 * HALF_WIDTH:g} points, this sensitivity needs"
+        f"sample size: for a {percent(level)} CI of ±{100 * HALF_WIDTH:g} points, this sensitivity needs"
         f" {needed.positives} independent positive {unit}s, {needed.images} {unit}s at this prevalence"
     ]

@@ -63,7 +63,10 @@ def draw(
     content = io.StringIO()
     with charts.new_axes(size, **{**WIDE, **style}) as axes:
         paint(axes)
-        title = ", ".join(axes.get_title().split("\n")).replace(":,", ":").replace(" %", "\N{NO-BREAK SPACE}%")
+        # A line that ends in a colon or a comma goes on without another comma.
+        title = re.sub(r"([:,])?\n", lambda end: f"{end[1] or ','} ", axes.get_title()).replace(
+            " %", "\N{NO-BREAK SPACE}%"
+        )
         axes.set_title("")
         if text := " · ".join(marks):
             axes.figure.suptitle(text, color="#B00000", fontsize=12, fontweight="bold")
