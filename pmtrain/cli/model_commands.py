@@ -16,7 +16,7 @@ def fit_domain(
     checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
     **flags: Any,
 ) -> None:
-    """Learn to tell whether images are of the kind that a checkpoint was trained on.
+    """Learn which images are like those trained on.
 
     Writes NAME.domain.safetensors beside the checkpoint; `predict` uses it from then on. `train` does this by itself.
     Give the images that the network was trained on; without DATA, those of the checkpoint's own run are used.
