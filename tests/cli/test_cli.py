@@ -20,6 +20,8 @@ COMMANDS = [
         ("predict",),
         ("explain",),
         ("export",),
+        ("calibrate",),
+        ("fit-domain",),
         ("serve",),
         ("trace-shapes",),
         ("env",),
