@@ -45,7 +45,7 @@ def prepare(folder: Path) -> None:
         draw(folder / "my-images" / ("glaucoma" if positive else "healthy") / f"{number}.png", positive)
         draw(folder / "photographs" / f"V{number:04}.jpg", positive)
         grade = (2 + number // 2 % 3) if positive else number // 2 % 2
-        rows.append(f"V{number:04}.jpg,{grade},{'fm'[number // 3 % 2]},p{number % 8}")
+        rows.append(f"V{number:04}.jpg,{grade},{'fm'[number // 3 % 2]},p{number % 16}")
         for data in ("ichallenge-pm", "ichallenge-pm-224"):
             draw(folder / "data" / data / "PALM-Training400" / f"{'P' if positive else 'N'}{number:04}.jpg", positive)
             draw(folder / "data" / data / "PALM-Validation400" / f"V{number:04}.jpg", positive)
@@ -57,13 +57,14 @@ def prepare(folder: Path) -> None:
 
 
 def shortened(command: str, trained: bool) -> list[str]:
-    """The command as it stands, on small images; only the first training is a whole one."""
+    """The command as it stands, on small images; only the first training is a whole one, and learns."""
     words = shlex.split(command)[1:]
     if words[0] == "train" and "--resume" not in words:
         words += [
             *SMALL,
             "--no-shortcut",
-            *(["--epochs", "1"] if "--epochs" not in words else []),
+            *(["--epochs", "1" if trained else "10"] if "--epochs" not in words else []),
+            *(["--layers", "18"] if not trained else []),
         ]
         if trained:
             words += ["--output", "runs/another", *(["--dry-run"] if "--dry-run" not in words else [])]
