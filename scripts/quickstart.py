@@ -19,7 +19,7 @@ def main() -> int:
     own, options = parser.parse_known_args()
     python = ensure(".venv", "gpu" if own.gpu else "cpu")
     # The fastest arithmetic that this machine has, unless a file of options or a run says what to take.
-    own_choice = {"--config", "--resume"}.isdisjoint(options)
+    own_choice = {"--config", "--recipe", "--resume"}.isdisjoint(options)
     first = ["--layers", "50", "--precision", "auto"] if own_choice else []
     command = [str(python), "-m", "pmtrain", "train", *first, *options]
     say("running: pmtrain " + " ".join(command[3:]))
