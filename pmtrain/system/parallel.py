@@ -124,8 +124,6 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
     from pmtrain.system.framework import paddle  # loaded after the threads are set
 
     on_cpu = not paddle.is_compiled_with_cuda() or not paddle.device.cuda.device_count()
-    # Ctrl-C in a terminal reaches the processes by itself. They save and end, and this one waits for them.
-    before = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT,)}
     logging.disable(logging.INFO)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -134,7 +132,12 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
     finally:
         logging.disable(logging.NOTSET)
     processes = context.processes  # the context holds their queues: it must outlive them
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    # Ctrl-C in a terminal reaches the processes by itself; they save and end, and this one waits. It is ignored here
+    # from now on only, because the processes would begin as deaf to it.
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes]),
+    }
     try:
         return _waited_for(processes)
     finally:
