@@ -57,7 +57,8 @@ def train(
         raise typer.Exit(parallel.launch(processes, max(1, (threads or available_cpus()) // processes), again))
     if here.size == 1:
         use_threads(threads)
-    from pmtrain.training import crossval, train
+    from pmtrain.training import train
+    from pmtrain.training.several import crossval
 
     if here.rank:
         code = train.follow()
