@@ -35,15 +35,17 @@ AugmentName = Annotated[
         TRAINING,
         "Data augmentation; `pmtrain data preview` shows it. light: mirror images, small rotations and shifts; fundus:"
         " any rotation, and changes of light, colour and sharpness; camera: any rotation, strong colour changes, some"
-        " images grey; general: as camera, with rotations up to 20 degrees and half the strength; pathology: right"
-        " angles and changes of the amount of stain.",
+        " images grey; camera-noise: the same, and some images blurred, noisy or compressed; general: as camera, with"
+        " rotations up to 20 degrees and half the strength; pathology: right angles and changes of the amount of"
+        " stain.",
     ),
 ]
 AugmentStrength = Annotated[
     float,
     option(
         TRAINING,
-        "Strength of augmentation's changes of light and colour, as a multiple of the usual; 0 leaves the geometry.",
+        "Strength of augmentation's changes of light, colour and sharpness, as a multiple of the usual; 0 leaves the"
+        " geometry.",
         ge=0,
         le=4,
         allow_inf_nan=False,

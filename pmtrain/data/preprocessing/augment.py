@@ -12,6 +12,7 @@ import numpy as np
 
 from pmtrain.data.preprocessing.camera import Camera
 from pmtrain.data.preprocessing.geometry import Geometry
+from pmtrain.data.preprocessing.sensor import Sensor
 from pmtrain.data.preprocessing.stain import Stain
 from pmtrain.data.preprocessing.tones import Tones
 from pmtrain.system.errors import UsageError
@@ -19,10 +20,11 @@ from pmtrain.system.errors import UsageError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Where the pixels go, and what becomes of their values. The defaults change nothing."""
+    """Where the pixels go, what becomes of their values, how well they are recorded. The defaults change nothing."""
 
     geometry: Geometry = Geometry()
     values: Tones | Camera | Stain = Tones()
+    sensor: Sensor = Sensor()
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
         """uint8 (S, S, 3), BGR -> (S, S, 3), uint8 or float32 from 0 to 255; what nothing covers is black.
@@ -30,7 +32,8 @@ class Augmentation:
         Args:
             strength: how far the values may change, as a multiple of the row's own; 0: the geometry alone.
         """
-        return self.values(image, self.geometry.matrix(rng, image.shape[0]), rng, strength)
+        changed = self.values(image, self.geometry.matrix(rng, image.shape[0]), rng, strength)
+        return self.sensor(changed, rng, strength)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -43,6 +46,11 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         Tones(brightness=1.25, contrast=1.2, colour=1.08, blur=0.003),
     ),
     "camera": Augmentation(Geometry(mirror=True, rotation=180, scale=1.15, shift=0.04), Camera(grey=0.3)),
+    "camera-noise": Augmentation(
+        Geometry(mirror=True, rotation=180, scale=1.15, shift=0.04),
+        Camera(grey=0.3),
+        Sensor(blur=0.25, noise=0.4, jpeg=0.25),
+    ),
     "general": Augmentation(Geometry(mirror=True, rotation=20, scale=1.15, shift=0.04), Camera(colour=0.5, grey=0.3)),
     "pathology": Augmentation(Geometry(mirror=True, rotation=180, right_angles=True), Stain(range=0.05)),
 }
