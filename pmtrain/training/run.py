@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,8 @@ from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
-from pmtrain.data.splits.record import write_record
-from pmtrain.evaluation.calibration.methods import fit
 from pmtrain.evaluation.calibration.prior import learned_prior
-from pmtrain.evaluation.domain.domain_file import load_domain
-from pmtrain.evaluation.domain.fit_domain import keep_domain
-from pmtrain.evaluation.robustness.baseline import keep_baseline, wanted_features
-from pmtrain.evaluation.scores.chosen_images import patients
+from pmtrain.evaluation.robustness.baseline import wanted_features
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
@@ -34,22 +28,28 @@ from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
 from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
-from pmtrain.runs.formats.state_dict import StateDump, dump_state
-from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import CheckpointInfo
-from pmtrain.runs.resume_state import ResumeState, save_resume
+from pmtrain.runs.resume_state import ResumeState
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.parallel import ALONE, Processes
 from pmtrain.system.stop import Stopped, StopSignal
+from pmtrain.training.saving import (
+    EpochFiles,
+    Learned,
+    RunState,
+    calibration,
+    choose_threshold,
+    keep_best_domain,
+    keep_records,
+    save,
+)
 from pmtrain.training.setup import RECIPES_HINT, added_options, recipe_stated, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
-from pmtrain.training.techniques.ema import Average, without_average
+from pmtrain.training.techniques.ema import Average
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
 from pmtrain.training.techniques.mixing import Mixing
 from pmtrain.training.techniques.optimizer import make_optimizer
@@ -59,33 +59,6 @@ from pmtrain.training.tracking import Tracking, annotated
 
 # Called with a run's folder and, where this process had them, the validation scores of its best weights.
 WhenDone = Callable[[Path, Scored | None], None]
-
-
-@dataclass
-class RunState:
-    """Where a run stands: all that decides its next batch, its next line and its best checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0  # the next one; past the last one, the epoch's validation is due
-    loss_sum: float = 0.0  # over this epoch's images so far
-    images: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    scaler: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EpochFiles:
-    """What the end of an epoch writes besides the state to resume from.
-
-    Args:
-        best: the side file's content, where these are the best weights so far.
-        validation: validation.csv.
-    """
-
-    best: CheckpointInfo | None
-    validation: bytes
 
 
 class Run:
@@ -135,6 +108,8 @@ class Run:
             config.accumulate,
             processes,
         )
+        scaler = self.step.scaler if self.step.backend.scales_loss else None
+        self.learned = Learned(self.model, self.optimizer, scaler, self.average)
 
     def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
         """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
@@ -192,15 +167,15 @@ class Run:
                     self.preprocess = self.processes.from_first(self.preprocess)
                     train_loader.preprocess = val_loader.preprocess = self.preprocess
                 if self.at.epoch and first:  # a stop came before they were made
-                    self.keep_records(features, stop)
+                    self.keep_records(features, stop.check)
                 while self.at.epoch < self.config.epochs and not self.out_of_patience():
                     self.train_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
                     if first:
-                        self.keep_records(features, stop)
+                        self.keep_records(features, stop.check)
                 self.writer.wait()
-                if first:
-                    self.keep_domain(train_loader, val_loader, stop)
+                if first and self.config.domain and self.at.best:
+                    keep_best_domain(self.folder, self.config, train_loader, val_loader, stop.check)
             except Stopped:
                 self.save()
                 self.writer.wait()
@@ -218,27 +193,8 @@ class Run:
             when_done(self.folder.path, self.best)
         return 0
 
-    def keep_records(self, features: FeatureTable | None, stop: StopSignal) -> None:
-        """Write images.csv and the shortcut baseline unless they are there.
-
-        This is done after an epoch, since then every file has been read and decoded, and hardly anything is left to do.
-        """
-        if not self.folder.images.exists():
-            write_record(self.folder.images, self.recorded)
-        if self.config.shortcut and not self.folder.shortcut.exists():
-            keep_baseline(self.folder, self.data, self.config.seed, stop.check, features, self.cache)
-            stop.check()
-
-    def keep_domain(self, training: Loader, validation: Loader, stop: StopSignal) -> None:
-        """Fit the domain model of the best weights, unless they have one. An error is a warning: the run is done."""
-        if not self.config.domain or self.at.best is None:
-            return
-        try:
-            checkpoint = load_checkpoint(self.folder.best)
-            if load_domain(checkpoint)[0] is None:
-                keep_domain(checkpoint, self.config, training, validation, self.config.batch_size, stop.check)
-        except PmtrainError as error:
-            console.warn(f"the domain model is left out: {error.message}")
+    def keep_records(self, features: FeatureTable | None, check: Callable[[], None]) -> None:
+        keep_records(self.folder, self.recorded, self.data, self.config, check, features, self.cache)
 
     def measure(self, loader: Loader, stop: StopSignal) -> None:
         """Measure the training images' mean and standard deviation, by which every image is normalised from here on."""
@@ -344,9 +300,10 @@ class Run:
         best = None
         if at.best is None or rank(found) > rank(at.best):
             first = at.best is None
-            threshold, rule = self.choose_threshold(scores, first)
+            threshold, rule = choose_threshold(self.config.threshold_rule, scores, first)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
-            best = self.info(found, threshold, rule, self.calibration(scores, first))
+            calibrator = calibration(self.config, self.data, self.prior, scores, first)
+            best = self.info(found, threshold, rule, calibrator)
         self.at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save(EpochFiles(best, score_table(scores, self.data.name_of)))
 
@@ -363,76 +320,6 @@ class Run:
             for rank, place in enumerate(places, 1)
         }
 
-    def choose_threshold(self, scores: Scores, first: bool) -> tuple[float, str]:
-        """The threshold to store with these weights and how it was chosen; `first`: say what is wrong with it."""
-        rule, n = metrics.parse_threshold_rule(self.config.threshold_rule), len(scores.labels)
-        positives = int(scores.labels.sum())
-        if rule.kind != "fixed" and not 0 < positives < n:  # images of a class were all left out
-            if first:
-                console.warn(f"--threshold-rule {rule} needs validation images of both classes: 0.5 is stored instead")
-            return 0.5, f"0.5, since validation lacked a class for {rule}"
-        chosen = metrics.choose_threshold(scores.labels, scores.probabilities, rule)
-        if first and chosen.warning:
-            console.warn(chosen.warning)
-        return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
-
-    def calibration(self, scores: Scores, first: bool) -> Calibrator | None:
-        """The calibration to store with these weights, if there is to be one; `first`: say why there is none."""
-        if self.config.calibrate is None:
-            return None
-        groups = patients(scores.samples, self.data.name_of, tell=first)
-        data = replace(self.data, samples=tuple(self.data.split("val"))).fingerprint()
-        try:
-            return fit(self.config.calibrate, scores.logits, scores.labels, self.prior, groups, data, self.config.seed)
-        except PmtrainError as error:
-            if first:
-                console.warn(f"--calibrate {self.config.calibrate}: not calibrated: {error.message}")
-            return None
-
-    def save(self, epoch: EpochFiles | None = None) -> None:
-        """Copy all that an exact resume needs and write it in the background, after the files of an epoch that ended.
-
-        Raises:
-            PmtrainError: a weight isn't finite; or an earlier save failed.
-        """
-        if not self.processes.first:
-            return
-        self.writer.wait()  # before anything is copied: there is never more than one copy
-        self.at.scaler = self.step.scaler.state_dict() if self.step.backend.scales_loss else {}
-        weights, info, state = self.weights(), self.info({}), asdict(self.at)
-        best = self.weights(averaged=True) if self.average and epoch and epoch.best else weights
-        averaged = self.average.saved() if self.average else {}
-        optimizer = dump_state(optimizer_arrays(self.optimizer) | averaged)
-        folder = self.folder
-
-        def write() -> None:
-            if epoch and epoch.best:
-                save_checkpoint(folder.best, best, epoch.best)
-            if epoch:
-                write_atomic(folder.validation, epoch.validation)
-            save_resume(folder.last, f"epoch{state['epoch']}-batch{state['batch']}", weights, info, optimizer, state)
-            if epoch:
-                folder.write_metrics(state["history"])
-
-        self.writer.start(write)
-
-    def weights(self, averaged: bool = False) -> StateDump:
-        """A copy of the model's weights, as they are saved, or of their average.
-
-        Raises:
-            PmtrainError: one isn't finite. A loss can still be: Paddle's ReLU turns NaN into 0.
-        """
-        state, names = to_arrays(self.model.state_dict())
-        for name, array in state.items():
-            if not np.isfinite(array).all():
-                raise PmtrainError(
-                    f"epoch {self.at.epoch}, batch {self.at.batch}: {name} isn't finite any more",
-                    f"lower --lr; the checkpoints saved before are whole, in {self.folder.path}",
-                )
-        if self.average and averaged:
-            state = self.average.arrays()
-        return dump_state(state, names)
-
     def out_of_patience(self) -> bool:
         """Whether the run ends early, which it says: the last --patience epochs were no better than one before."""
         patience, best = self.config.patience, self.at.best
@@ -441,19 +328,18 @@ class Run:
         console.notice(f"stopped early: no better epoch since epoch {best['epoch']} (--patience {patience})")
         return True
 
+    def save(self, epoch: EpochFiles | None = None) -> None:
+        """Save in the background, after the files of an epoch that ended. Raises: as `saving.save`."""
+        if self.processes.first:
+            save(self.writer, self.folder, self.learned, self.at, self.info({}), epoch)
+
     def restore(self, saved: ResumeState) -> None:
         """Continue from what `save` wrote."""
-        where = saved.checkpoint.path
-        apply_state(self.model, saved.checkpoint.state, where)
         self.at = RunState(**saved.state)
         # As in the epoch of the last step: what was frozen until then has no velocity.
         self.model.freeze(self.frozen_stages(self.at.epoch if self.at.batch else self.at.epoch - 1))
-        apply_optimizer_state(self.optimizer, self.model, without_average(saved.optimizer_state), where)
-        if self.average:
-            self.average.restore(saved.optimizer_state, where)
+        self.learned.restore(saved)
         self.preprocess = Preprocess.of(saved.checkpoint.info)
-        if self.at.scaler:
-            self.step.scaler.load_state_dict(self.at.scaler)
 
     def info(
         self,

@@ -276,7 +276,7 @@ def test_folds_of_unequal_epochs_are_not_put_together(tmp_path, small_set):
     from pmtrain.data.splits.split import folds
     from pmtrain.runs.run_folder import RunFolder
     from pmtrain.system.errors import PmtrainError
-    from pmtrain.training.run import RunState
+    from pmtrain.training.saving import RunState
     from pmtrain.training.several.crossval import Fold, conclude
 
     made = [

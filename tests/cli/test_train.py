@@ -127,13 +127,10 @@ def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_
 
 
 def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsys):
-    from pmtrain.config import TrainConfig
     from pmtrain.evaluation.scores.score import Scores
-    from pmtrain.training.run import Run
+    from pmtrain.training.saving import choose_threshold
 
-    run = Run.__new__(Run)
-    run.config = TrainConfig()
-    threshold, rule = run.choose_threshold(Scores([], np.array([1, 1]), np.array([0.5, 2.0])), first=True)
+    threshold, rule = choose_threshold("youden", Scores([], np.array([1, 1]), np.array([0.5, 2.0])), first=True)
     assert (threshold, rule) == (0.5, "0.5, since validation lacked a class for youden")
     assert "needs validation images of both classes" in capsys.readouterr().err
 
@@ -410,7 +407,7 @@ class SlowDisk:
     """A disk on which the state after the first epoch isn't written before `release` is set."""
 
     def __init__(self, monkeypatch, run: Path) -> None:
-        from pmtrain.training import run as module
+        from pmtrain.training import saving as module
 
         self.begun, self.release = threading.Event(), threading.Event()
         self.after_first_epoch = ""  # the state then on the disk

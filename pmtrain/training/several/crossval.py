@@ -40,7 +40,8 @@ from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import StopSignal
-from pmtrain.training.run import Run, RunState
+from pmtrain.training.run import Run
+from pmtrain.training.saving import RunState
 from pmtrain.training.techniques.starting_weights import weights_again, with_weights
 from pmtrain.training.tracking import require
 from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
