@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from pmtrain.system.errors import PmtrainError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MAX_FILE_BYTES = 2 << 30  # limit of a file that is read into memory; a ResNet-152 with its optimizer state has 240 MB
 
@@ -46,13 +52,16 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file that gets its name only when the block ends without an error; it never replaces another file.
 
     Raises:
-        PmtrainError: `path` exists already, or can't be written; no temporary is left.
+        PmtrainError: `path` exists already, or can't be written; no temporary is left, also none of an earlier process
+            that was killed.
     """
     _refuse_existing(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _discard_abandoned(path)
         file = open(temporary, "xb")
+        _locked(file.fileno())
     except OSError as error:
         raise cannot("write", path, error) from error
     try:
@@ -75,12 +84,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `path` only when the block ends without an error.
 
     Raises:
-        PmtrainError: `path` exists already, or can't be written; nothing is left.
+        PmtrainError: `path` exists already, or can't be written; nothing is left, also not of an earlier process that
+            was killed.
     """
     _refuse_existing(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = None
     try:
-        temporary.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _discard_abandoned(path)
+        temporary.mkdir()
+        descriptor = _open_locked(temporary)
         yield temporary
         _refuse_existing(path)
         rename(temporary, path)
@@ -89,7 +103,53 @@ def new_folder(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise cannot("write", path, error) from error
         raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
     flush_folder(path.parent)
+
+
+def _discard_abandoned(path: Path) -> None:
+    """Remove what killed processes left of `new_file` and `new_folder`: nobody holds a lock on it.
+
+    Windows lets nobody remove a file that is open, and has no locks of folders: there a folder stays.
+    """
+    for temporary in path.parent.glob(f"{glob.escape(path.name)}.????????.tmp"):
+        if temporary.is_dir() and fcntl is None:
+            continue
+        descriptor = _open_locked(temporary)
+        if descriptor is None and fcntl is not None:
+            continue
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            discard(temporary)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int | None:
+    """A descriptor that holds the lock on a file or folder until it is closed; None where that can't be."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    if _locked(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether this process has now the lock, which goes with the process; some network file systems have none."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return fcntl is not None
 
 
 def _refuse_existing(path: Path) -> None:

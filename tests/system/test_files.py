@@ -12,7 +12,7 @@ import pytest
 
 from pmtrain.system import files
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import new_file, read_bytes, write_atomic
+from pmtrain.system.files import new_file, new_folder, read_bytes, write_atomic
 from tests.conftest import environment
 
 
@@ -160,3 +160,26 @@ def test_windows_tells_of_a_path_that_is_too_long(length, told, monkeypatch):
     monkeypatch.setattr(files, "os", Windows())
     refused = files.cannot("write", Path("x" * length), FileNotFoundError(errno.ENOENT, "no such file"))
     assert ("long paths" in refused.hint) is told
+
+
+@pytest.mark.parametrize("make", [new_file, new_folder])
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path, make):
+    fcntl = pytest.importorskip("fcntl")
+    for name in ("out.0123abcd.tmp", "out.held0000.tmp"):
+        (tmp_path / name).mkdir() if make is new_folder else (tmp_path / name).write_bytes(b"half")
+    mine = tmp_path / "out.notes.tmp"  # not a name that pmtrain gives
+    mine.write_bytes(b"mine")
+    descriptor = os.open(tmp_path / "out.held0000.tmp", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as a process that is writing
+    with make(tmp_path / "out"):
+        pass
+    os.close(descriptor)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.held0000.tmp", "out.notes.tmp"}
+
+
+def test_two_writers_of_one_name_do_not_disturb_each_other(tmp_path):
+    with pytest.raises(PmtrainError, match="exists already"), new_file(tmp_path / "out") as first:
+        with new_file(tmp_path / "out") as second:
+            second.write(b"second")
+        first.write(b"first")
+    assert (tmp_path / "out").read_bytes() == b"second" and len(list(tmp_path.iterdir())) == 1
