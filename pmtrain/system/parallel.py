@@ -14,6 +14,7 @@ import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             backend = {"backend": "gloo"} if on_cpu else {}
-            context = paddle.distributed.spawn(program, (sys.argv,), count, join=False, **backend)
+            context = paddle.distributed.spawn(_child, (program, sys.argv), count, join=False, **backend)
     finally:
         logging.disable(logging.NOTSET)
     processes = context.processes  # the context holds their queues: it must outlive them
@@ -147,6 +148,21 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
             process.join()
         for sig, handler in before.items():
             signal.signal(sig, handler)
+
+
+def _child(program: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """The body of a process that `launch` starts: it stops as on SIGTERM, with a save, if `launch` was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def stop_with_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=stop_with_parent, name="parent watch", daemon=True).start()
+    program(arguments)
 
 
 def _waited_for(processes: Sequence[Any]) -> int:
