@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ METADATA = "pmtrain"  # the key of the model's metadata that holds the checkpoin
 QUIET = 3  # onnxruntime's log: errors only
 
 
+def import_onnxruntime() -> Any:
+    """onnxruntime, told to report nothing: version 1.32 sends its use to Microsoft unless this is set before.
+
+    Raises:
+        ImportError: it isn't installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxNetwork:
     """An ONNX model that pmtrain exported.
 
@@ -28,7 +41,7 @@ class OnnxNetwork:
 
     def __init__(self, data: bytes, path: Path) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError:
             raise missing_extra(f"{path}: running an ONNX model", "onnxruntime", "onnx") from None
         from pmtrain.models.backends.onednn.threads import thread_count  # here: it loads Paddle
@@ -39,13 +52,13 @@ class OnnxNetwork:
         use_every_core()  # onnxruntime's threads inherit where this one may run
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime's own exceptions have no common class
             detail = " ".join(str(error).split())[:200]
             raise PmtrainError(
                 f"{path} is not an ONNX model that onnxruntime can run: {detail}", "export the checkpoint again"
             ) from None
         self.path = path
-        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
     @property
     def precision(self) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,15 @@ def test_onnxruntime_is_an_extra(tmp_path, monkeypatch):
     with pytest.raises(PmtrainError) as error:
         OnnxNetwork(another_programs(), tmp_path / "model.onnx")
     assert error.value.hint == 'pip install "pmtrain[onnx]"'
+
+
+def test_onnxruntime_reports_nothing_and_writes_nothing(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(another_programs())
+    program = "import sys; from pathlib import Path; from pmtrain.models.backends.onnx_runtime import *; "
+    program += "OnnxNetwork(Path(sys.argv[1]).read_bytes(), Path('x'))"
+    homes = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for folder in homes.values():
+        os.mkdir(folder)
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", program, tmp_path / "model.onnx"], env=environment | homes, check=True)
+    assert not [path for folder in homes.values() for path in Path(folder).rglob("*") if path.is_file()]

@@ -14,7 +14,7 @@ from pmtrain.evaluation.inference.export.input_graph import with_preprocessing
 from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_graph, with_probability
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn.threads import thread_count
-from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, METADATA, OnnxNetwork
+from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, METADATA, OnnxNetwork, import_onnxruntime
 from pmtrain.models.weights.foreign import translated
 from pmtrain.models.weights.names import LINEAR_WEIGHT, foreign_names
 from pmtrain.runs.checkpoint import Checkpoint, sha256_of
@@ -115,9 +115,7 @@ def _load_onnx(folder: Path, source: Source) -> Run:
 
 
 def _onnxruntime() -> str:
-    import onnxruntime
-
-    return f"onnxruntime {onnxruntime.__version__}"
+    return f"onnxruntime {import_onnxruntime().__version__}"
 
 
 def _import_openvino() -> Any:

@@ -16,7 +16,7 @@ from scipy.special import expit
 from pmtrain.evaluation.inference.export.onnx_graph import import_onnx
 from pmtrain.metrics import Difference, Interval, compare_scores, wilson
 from pmtrain.metrics.text import ends, percent
-from pmtrain.models.backends.onnx_runtime import INPUT
+from pmtrain.models.backends.onnx_runtime import INPUT, import_onnxruntime
 from pmtrain.system.errors import PmtrainError, missing_extra
 
 MOST_LOSS = 0.005  # of AUC
@@ -68,6 +68,7 @@ def quantized(model: Any, images: np.ndarray) -> Any:
         images: float32 (N, 3, S, S), normalised.
     """
     try:
+        import_onnxruntime()
         from onnxruntime import quantization
     except ImportError:
         raise missing_extra("--quantize int8", "onnxruntime", "onnx") from None
