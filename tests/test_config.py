@@ -258,3 +258,28 @@ def test_a_row_added_while_running_is_a_choice(monkeypatch):
     monkeypatch.setitem(SAMPLERS, "mine", SAMPLERS["shuffle"])
     assert "mine" in choices_of(TrainConfig.model_fields["sampler"])
     assert load_config(TrainConfig, {"sampler": "mine"}).sampler == "mine"
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{f'b{i - 1}' if i else 'a'}]\n" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "has an alias"),
+        ("data: " + "[" * 3000 + "]" * 3000, "is nested more than 8 deep"),
+        ("- " * 3000, "is nested more than 8 deep"),
+        ("data: &a [*a]", "has an alias"),
+        ("seed: " + "9" * 10_000, "isn't YAML"),
+        ("seed: 2001-99-99", "isn't YAML"),
+        ("x" * 70_000, "has more than 65,536 bytes"),
+        ("data: !!python/object/apply:os.system ['touch hacked']", "isn't YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused(tmp_path, text, said):
+    file = tmp_path / "hostile.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_config(TrainConfig, {}, file)
+    assert f"hostile.yaml: {said}" in str(caught.value) and len(str(caught.value)) < 1000
+    assert list(tmp_path.iterdir()) == [file]

@@ -15,6 +15,11 @@ from pmtrain.system.errors import UsageError
 
 Config = TypeVar("Config", bound=BaseModel)
 
+MOST_BYTES, DEEPEST = (
+    1 << 16,
+    8,
+)  # of a YAML file of options: a run's has about 1,000 bytes and lists as its deepest values
+
 
 def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None = None) -> Config:
     """`model`'s defaults, overridden by the recipe, by the YAML `file`, and by `flags` (those that are not None).
@@ -96,24 +101,47 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        UsageError: it can't be read, isn't YAML, names a key twice or holds no mapping.
+        UsageError: it can't be read, isn't YAML, names a key twice, holds no mapping, or is larger, deeper or more
+            repetitive than options are.
     """
     from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer
     from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import AliasEvent
 
+    depth = 0
+
+    class Bounded(Composer):
+        """Small files can stand for any amount of memory by aliases, and exhaust the stack by nesting."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            nonlocal depth
+            if self.parser.check_event(AliasEvent):
+                raise UsageError(f"{file}: has an alias (*name), which options don't need", "write the value itself")
+            depth += 1
+            if depth > DEEPEST:
+                raise UsageError(f"{file}: is nested more than {DEEPEST} deep", "write one `option: value` a line")
+            node = super().compose_node(parent, index)
+            depth -= 1
+            return node
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = Bounded
     try:
-        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
+        if file.stat().st_size > MOST_BYTES:
+            raise UsageError(f"{file}: has more than {MOST_BYTES:,} bytes", "give a file of options")
+        content = yaml.load(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}", "give the path of a YAML file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{file}: isn't UTF-8 text", "save it as UTF-8 (in Notepad: Save as, Encoding)") from None
-    except YAMLError as error:
-        detail = " ".join(str(error).split())
+    except (YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:  # dates, numbers
+        detail = " ".join(str(error).split())[:300]
         raise UsageError(f"{file}: isn't YAML: {detail}", "write one `option: value` a line") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{file}: holds no options but {content!r}", "write one `option: value` a line")
+        raise UsageError(f"{file}: holds no options but {repr(content)[:100]}", "write one `option: value` a line")
     return content
 
 
