@@ -96,7 +96,10 @@ def _relative(path: str, root: str) -> str:
     return name.replace(os.sep, "/")
 
 
+LONGEST = 500  # characters of an item in a message; paths have fewer
+
+
 def first_few(things: Sequence[object], few: int = 5) -> str:
-    """The first few items of a list as text: `a, b, c and 7 more`."""
-    named = ", ".join(str(thing) for thing in things[:few])
+    """The first few items of a list as text: `a, b, c and 7 more`; of an endless one, its beginning."""
+    named = ", ".join(text if len(text := str(thing)) <= LONGEST else text[:LONGEST] + "..." for thing in things[:few])
     return named if len(things) <= few else f"{named} and {len(things) - few} more"

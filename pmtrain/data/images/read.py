@@ -16,6 +16,7 @@ from pmtrain.system.errors import PmtrainError
 
 # Suffixes of image files, in lower case. The content decides the format, not the suffix.
 SUFFIXES = frozenset({".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+MOST_PIXELS = 1 << 28  # 16,384 x 16,384: 768 MiB as uint8 RGB
 OF_MANY_PICTURES = frozenset({".dcm", ".tif", ".tiff"})  # suffixes of files that may hold several images
 
 
@@ -71,6 +72,17 @@ class ImageFile:
                     self.header = read_header(self.data)
                 except Unreadable as reason:
                     raise BadImage(self.path, str(reason)) from None
+                self._refuse_bombs(self.header)
+
+    def _refuse_bombs(self, header: Header) -> None:
+        """A few bytes may claim any number of pixels."""
+        height, width = header.sides
+        if height * width * (2 if header.depth > 8 else 1) > MOST_PIXELS:
+            raise BadImage(
+                self.path,
+                f"has {width:,} x {height:,} pixels of {header.depth} bits; {MOST_PIXELS:,} of 8 bits can be read",
+                "make a smaller copy of it",
+            )
 
     @property
     def scalable_sides(self) -> tuple[int, int] | None:

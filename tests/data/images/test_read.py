@@ -199,3 +199,24 @@ def test_real_photographs_cut_short_are_bad(real_data, tmp_path):
             assert is_read(tmp_path / "whole", data)
             for length in np.linspace(1, len(data) - 1, 12).astype(int):
                 assert not is_read(tmp_path / "cut", data[:length]), f"{path} cut to {length}"
+
+
+@pytest.mark.parametrize(
+    ("sides", "depth", "said"),
+    [
+        ((65_535, 65_535), 8, "has 65,535 x 65,535 pixels of 8 bits"),
+        ((16_384, 16_385), 8, "has 16,384 x 16,385 pixels of 8 bits"),
+        ((16_384, 8_193), 16, "has 16,384 x 8,193 pixels of 16 bits"),
+        ((16_384, 8_192), 16, "OpenCV can't decode"),  # not too many: there are no pixels
+    ],
+)
+def test_a_few_bytes_that_claim_many_pixels_are_bad(tmp_path, sides, depth, said):
+    path = tmp_path / "bomb.png"
+    header = struct.pack(">IIBBBBB", *sides, depth, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    packed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(BadImage, match=said):
+        read_image(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from pmtrain.data.images.packed.zip_archive import ZipArchive
 from pmtrain.system.errors import PmtrainError
 
 SUFFIX = ".npy"
+BAD_HEADER = (ValueError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)  # what NumPy raises of one
 LARGEST_HEADER = 10_000  # bytes; NumPy's own limit
 LARGEST_ARRAY = 1 << 44  # bytes; arrays are read in parts, so that only a false size has more
 
@@ -32,7 +34,7 @@ def open_npz(path: str) -> ImageArrays:
         if name.endswith(SUFFIX):
             try:
                 arrays[name.removesuffix(SUFFIX)] = _array(archive.stream(name), archive.size(name))
-            except (OSError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+            except (OSError, MemoryError, RecursionError, *BAD_HEADER) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or error
                 raise PmtrainError(
                     f"{path}: {name.removesuffix(SUFFIX)}: {reason}", "copy or download the file again"

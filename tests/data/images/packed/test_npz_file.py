@@ -66,6 +66,7 @@ class Fires:
         (saved(np.asfortranarray(GREY)), "Fortran order"),
         (saved(GREY)[:-1], "don't fit its shape"),
         (saved(GREY).replace(b"(300,", b"(9e9,"), "shape"),
+        (saved(GREY).replace(b"), }", b"(,  }"), "multi-line"),
         (saved(GREY).replace(b"'|u1'", b"'|u9'"), "u9"),
         (b"\x93NUMPY\x01\x00\xff\xff", "EOF"),
         (b"", "EOF"),
