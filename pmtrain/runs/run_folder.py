@@ -36,6 +36,7 @@ from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 
 HOME = Path("runs")
+BEGUN = ("config.yaml", "config.yaml.tmp", "run.json.tmp")  # without run.json there is no run yet
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
 
 
@@ -160,13 +161,20 @@ class RunFolder:
             raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
 
     def history(self) -> list[dict[str, Any]]:
-        """What `write_metrics` wrote; an empty cell is None."""
-        with open(self.metrics, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            {key: int(text) if key == "epoch" else float(text) if text else None for key, text in row.items()}
-            for row in rows
-        ]
+        """What `write_metrics` wrote; an empty cell is None.
+
+        Raises:
+            PmtrainError: the file is damaged or missing.
+        """
+        try:
+            with open(self.metrics, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return [
+                {key: int(text) if key == "epoch" else float(text) if text else None for key, text in row.items()}
+                for row in rows
+            ]
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise PmtrainError(f"{self.metrics}: can't be read: {error}", "bring back the file as it was") from None
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write metrics.csv anew, so that an epoch that is run again after a kill has one line."""
@@ -178,12 +186,12 @@ class RunFolder:
 
 
 def require_new(output: Path) -> None:
-    """Refuse an `--output` that exists and isn't empty.
+    """Refuse an `--output` that exists and isn't empty, but for what a run leaves that was killed while it began.
 
     Raises:
-        UsageError: it exists and isn't an empty folder.
+        UsageError: it exists and isn't such a folder.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or any(path.name not in BEGUN for path in output.iterdir())):
         raise UsageError(
             f"--output {output}: exists already, and a run is never overwritten",
             f"give another folder, or go on with that run: {quoted('pmtrain', 'train', '--resume', output)}",
