@@ -11,16 +11,17 @@ from typing import Any
 from pmtrain.config import CompareConfig
 from pmtrain.evaluation.calibration.calibrate import summary
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, compare_classes, patients
+from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import Scored, score_checkpoint
+from pmtrain.evaluation.scores.scoring import Scored, score_networks, scored_by_lines
 from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
 from pmtrain.models.backends.device import select_device
-from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 
@@ -29,7 +30,7 @@ from pmtrain.system.errors import PmtrainError
 class Side:
     """One of the two checkpoints; `reasons` say why its results are likely too good (exploratory)."""
 
-    checkpoint: Checkpoint
+    checkpoint: Networks
     scored: Scored
     unit: UnitScores | None
     threshold: OperatingPoint
@@ -53,7 +54,7 @@ class Compared:
 
 
 def compare(path_a: Path, path_b: Path, config: CompareConfig) -> None:
-    """Print how the checkpoints at the two paths differ on the same images.
+    """Print how the checkpoints at the two paths (as of `load_networks`) differ on the same images.
 
     Raises:
         PmtrainError: a checkpoint or the data can't be read, or their classes differ.
@@ -64,12 +65,12 @@ def compare(path_a: Path, path_b: Path, config: CompareConfig) -> None:
 def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     """Score both and compare them; without --data, on the images of the first checkpoint's run."""
     device = select_device(config.device)
-    checkpoints = {"A": load_checkpoint(path_a), "B": load_checkpoint(path_b)}
+    checkpoints = {"A": load_networks(path_a), "B": load_networks(path_b)}
     images = choose_images(checkpoints["A"], config)
     compare_classes(checkpoints["B"], images.listed)
     sides = {}
     for name, checkpoint in checkpoints.items():
-        scored = score_checkpoint(checkpoint, images, config, device)
+        scored = score_networks(checkpoint, images, config, device)
         unit = None
         if config.unit:
             unit = by_unit(scored.scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)
@@ -111,6 +112,7 @@ def as_text(compared: Compared) -> str:
     lines.append(f"{config.unit or 'image'}s: {tally}")
     lines += views_stated(config)
     for name, side in compared.sides.items():
+        lines += [f"{name}: {line}" for line in scored_by_lines(side.scored.scores, side.checkpoint)]
         lines += [f"{name}: {side.unit.told()}"] if side.unit else []
         if side.checkpoint.info.calibration:
             lines.append(f"{name}: {summary(side.checkpoint.info.calibration)}")

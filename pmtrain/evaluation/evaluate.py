@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from pmtrain.evaluation.calibration.calibrate import fingerprint_of, summary
 from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.compare_sets import SetComparison, Watcher, compare_sets
 from pmtrain.evaluation.domain.domain_file import load_domain
+from pmtrain.evaluation.domain.domain_model import DomainModel, agreed
 from pmtrain.evaluation.domain.selective import Selective, selective
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
 from pmtrain.evaluation.robustness.shift import Shifted, shifted
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
+from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import score_table, unit_table
-from pmtrain.evaluation.scores.scoring import Scored, calibrated, score_checkpoint
+from pmtrain.evaluation.scores.scoring import Scored, calibrated, score_networks, scored_by_lines
 from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import Assessment, AtPrevalence, DecisionCurve, assess, assess_at_prevalence, shift_prior
@@ -41,7 +44,7 @@ from pmtrain.metrics.text import (
     sample_size_lines,
 )
 from pmtrain.models.backends.device import select_device
-from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import write_atomic
@@ -66,7 +69,7 @@ class Evaluation:
     """
 
     config: EvalConfig
-    checkpoint: Checkpoint
+    checkpoint: Networks
     images: Images
     scored: Scored
     unit: UnitScores | None
@@ -120,8 +123,10 @@ class Evaluation:
         )
 
 
-def evaluate(path: Path, config: EvalConfig) -> Evaluation:
+def evaluate(path: AnyPath | Sequence[AnyPath], config: EvalConfig) -> Evaluation:
     """Print the notes' line and the metrics of the checkpoint at `path`, and write them to `config.output`.
+
+    `path`: as of `load_networks`.
 
     Raises:
         PmtrainError: the checkpoint or the data can't be read, or `config.output` already holds results.
@@ -144,14 +149,16 @@ def evaluate(path: Path, config: EvalConfig) -> Evaluation:
     return evaluation
 
 
-def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Evaluation:
+def examine(path: AnyPath | Sequence[AnyPath], config: EvalConfig, scored: Scored | None = None) -> Evaluation:
     """Score the checkpoint at `path` and measure it, for all images and for each subgroup.
 
     Args:
+        path: as of `load_networks`.
         scored: its scores of these very images by these very options, where they are known already.
     """
     device = select_device(config.device)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_networks(path)
+    first = checkpoint.members[0]
     images = choose_images(checkpoint, config)
     kinds = by_column(images, config.group_by) if config.group_by else {}
     watchers: list[Watcher] = []
@@ -160,10 +167,11 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         watchers.append(Watcher(model))
         return watchers[0]
 
-    model = load_domain(checkpoint)[0] if images.run is None or images.run.data is None else None
+    other_data = images.run is None or images.run.data is None
+    models = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
     if scored is None:
-        watching = watch if model else None
-        scored = score_checkpoint(checkpoint, images, config, device, has_baseline(checkpoint), watching)
+        watching = watch if models and all(models) else None
+        scored = score_networks(checkpoint, images, config, device, has_baseline(first), watching)
     scored = calibrated(scored, checkpoint)
     scores, unit = scored.scores, None
     of_images = groups = patients(scores.samples, images.data.name_of)
@@ -210,12 +218,26 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
         )
         if held_prevalence(checkpoint) is None:
             console.warn(NO_PRIOR)
-    shortcut = compare_with_shortcut(checkpoint, scored, of_images, config, images.data.classes)
+    by_all = scores_by_all(scored.scores, checkpoint)
+    if config.shift and not by_all:
+        raise UsageError(
+            f"--shift {config.shift}: some of these images were trained on by some of the networks",
+            "evaluate a single network, or other images",
+        )
+    shortcut = compare_with_shortcut(first, scored, of_images, config, images.data.classes) if by_all else None
     of_image = scored.scores  # what is said of single images stays by image
     shift = shifted(checkpoint, of_image, image_threshold, of_images, config, device) if config.shift else None
-    domain = compare_sets(model, *watchers[0].collected(), of_images, config.seed) if model and watchers else None
+    domain = compared(models, watchers, of_images, config.seed) if by_all and watchers else None
     familiar = domain.familiar if domain else None
-    doubts = selective(of_image.labels, of_image.probabilities, image_threshold, config.defer, familiar, config.ci)
+    doubts = selective(
+        of_image.labels,
+        of_image.probabilities,
+        image_threshold,
+        config.defer,
+        familiar,
+        config.ci,
+        of_image.spread,
+    )
     return Evaluation(
         config,
         checkpoint,
@@ -236,6 +258,24 @@ def examine(path: Path, config: EvalConfig, scored: Scored | None = None) -> Eva
     )
 
 
+def scores_by_all(scores: Scores, checkpoint: Networks) -> bool:
+    """Whether every image was scored by every network."""
+    return scores.scored_by is None or bool((scores.scored_by == len(checkpoint.members)).all())
+
+
+def compared(
+    models: Sequence[DomainModel | None], watchers: Sequence[Watcher], groups: list[str] | None, seed: int
+) -> SetComparison:
+    """The images beside the training images; of several networks the set by the first, each image by all of them."""
+    judged, found = [], []
+    for model, watcher in zip(models, watchers, strict=True):
+        assert model is not None
+        found.append(watcher.collected())
+        judged.append(model.judge(*found[-1]))
+    assert models[0] is not None
+    return replace(compare_sets(models[0], *found[0], groups, seed), familiar=agreed(judged))
+
+
 def in_order(kinds: set[str]) -> list[str]:
     """Values of a column: numbers by size, others by the alphabet; an empty cell comes first."""
     try:
@@ -252,6 +292,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     lines += [
         *([evaluation.unit.told()] if evaluation.unit else []),
         f"{evaluation.word}s: {counts_text(found, data.classes)}",
+        *scored_by_lines(evaluation.scored.scores, evaluation.checkpoint),
         *views_stated(evaluation.config),
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
@@ -276,7 +317,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
     return lines + (evaluation.shift.lines() if evaluation.shift else [])
 
 
-def calibration_lines(checkpoint: Checkpoint) -> list[str]:
+def calibration_lines(checkpoint: Networks) -> list[str]:
     """What the calibration is and does; none without one."""
     calibrator = checkpoint.info.calibration
     if calibrator is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pmtrain.models import layers_of
 from pmtrain.models.backends.onnx_runtime import METADATA, OnnxNetwork
 from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
-from pmtrain.runs.records import STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
+from pmtrain.runs.records import ENSEMBLE, STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 
@@ -40,6 +41,42 @@ class Checkpoint:
     path: Path
     side_file: Path | None
     exported: OnnxNetwork | None = None
+
+    @property
+    def members(self) -> tuple[Checkpoint, ...]:
+        """Itself: one network."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several networks with one answer: the mean of their logits, each with its own preprocessing.
+
+    Args:
+        members: the networks, at least two.
+        info: as of EnsembleRecord: threshold, calibration and unit are those of the mean logit.
+        path: the folder that holds them; of networks that were only named together, the first one's file.
+        record: the ensemble.json; None for networks that were only named together.
+    """
+
+    members: tuple[Checkpoint, ...]
+    info: CheckpointInfo
+    path: Path
+    record: Path | None = None
+
+    @property
+    def side_file(self) -> Path | None:
+        """The file that `info` is from."""
+        return self.record or self.members[0].side_file
+
+
+# What commands that score images take.
+Networks = Checkpoint | Ensemble
+
+
+def ensemble_sha256(members: Iterable[Checkpoint]) -> str:
+    """What tells one ensemble from another: the SHA-256 of its members' SHA-256, in hex, in their order."""
+    return sha256_of("".join(m.info.weights_sha256 or sha256_of(read_bytes(m.path)) for m in members).encode())
 
 
 def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> CheckpointInfo:
@@ -216,8 +253,8 @@ def find_weights(path: Path) -> Path:
                 return path / BEST
             if (path / STATE).is_file():
                 return path / read_record(path).folder / MODEL
-            if (path / "fold-1").is_dir():
-                raise PmtrainError(f"{path} is a cross-validation, which has one network per fold", _offer(path))
+            if (path / ENSEMBLE).is_file() or (path / "fold-1").is_dir():
+                raise PmtrainError(f"{path} holds several networks, and this takes one", _offer(path))
             raise PmtrainError(f"{path} is a folder without {BEST}", _offer(path))
         near = path.parent if path.parent.is_dir() else path.parent.parent
     except OSError as error:  # a folder on the way may not be entered

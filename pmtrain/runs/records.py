@@ -1,6 +1,7 @@
-"""The JSON beside weights: what the weights are (the side file), and which state to resume from (state.json).
+"""The JSON beside weights: what the weights are (the side file), which networks answer together (ensemble.json), and
+which state to resume from (state.json).
 
-Both have a format number, and both are checked value by value when they are read.
+Each has a format number and is checked value by value when they are read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ FORMAT = 1  # of the side file and of state.json: raised when an older pmtrain c
 MAX_JSON_BYTES = 64 << 20
 
 STATE = "state.json"
+ENSEMBLE = "ensemble.json"
 
 Positive = Annotated[float, Field(gt=0)]
 ZeroToOne = Annotated[float, Field(ge=0, le=1)]
@@ -138,6 +140,24 @@ def notes_info(layers: int) -> CheckpointInfo:
     )
 
 
+class EnsembleRecord(BaseModel):
+    """The content of ensemble.json: the networks that answer together, and what holds for their mean logit.
+
+    Args:
+        kind: `folds` (each member was validated on other images) or `seeds` (all on the same images).
+        members: their run folders, relative to the file's own.
+        info: of the whole: the threshold, its rule, the calibration and the unit are those of the mean logit;
+            `weights_sha256` is `ensemble_sha256` of the members; what describes a network is the first member's.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    kind: str
+    members: tuple[str, ...] = Field(min_length=2)
+    info: CheckpointInfo
+
+
 class StateRecord(BaseModel):
     """The content of state.json: the folder of the newest complete state, its files' SHA-256, the run's own values."""
 
@@ -173,6 +193,15 @@ def read_record(folder: Path) -> StateRecord:
             f"{folder} holds no state to resume from ({STATE} is missing)", "give the folder of a run that was stopped"
         )
     return _parse_json(StateRecord, read_bytes(path, MAX_JSON_BYTES), path)
+
+
+def read_ensemble(path: Path) -> EnsembleRecord:
+    """Read an ensemble.json.
+
+    Raises:
+        PmtrainError: it can't be read, or isn't one.
+    """
+    return _parse_json(EnsembleRecord, read_bytes(path, MAX_JSON_BYTES), path)
 
 
 _Content = TypeVar("_Content", bound=BaseModel)

@@ -5,6 +5,7 @@ run.json        versions, device, git revision, command, data set and its finger
 images.csv      every image: its split, its size and the SHA-256 of its bytes
 metrics.csv     one line an epoch
 validation.csv  the last epoch's score for every validation image
+best-validation.csv  the same of the epoch of the best weights
 train.log       everything printed, with the time
 shortcut.json   the shortcut baseline: its AUC from file size, image size and colour, and the fitted model
 report.html     a page about the run
@@ -12,8 +13,20 @@ MODEL_CARD.md   the model for those who are given it: data, recipe, figures, lim
 best.pdparams   the best weights by validation AUC, best.json beside them
 last/           the state to resume from
 
-A cross-validation's folder has config.yaml, run.json and train.log, a run's folder for each fold (fold-1, fold-2, ...),
-and, once all folds are trained, out-of-fold.csv and folds.json.
+A cross-validation's folder has config.yaml, run.json and train.log, and a run's folder for each fold (fold-1, fold-2,
+...). Once all folds are trained, it has more:
+
+out-of-fold.csv  every image's score by the network that never saw it, of the last epoch; with its fold
+folds.json       the results of the last epoch (nothing was chosen) and of the best ones
+ensemble.json    the best weights of all folds as one classifier: an EnsembleRecord of runs.records
+ensemble.csv     every image's score by the best weights of the fold that held it out: what the threshold is from
+
+`train --seeds` leaves a run's folder for each seed (seed-0, seed-1, ...) and, once all are trained:
+
+seeds.json       the results of the networks and of the ensemble, with their spread
+ensemble.json    as above
+ensemble.csv     the mean of the networks' logits for every validation image, and their standard deviation
+report.html      a page about the ensemble
 """
 
 from __future__ import annotations
@@ -53,6 +66,7 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.images = path / "images.csv"
         self.validation = path / "validation.csv"
+        self.best_validation = path / "best-validation.csv"
         self.info_file = path / "run.json"
         self.shortcut = path / "shortcut.json"
 

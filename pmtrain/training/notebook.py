@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pmtrain.config import EvalConfig, TrainConfig, validated
+from pmtrain.evaluation.scores.score_table import known
 from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.metrics import Assessment
 from pmtrain.runs.run_folder import RunFolder
@@ -80,6 +81,7 @@ class ImageScore:
         logit: the network's output; with tta=True its mean over the views.
         probability: P(positive), in [0, 1].
         prediction: 1 if the probability reaches the threshold, else 0.
+        spread: standard deviation of the logits of several networks; None for one, or if only one scored the image.
     """
 
     file: str
@@ -88,6 +90,7 @@ class ImageScore:
     logit: float
     probability: float
     prediction: int
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,11 +160,12 @@ def train(*, resume: AnyPath | None = None, progress: bool = False, **options: A
     )
 
 
-def evaluate(checkpoint: AnyPath, *, progress: bool = False, **options: Any) -> EvaluationResult:
+def evaluate(checkpoint: AnyPath | Sequence[AnyPath], *, progress: bool = False, **options: Any) -> EvaluationResult:
     """Evaluate a checkpoint on labelled images, as `pmtrain eval` does, and return all scores and metrics.
 
     Args:
-        checkpoint: a .pdparams or .safetensors file, or a run folder.
+        checkpoint: a .pdparams or .safetensors file, or a run folder; the folder of a cross-validation or of
+            `train --seeds`; or several of these, whose logits are averaged.
         progress: print what the command prints.
         options: fields of EvalConfig: `data`, `split`, `threshold`, `output`, ..., as `pmtrain eval --help` lists them.
     Raises:
@@ -172,9 +176,10 @@ def evaluate(checkpoint: AnyPath, *, progress: bool = False, **options: Any) -> 
     from pmtrain.evaluation import evaluate as evaluation
 
     with console.collected(progress) as warnings:
-        found = evaluation.evaluate(Path(checkpoint), checked)
+        found = evaluation.evaluate(checkpoint, checked)
     scores, threshold = found.scored.scores, found.threshold
-    rows = zip(scores.samples, scores.labels, scores.logits, scores.probabilities, strict=True)
+    spread = [None] * len(scores.labels) if scores.spread is None else map(known, scores.spread)
+    rows = zip(scores.samples, scores.labels, scores.logits, scores.probabilities, spread, strict=True)
     return EvaluationResult(
         tuple(
             ImageScore(
@@ -184,8 +189,9 @@ def evaluate(checkpoint: AnyPath, *, progress: bool = False, **options: Any) -> 
                 float(logit),
                 float(probability),
                 int(probability >= threshold.value),
+                apart,
             )
-            for sample, label, logit, probability in rows
+            for sample, label, logit, probability, apart in rows
         ),
         found.found,
         scores.loss,

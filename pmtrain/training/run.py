@@ -21,6 +21,7 @@ from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.calibration.prior import learned_prior
 from pmtrain.evaluation.robustness.baseline import wanted_features
+from pmtrain.evaluation.scores.operating_point import threshold_to_store
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored
@@ -42,7 +43,6 @@ from pmtrain.training.saving import (
     Learned,
     RunState,
     calibration,
-    choose_threshold,
     keep_best_domain,
     keep_records,
     save,
@@ -300,7 +300,7 @@ class Run:
         best = None
         if at.best is None or rank(found) > rank(at.best):
             first = at.best is None
-            threshold, rule = choose_threshold(self.config.threshold_rule, scores, first)
+            threshold, rule = threshold_to_store(self.config.threshold_rule, scores, first)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
             calibrator = calibration(self.config, self.data, self.prior, scores, first)
             best = self.info(found, threshold, rule, calibrator)

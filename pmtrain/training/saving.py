@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain import metrics
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.images.shortcut_features import FeatureTable
@@ -140,6 +139,7 @@ def save(
     def write() -> None:
         if epoch and epoch.best and best:
             save_checkpoint(folder.best, best, epoch.best)
+            write_atomic(folder.best_validation, epoch.validation)
         if epoch:
             write_atomic(folder.validation, epoch.validation)
         save_resume(folder.last, f"epoch{state['epoch']}-batch{state['batch']}", weights, info, optimizer, state)
@@ -147,20 +147,6 @@ def save(
             folder.write_metrics(state["history"])
 
     writer.start(write)
-
-
-def choose_threshold(rule_text: str, scores: Scores, first: bool) -> tuple[float, str]:
-    """The threshold to store with the best weights and how it was chosen; `first`: say what is wrong with it."""
-    rule, n = metrics.parse_threshold_rule(rule_text), len(scores.labels)
-    positives = int(scores.labels.sum())
-    if rule.kind != "fixed" and not 0 < positives < n:  # images of a class were all left out
-        if first:
-            console.warn(f"--threshold-rule {rule} needs validation images of both classes: 0.5 is stored instead")
-        return 0.5, f"0.5, since validation lacked a class for {rule}"
-    chosen = metrics.choose_threshold(scores.labels, scores.probabilities, rule)
-    if first and chosen.warning:
-        console.warn(chosen.warning)
-    return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"
 
 
 def calibration(

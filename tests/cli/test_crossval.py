@@ -144,11 +144,11 @@ def test_eval_knows_a_folds_images_by_their_content(run_cli, undisturbed, small_
     assert f"EXPLORATORY: the network was trained on {seen} of these 8 images, byte for byte, so" in done.stdout
 
 
-def test_the_whole_has_no_network_of_its_own(run_cli, undisturbed):
+def test_commands_that_take_one_network_name_the_folds(run_cli, undisturbed, small_set):
     folder = undisturbed[0]
-    done = run_cli("eval", folder)
+    done = run_cli("explain", folder, small_set)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "is a cross-validation" in done.stderr
+    assert "holds several networks" in done.stderr
     assert str(folder / "fold-1" / "best.pdparams") in done.stderr
     done = run_cli("train", "--resume", folder / "fold-1")
     assert done.exit_code == 2

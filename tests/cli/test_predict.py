@@ -110,7 +110,7 @@ def test_a_broken_off_run_leaves_no_output(run_cli, checkpoint, photos, tmp_path
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pmtrain.evaluation.inference.classifier.Classifier.logits", interrupted)
+    monkeypatch.setattr("pmtrain.evaluation.inference.classifier.Network.logits", interrupted)
     done = run_cli("predict", checkpoint, photos, "--output", "out/p.csv", *QUIET)
     assert done.exit_code == 130
     assert not list((tmp_path / "out").iterdir())

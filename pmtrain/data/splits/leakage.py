@@ -134,8 +134,10 @@ def _in_words(leaks: Leaks, data: DataSet) -> list[str]:
     return lines
 
 
-def also_trained_on(data: DataSet, samples: Iterable[Sample], record: dict[str, Any]) -> tuple[int, int]:
-    """How many of a run's images it also trained on as another, identical file, and how many more show patients of its
+def also_trained_on(
+    data: DataSet, samples: Iterable[Sample], record: dict[str, Any]
+) -> tuple[list[Sample], list[Sample]]:
+    """Those of a run's images that it also trained on as another, identical file, and others that show patients of its
     training images.
 
     Args:
@@ -149,4 +151,4 @@ def also_trained_on(data: DataSet, samples: Iterable[Sample], record: dict[str, 
     others = [sample for sample in samples if sample.split != "train"]
     copies = [sample for sample in others if data.name_of(sample) in copied]
     related = [sample for sample in others if sample.patient in patients and data.name_of(sample) not in copied]
-    return len(copies), len(related)
+    return copies, related

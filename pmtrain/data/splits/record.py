@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,12 +88,11 @@ class Record:
             return None
         return listed if tuple(samples) == listed.samples else replace(listed, samples=tuple(samples))
 
-    def used(self, samples: Iterable[Sample], dropped: Collection[str] = ()) -> Counter[str | None]:
-        """How many of these images are, as identical files, in each of the run's splits; dropped ones don't count."""
+    def used(self, samples: Sequence[Sample], dropped: Collection[str] = ()) -> list[set[str | None]]:
+        """The run's splits that hold each of these images, as an identical file; dropped ones don't count."""
         sizes = {content.bytes for content in self.contents}
-        maybe = [sample for sample in samples if _size(sample.path) in sizes]
-        found = contents(maybe)
-        return Counter(split for sample in maybe for split in self._splits(found[sample.path], dropped))
+        found = contents([sample for sample in samples if _size(sample.path) in sizes])
+        return [self._splits(found[s.path], dropped) if s.path in found else set() for s in samples]
 
     def _splits(self, content: Content, dropped: Collection[str]) -> set[str | None]:
         return {self.splits[name] for name in self.contents.get(content, ()) if name not in dropped}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pmtrain.data.loading.balance import class_weights
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError
 
@@ -28,7 +28,7 @@ def learned_prior(labels: np.ndarray, weights: tuple[float, float] | None, sampl
     return positives * of_positive / (positives * of_positive + negatives * of_negative)
 
 
-def prior_of(checkpoint: Checkpoint) -> float | None:
+def prior_of(checkpoint: Networks) -> float | None:
     """What the side file says, or for an older one the run's folder; None where neither is known."""
     if checkpoint.info.prior is not None:
         return checkpoint.info.prior
@@ -45,7 +45,7 @@ def prior_of(checkpoint: Checkpoint) -> float | None:
         return None
 
 
-def held_prevalence(checkpoint: Checkpoint) -> float | None:
+def held_prevalence(checkpoint: Networks) -> float | None:
     """The prevalence that the checkpoint's probabilities hold for: its calibration's, else the one that it learned."""
     calibration = checkpoint.info.calibration
     return prior_of(checkpoint) if calibration is None else calibration.prevalence

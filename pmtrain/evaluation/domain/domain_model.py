@@ -175,6 +175,20 @@ class DomainModel:
         return "a mix of light, colour and detail that the training images don't have"
 
 
+def agreed(judged: Sequence[Sequence[Familiarity]]) -> list[Familiarity]:
+    """What M networks' domain models say together of N images each: the mean share, and the verdict of the majority.
+
+    An image is refused if more than half refuse it, else in domain unless more than half call it unusual or refused.
+    """
+    found = []
+    for of_image in zip(*judged, strict=True):
+        ranks = sorted(VERDICTS.index(each.verdict) for each in of_image)
+        verdict = VERDICTS[ranks[(len(ranks) - 1) // 2]]
+        reason = next(each.reason for each in of_image if each.verdict == verdict)
+        found.append(Familiarity(float(np.mean([each.share for each in of_image])), verdict, reason))
+    return found
+
+
 def packed(features: np.ndarray) -> np.ndarray:
     """(N, F) float -> (N, F) uint8: each row divided by its greatest and multiplied by 255.
 

@@ -2,6 +2,9 @@
 
 An image is the more doubtful the nearer its logit lies to the threshold's (Geifman and El-Yaniv 2017, "Selective
 classification for deep neural networks", for one logit and any threshold). Refused images are the most doubtful of all.
+Where several networks answer, that distance is divided by sqrt(1 + pi s^2 / 8) with the standard deviation s of their
+logits, as for the mean of a sigmoid over a normal logit (MacKay 1992, "The evidence framework applied to classification
+networks").
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ def selective(
     defer: float = 0.0,
     familiar: Sequence[Familiarity] | None = None,
     level: float = 0.95,
+    spread: np.ndarray | None = None,
 ) -> Selective:
     """Order images by doubt and measure those that are kept.
 
@@ -102,9 +106,12 @@ def selective(
         defer: share of the images that goes to a person, in [0, 1); rounded up to whole images.
         familiar: what a domain model says of each image.
         level: of the intervals.
+        spread: (N,) standard deviation of several networks' logits; NaN where only one scored the image.
     """
     p = np.clip(probabilities, TINY, 1 - TINY)
     certainty = np.abs(logit(p) - logit(np.clip(threshold, TINY, 1 - TINY)))
+    if spread is not None:
+        certainty = certainty / np.sqrt(1 + np.pi / 8 * np.nan_to_num(spread) ** 2)
     if familiar is not None:
         certainty = np.where([each.verdict == REFUSED for each in familiar], -1.0, certainty)
     order = np.argsort(certainty, kind="stable")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,20 @@ from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThr
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.domain_file import load_domain
-from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity
+from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity, agreed
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
+from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
+from pmtrain.evaluation.scores.scoring import described
 from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
-from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
-AnyPath = str | os.PathLike[str]
+# A file, and its image by each preprocessing that a network needs.
+UnderWay = tuple[Path | None, dict[Preprocess, Future[Decoded]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,11 @@ class Prediction:
     verdict: str | None = None  # in domain, unusual or refused; None where the checkpoint has no domain model
     reason: str | None = None  # why it is unusual or refused
     posterior: float | None = None  # the probability shifted to another prevalence, where that is asked for
+    spread: float | None = None  # standard deviation of the logits, where several networks answer
 
 
 def load_classifier(
-    path: AnyPath,
+    path: AnyPath | Sequence[AnyPath],
     device: str = "auto",
     backend: str = "auto",
     precision: str = "fp32",
@@ -57,7 +62,10 @@ def load_classifier(
 ) -> Classifier:
     """Load the classifier of a checkpoint: a `.pdparams` or `.safetensors` file, or a run folder.
 
+    Several checkpoints, or the folder of a cross-validation or of `train --seeds`, answer by the mean of their logits.
+
     Args:
+        path: one or a sequence of them.
         device: auto, cpu, gpu or gpu:N.
         backend: auto, onednn or paddle.
         precision: fp32, bf16 or fp16, if the device supports it; auto: bf16 if supported, else fp32.
@@ -67,26 +75,56 @@ def load_classifier(
     """
     asked = {"device": device, "backend": backend, "precision": precision, "prevalence": prevalence}
     options = load_config(PredictConfig, asked)
-    return Classifier(load_checkpoint(Path(path)), options, options.prevalence)
+    return Classifier(load_networks(path), options, options.prevalence)
+
+
+class Network:
+    """One network that is ready to run, with its preprocessing.
+
+    Attributes:
+        domain: its domain model; None where it has none, and `no_domain` says why.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str, options: ComputeOptions) -> None:
+        self.preprocess = Preprocess.of(checkpoint.info)
+        self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
+        self.domain, self.no_domain = load_domain(checkpoint)
+        self.pooled = PooledFeatures(self.model) if self.domain else None
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, 3, S, S), normalised -> (N,) float64."""
+        with paddle.no_grad(), self.backend.autocast():
+            output = self.model(paddle.to_tensor(images))  # (N, 1)
+        return output.astype("float32").numpy().reshape(-1).astype(np.float64)
+
+    def familiarity(self, pixels: Sequence[np.ndarray]) -> list[Familiarity] | None:
+        """What its domain model says of images just given to `logits`; None where it has none."""
+        if self.domain is None or self.pooled is None:
+            return None
+        return self.domain.judge(self.pooled.take(), np.array([image_statistics(image) for image in pixels]))
 
 
 class Classifier:
-    """A network with its weights, its preprocessing and its threshold.
+    """One network or several with their weights and preprocessing, and a threshold.
 
     Attributes:
+        networks: those that answer, by the mean of their logits. `preprocess`, `model`, `backend`, `logits` and
+            `network_logits` are the first one's, which is the only one for most commands.
         classes: the names of the negative and the positive class.
         threshold: images with P(positive) of at least this are called positive; the checkpoint's, as its calibration
             maps it.
         info: the metadata of the checkpoint.
         domain: tells whether an image is of the kind that the network was trained on; None where the checkpoint has no
-            domain model, and `no_domain` says why.
+            domain model, and `no_domain` says why. Of several networks all have one, or none is used.
+        described: path and SHA-256 of each network.
         prevalence: the one that posteriors are shifted to; None: there are none.
         held_prevalence: the one that probabilities hold for; None if unknown.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: ComputeOptions, prevalence: float | None = None) -> None:
+    def __init__(self, checkpoint: Networks, options: ComputeOptions, prevalence: float | None = None) -> None:
         device = select_device(options.device)
         self.path = checkpoint.path
+        self.described = described(checkpoint)
         self.info = checkpoint.info
         self.classes = checkpoint.info.class_names
         self.threshold = checkpoint.info.decision_threshold
@@ -98,10 +136,11 @@ class Classifier:
                 f" shifted to {prevalence:g}",
                 "pmtrain calibrate makes them hold for the images that it is fitted on",
             )
-        self.preprocess = Preprocess.of(checkpoint.info)
-        self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
-        self.domain, self.no_domain = load_domain(checkpoint)
-        self.pooled = PooledFeatures(self.model) if self.domain else None
+        self.networks = [Network(member, device, options) for member in checkpoint.members]
+        first = self.networks[0]
+        self.preprocess, self.model, self.backend = first.preprocess, first.model, first.backend
+        lacking = next((network for network in self.networks if network.domain is None), None)
+        self.domain, self.no_domain = (first.domain, "") if lacking is None else (None, lacking.no_domain)
 
     def predict(
         self,
@@ -130,69 +169,94 @@ class Classifier:
 
         The network's weights must not change before the last prediction.
         """
-        pool = DecodingProcesses(workers, self.preprocess) if workers else DecodingThread(self.preprocess)
+        ways = list(dict.fromkeys(network.preprocess for network in self.networks))
         # Enough images in flight to keep the workers and the network busy.
         most = batch_size + max(2 * batch_size, 4 * workers)
-        under_way: deque[tuple[Path | None, Future[Decoded]]] = deque()
-        with contextlib.closing(pool), self.backend.fixed_weights():
+        under_way: deque[UnderWay] = deque()
+        with contextlib.ExitStack() as stack:
+            pools = {
+                way: stack.enter_context(
+                    contextlib.closing(DecodingProcesses(workers, way) if workers else DecodingThread(way))
+                )
+                for way in ways
+            }
+            for network in self.networks:
+                stack.enter_context(network.backend.fixed_weights())
             for image in images:
                 if isinstance(image, np.ndarray):
-                    under_way.append((None, self._resized(image)))
+                    under_way.append((None, {way: resized(image, way) for way in ways}))
                 else:
                     path = Path(image)
-                    under_way.append((path, pool.submit(path)))
+                    under_way.append((path, {way: pool.submit(path) for way, pool in pools.items()}))
                 if len(under_way) == most:
                     yield from self._predict_batch([under_way.popleft() for _ in range(batch_size)], force)
             while under_way:
                 last = min(batch_size, len(under_way))
                 yield from self._predict_batch([under_way.popleft() for _ in range(last)], force)
 
-    def _resized(self, image: np.ndarray) -> Future[Decoded]:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise PmtrainError(
-                f"an array of type {image.dtype} and shape {image.shape} is not an image",
-                "give uint8 arrays (height, width, 3) in BGR order, as cv2.imread returns them",
-            )
-        done: Future[Decoded] = Future()
-        done.set_result(self.preprocess.resize(image))
-        return done
-
-    def _predict_batch(self, batch: list[tuple[Path | None, Future[Decoded]]], force: bool) -> list[Prediction]:
-        read = [(path, future.result()) for path, future in batch]
-        pixels = [decoded for _, decoded in read if not isinstance(decoded, str)]
-        probabilities = iter(self.info.probabilities(self.logits(np.stack(pixels))) if pixels else ())
-        familiar = iter(self.familiarity(pixels))
-        found = []
-        for path, decoded in read:
-            if isinstance(decoded, str):
-                found.append(Prediction(path, error=decoded))
+    def _predict_batch(self, batch: list[UnderWay], force: bool) -> list[Prediction]:
+        read = [(path, {way: future.result() for way, future in futures.items()}) for path, futures in batch]
+        errors = [next((x for x in images.values() if isinstance(x, str)), None) for _, images in read]
+        decoded = [images for (_, images), error in zip(read, errors, strict=True) if error is None]
+        logits, judged = [], []
+        for network in self.networks if decoded else ():
+            pixels: list[np.ndarray] = [images[network.preprocess] for images in decoded]  # type: ignore[misc]
+            logits.append(network.logits(network.preprocess.normalise(np.stack(pixels))))
+            if self.domain:
+                judged.append(network.familiarity(pixels) or [])
+        found = iter(self._answers(np.array(logits), agreed(judged)) if decoded else ())
+        predictions = []
+        for (path, _), error in zip(read, errors, strict=True):
+            if error is not None:
+                predictions.append(Prediction(path, error=error))
             else:
-                found.append(with_verdict(self.classify(path, next(probabilities)), next(familiar), force))
-        return found
+                probability, spread, familiar = next(found)
+                predictions.append(with_verdict(self.classify(path, probability, spread), familiar, force))
+        return predictions
+
+    def _answers(
+        self, logits: np.ndarray, familiar: list[Familiarity]
+    ) -> Iterator[tuple[float, float | None, Familiarity | None]]:
+        """(M, N) logits of M networks -> each image's probability, the logits' standard deviation, its verdict."""
+        spreads = logits.std(axis=0, ddof=1) if len(logits) > 1 else ()
+        yield from zip_longest(self.info.probabilities(logits.mean(axis=0)), spreads, familiar)
 
     def familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
-        """What the domain model says of images just given to `logits`; None each where there is no domain model."""
-        if self.domain is None or self.pooled is None or not pixels:
-            return [None] * len(pixels)
-        return self.domain.judge(self.pooled.take(), np.array([image_statistics(image) for image in pixels]))
+        """What the first domain model says of images just given to `logits`; None each where there is none."""
+        return (self.networks[0].familiarity(pixels) if pixels else None) or [None] * len(pixels)
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S, 3), resized by `preprocess` -> the network's logits, (N,) float64."""
+        """uint8 (N, S, S, 3), resized by `preprocess` -> the first network's logits, (N,) float64."""
         return self.network_logits(self.preprocess.normalise(pixels))
 
     def network_logits(self, images: np.ndarray) -> np.ndarray:
-        """float32 (N, 3, S, S), normalised -> the network's logits, (N,) float64."""
-        with paddle.no_grad(), self.backend.autocast():
-            output = self.model(paddle.to_tensor(images))  # (N, 1)
-        return output.astype("float32").numpy().reshape(-1).astype(np.float64)
+        """float32 (N, 3, S, S), normalised -> the first network's logits, (N,) float64."""
+        return self.networks[0].logits(images)
 
-    def classify(self, path: Path | None, probability: float) -> Prediction:
-        """The prediction for P(positive), by the threshold."""
+    def classify(self, path: Path | None, probability: float, spread: float | None = None) -> Prediction:
+        """The prediction for P(positive), by the threshold; `spread`: of the networks' logits."""
         label = int(probability >= self.threshold)
         posterior = None
         if self.prevalence is not None and self.held_prevalence is not None:
             posterior = float(shift_prior(probability, self.held_prevalence, self.prevalence))
-        return Prediction(path, float(probability), label, self.classes[label], posterior=posterior)
+        apart = None if spread is None else float(spread)
+        return Prediction(path, float(probability), label, self.classes[label], posterior=posterior, spread=apart)
+
+
+def resized(image: np.ndarray, preprocess: Preprocess) -> Future[Decoded]:
+    """An image that was given as an array, in the place of a file that is being decoded.
+
+    Raises:
+        PmtrainError: it has a wrong shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise PmtrainError(
+            f"an array of type {image.dtype} and shape {image.shape} is not an image",
+            "give uint8 arrays (height, width, 3) in BGR order, as cv2.imread returns them",
+        )
+    done: Future[Decoded] = Future()
+    done.set_result(preprocess.resize(image))
+    return done
 
 
 def with_verdict(prediction: Prediction, familiarity: Familiarity | None, force: bool = False) -> Prediction:

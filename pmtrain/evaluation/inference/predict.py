@@ -13,7 +13,7 @@ from pmtrain.data.images.find import find_images
 from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.domain.domain_model import REFUSED, VERDICTS
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction
-from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
@@ -29,7 +29,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     paths = find_images(images)
     if config.format == "palm":
         _check_names(paths)
-    classifier = Classifier(load_checkpoint(checkpoint), config, config.prevalence)
+    classifier = Classifier(load_networks(checkpoint), config, config.prevalence)
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
     warn_of_pages(paths)
@@ -94,11 +94,16 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
 
 
 def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    more = () if classifier.prevalence is None else ("posterior",)
+    more = _more(classifier)
     yield csv_row("file", "probability", "prediction", "error", "familiarity", "verdict", "reason", *more)
     for each in predictions:
-        judged = (each.familiarity, each.verdict, each.reason, *(each.posterior,) * len(more))
+        judged = (each.familiarity, each.verdict, each.reason, *(getattr(each, name) for name in more))
         yield csv_row(each.path, each.probability, each.class_name, each.error, *judged)
+
+
+def _more(classifier: Classifier) -> list[str]:
+    """The fields of a prediction that only some predictions have."""
+    return ["posterior"] * (classifier.prevalence is not None) + ["spread"] * (len(classifier.networks) > 1)
 
 
 def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -112,6 +117,7 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
         "probability_holds_for_prevalence": classifier.held_prevalence,
         "synthetic": classifier.info.synthetic,
         "domain_model": classifier.domain is not None,
+        **({"networks": classifier.described} if len(classifier.networks) > 1 else {}),
     }
     yield _json(about)[:-1] + ', "predictions": ['
     held = ""
@@ -127,7 +133,7 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
                 "familiarity": each.familiarity,
                 "verdict": each.verdict,
                 "reason": each.reason,
-                **({} if classifier.prevalence is None else {"posterior": each.posterior}),
+                **{name: getattr(each, name) for name in _more(classifier)},
             }
         )
     if held:

@@ -40,7 +40,8 @@ def worst_cases(evaluation: Evaluation, most: int) -> list[WorstCase]:
     if not chosen:
         return []
     scores, name_of = evaluation.scored.scores, evaluation.images.data.name_of
-    classifier = Classifier(evaluation.checkpoint, load_config(ExplainConfig, {"device": evaluation.config.device}))
+    first = evaluation.checkpoint.members[0]  # of several networks
+    classifier = Classifier(first, load_config(ExplainConfig, {"device": evaluation.config.device}))
     last = list(layers_for(classifier.model).values())[-1]
     cache = open_cache(evaluation.config.cache_limit)
     found = []

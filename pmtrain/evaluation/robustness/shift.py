@@ -26,7 +26,7 @@ from pmtrain.evaluation.scores.scoring import check_finite
 from pmtrain.evaluation.scores.views import views_of
 from pmtrain.metrics import Assessed
 from pmtrain.metrics.text import ends, percent
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.hardware import use_every_core
@@ -127,7 +127,7 @@ class Shifted:
 
 
 def shifted(
-    checkpoint: Checkpoint,
+    checkpoint: Networks,
     clean: Scores,
     threshold: float,
     groups: Sequence[str] | None,
@@ -146,24 +146,27 @@ def shifted(
     assert config.shift
     suite, severities = SHIFTS[config.shift], tuple(map(int, config.shift_severities.split(",")))
     conditions = [(name, severity) for name in suite for severity in severities]
-    model, backend = load_network(checkpoint, device, config.backend, config.precision)
-    views, trained = views_of(config), Preprocess.of(checkpoint.info)
+    views = views_of(config)
     scales = dict.fromkeys(view.scale for view in views)
-    total = np.zeros(())
-    with console.progress(len(samples) * len(conditions) * len(scales), "image", f"{config.shift} suite") as bar:
+    logits = np.zeros((len(samples), len(conditions)))
+    passes = len(checkpoint.members) * len(scales)
+    with console.progress(len(samples) * len(conditions) * passes, "image", f"{config.shift} suite") as bar:
 
         def on_batch(batch: Batch) -> None:
             bar.update(len(batch.samples))
 
-        for scale in scales:
-            preprocess = replace(trained, size=round(scale * trained.size))
-            batches = _ahead(_batches(samples, preprocess, suite, conditions, config.seed, config.batch_size))
-            of_scale = [view.change for view in views if view.scale == scale]
-            scores = score(model, batches, backend, on_batch, of_scale)
-            total = total + scores.logits * len(of_scale)
-    scores = replace(scores, logits=total / len(views))
-    check_finite(scores, checkpoint)
-    logits = scores.logits.reshape(len(samples), len(conditions))
+        for member in checkpoint.members:
+            model, backend = load_network(member, device, config.backend, config.precision)
+            trained, total = Preprocess.of(member.info), np.zeros(())
+            for scale in scales:
+                preprocess = replace(trained, size=round(scale * trained.size))
+                batches = _ahead(_batches(samples, preprocess, suite, conditions, config.seed, config.batch_size))
+                of_scale = [view.change for view in views if view.scale == scale]
+                scores = score(model, batches, backend, on_batch, of_scale)
+                total = total + scores.logits * len(of_scale)
+            scores = replace(scores, logits=total / len(views))
+            check_finite(scores, member)
+            logits += scores.logits.reshape(logits.shape) / len(checkpoint.members)
     reached = over_conditions(
         clean.labels,
         clean.probabilities,

@@ -8,7 +8,7 @@ from pmtrain.config import ImageOptions, ListingOptions
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.evaluation.scores.own_run import OwnRun, own_run
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -28,7 +28,7 @@ class Images:
     run: OwnRun | None = None
 
 
-def choose_images(checkpoint: Checkpoint, options: ImageOptions) -> Images:
+def choose_images(checkpoint: Networks, options: ImageOptions) -> Images:
     """The images that the options name.
 
     Without --data they are those of the checkpoint's own run. Images that a run held out for validation are held
@@ -55,7 +55,7 @@ def choose_images(checkpoint: Checkpoint, options: ImageOptions) -> Images:
     return Images(listed, data, samples, split, run)
 
 
-def listed_images(checkpoint: Checkpoint, options: ListingOptions) -> DataSet:
+def listed_images(checkpoint: Networks, options: ListingOptions) -> DataSet:
     """The data set that the options name; without --data, that of the checkpoint's own run, listed as by the run.
 
     Raises:
@@ -70,7 +70,7 @@ def listed_images(checkpoint: Checkpoint, options: ListingOptions) -> DataSet:
     return select(options, make_synthetic_set=False)
 
 
-def compare_classes(checkpoint: Checkpoint, data: DataSet) -> None:
+def compare_classes(checkpoint: Networks, data: DataSet) -> None:
     """Refuse data whose two classes are swapped relative to the checkpoint's; warn of other class names.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.metrics import choose_threshold, parse_threshold_rule
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.records import UnitRecord
 from pmtrain.system import console
 
@@ -23,7 +23,7 @@ class OperatingPoint:
 
 def operating_point(
     text: str,
-    checkpoint: Checkpoint,
+    checkpoint: Networks,
     scores: Scores,
     prevalence: float | None = None,
     unit: UnitRecord | None = None,
@@ -49,3 +49,17 @@ def operating_point(
     if chosen.warning:
         console.warn(chosen.warning)
     return OperatingPoint(chosen.value, str(rule), f"{rule}, chosen on these images", True)
+
+
+def threshold_to_store(rule_text: str, scores: Scores, first: bool = True) -> tuple[float, str]:
+    """The threshold to store with weights and how it was chosen; `first`: say what is wrong with it."""
+    rule, n = parse_threshold_rule(rule_text), len(scores.labels)
+    positives = int(scores.labels.sum())
+    if rule.kind != "fixed" and not 0 < positives < n:  # images of a class were all left out
+        if first:
+            console.warn(f"--threshold-rule {rule} needs validation images of both classes: 0.5 is stored instead")
+        return 0.5, f"0.5, since validation lacked a class for {rule}"
+    chosen = choose_threshold(scores.labels, scores.probabilities, rule)
+    if first and chosen.warning:
+        console.warn(chosen.warning)
+    return chosen.value, str(rule) if rule.kind == "fixed" else f"{rule} on {n} validation images"

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.splits.record import Record, read_record
 from pmtrain.data.splits.split import hold_out
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError
 
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A checkpoint's run, its record of images (None in old runs), and the data as split by it (None if other data)."""
+    """A checkpoint's run, its record of images (None in old runs), and the data as split by it (None if other data).
+
+    Of several networks, `parts` are their runs, and an image that any of them held out counts as held out in `data`.
+    """
 
     folder: RunFolder
     record: Record | None
     data: DataSet | None
+    parts: tuple[OwnRun, ...] = ()
 
 
-def own_run(checkpoint: Checkpoint, listed: DataSet) -> OwnRun | None:
+def own_run(checkpoint: Networks, listed: DataSet) -> OwnRun | None:
     """The run that the checkpoint lies in, with its split of `listed`; None where it lies in none.
 
     Raises:
         PmtrainError: a file of the run is damaged.
     """
+    if len(checkpoint.members) > 1:
+        parts = tuple(run for run in (own_run(member, listed) for member in checkpoint.members) if run)
+        return OwnRun(parts[0].folder, None, _joined([run.data for run in parts if run.data]), parts) if parts else None
     folder = RunFolder.around(checkpoint.path)
     if folder is None:
         return None
     record = read_record(folder.images) if folder.images.is_file() else None
     return OwnRun(folder, record, _as_split_by(folder, record, listed))
+
+
+def _joined(parts: list[DataSet]) -> DataSet | None:
+    """One data set, split in several ways -> the same with the images that any of them holds out held out."""
+    if not parts:
+        return None
+    ways = zip(*(part.samples for part in parts), strict=True)
+    samples = tuple(next((sample for sample in same if sample.split == "val"), same[0]) for same in ways)
+    return replace(parts[0], samples=samples)
 
 
 def _as_split_by(folder: RunFolder, record: Record | None, listed: DataSet) -> DataSet | None:

@@ -24,6 +24,9 @@ class Scores:
     labels: np.ndarray  # (N,) int, 1 is the positive class
     logits: np.ndarray  # (N,) float64, the network's own
     calibration: Calibrator | None = None
+    # Of several networks' mean logits alone:
+    spread: np.ndarray | None = None  # (N,) standard deviation of their logits; NaN where one network scored the image
+    scored_by: np.ndarray | None = None  # (N,) int, how many networks scored the image
 
     @property
     def probabilities(self) -> np.ndarray:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def score_table(
     fold_of: Mapping[Path, int] | None = None,
     posteriors: np.ndarray | None = None,
 ) -> bytes:
-    """CSV of file, patient, label, logit, probability and prediction.
+    """CSV of file, patient, label, logit, probability and prediction, and of several networks their spread.
 
     `fold_of` adds the fold by path, and `posteriors`, (N,), a column of probabilities at another prevalence.
     A logit comes back to the bit by `read_logits`.
@@ -31,15 +32,22 @@ def score_table(
     rows = csv.writer(text, lineterminator="\n")
     fold = () if fold_of is None else ("fold",)
     posterior = () if posteriors is None else ("posterior",)
-    rows.writerow(("file", "patient", *fold, "label", "logit", "probability", "prediction", *posterior))
+    spread = () if scores.spread is None else ("spread",)
+    rows.writerow(("file", "patient", *fold, "label", "logit", "probability", "prediction", *posterior, *spread))
     columns = (scores.samples, scores.labels, scores.logits, scores.probabilities)
     for place, (sample, label, logit, probability) in enumerate(zip(*columns, strict=True)):
         shifted = () if posteriors is None else (float(posteriors[place]),)
         number = () if fold_of is None else (fold_of[sample.path],)
         called = int(probability >= threshold)
         values = (int(label), float(logit), float(probability), called)
-        rows.writerow((name_of(sample), sample.patient, *number, *values, *shifted))
+        apart = () if scores.spread is None else (known(scores.spread[place]),)
+        rows.writerow((name_of(sample), sample.patient, *number, *values, *shifted, *apart))
     return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def known(value: float) -> float | None:
+    """The value; None for NaN, which is an empty cell and null."""
+    return None if np.isnan(value) else float(value)
 
 
 def unit_table(unit: UnitScores, threshold: float, posteriors: np.ndarray | None = None) -> bytes:
@@ -60,14 +68,32 @@ def unit_table(unit: UnitScores, threshold: float, posteriors: np.ndarray | None
     return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 
+class ScoredRow(NamedTuple):
+    """What a table of `score_table` says of an image."""
+
+    patient: str
+    label: int
+    logit: float
+
+
 def read_logits(path: Path) -> dict[str, float]:
     """The logit of each image in a table of `score_table`, by its name.
 
     Raises:
         PmtrainError: the file is missing or damaged.
     """
+    return {name: row.logit for name, row in read_scores(path).items()}
+
+
+def read_scores(path: Path) -> dict[str, ScoredRow]:
+    """The rows of a table of `score_table`, by the image's name.
+
+    Raises:
+        PmtrainError: the file is missing or damaged.
+    """
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return {row["file"]: float(row["logit"]) for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        return {row["file"]: ScoredRow(row["patient"] or "", int(row["label"]), float(row["logit"])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise PmtrainError(f"{path}: can't be read: {error}", "bring back the file as the run wrote it") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from pmtrain.config import ScoringOptions
-from pmtrain.data.dataset import DataSet
+from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import Batch, Loader
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.scores.chosen_images import Images
+from pmtrain.evaluation.scores.prior_use import scorers
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.views import PLAIN, View, views_of
 from pmtrain.models.backends.choose import Backend
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
@@ -37,6 +39,69 @@ class Scored:
     left_out: dict[str, str]
     computed: dict[str, Any]
     features: FeatureTable | None = None
+
+
+def score_networks(
+    networks: Networks,
+    images: Images,
+    options: ScoringOptions,
+    device: str,
+    features: bool = False,
+    watch: Callable[[Any], Callable[[Batch], None]] | None = None,
+) -> Scored:
+    """As `score_checkpoint`; of several networks the mean logit, of each image by those that weren't trained on it.
+
+    Each network's own preprocessing is applied. `watch` is called with each of them.
+    """
+    if isinstance(networks, Checkpoint):
+        return score_checkpoint(networks, images, options, device, features, watch)
+    may = scorers(networks, images)
+    logits = np.full(may.shape, np.nan)
+    place_of = {sample: place for place, sample in enumerate(images.samples)}
+    parts = []
+    for row, member in enumerate(networks.members):
+        own = replace(images, samples=tuple(itertools.compress(images.samples, may[row])))
+        if own.samples:
+            parts.append(score_checkpoint(member, own, options, device, features and bool(may.all()), watch))
+            scores = parts[-1].scores
+            logits[row, [place_of[sample] for sample in scores.samples]] = scores.logits
+    left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
+    kept = np.array([images.data.name_of(sample) not in left_out for sample in images.samples])
+    samples = list(itertools.compress(images.samples, kept))
+    computed = parts[0].computed | {"networks": described(networks)}
+    return Scored(averaged(samples, logits[:, kept]), left_out, computed, parts[0].features)
+
+
+def averaged(samples: list[Sample], logits: np.ndarray) -> Scores:
+    """Scores of the mean logit.
+
+    Args:
+        logits: (M, N) of M networks, NaN where a network doesn't score an image; each image has at least one.
+    """
+    count = (~np.isnan(logits)).sum(axis=0)
+    mean = np.nansum(logits, axis=0) / count
+    squares = np.nansum((logits - mean) ** 2, axis=0)
+    spread = np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+    labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    return Scores(samples, labels, mean, spread=spread, scored_by=count)
+
+
+def described(networks: Networks) -> list[dict[str, str]]:
+    """The networks for JSON."""
+    return [{"path": str(each.path), "weights_sha256": each.info.weights_sha256} for each in networks.members]
+
+
+def scored_by_lines(scores: Scores, networks: Networks) -> list[str]:
+    """The line that says which networks scored the images; none for a single network."""
+    if scores.scored_by is None or scores.spread is None:
+        return []
+    most, fewest, count = int(scores.scored_by.max()), int(scores.scored_by.min()), len(networks.members)
+    if fewest == count:
+        spread = float(scores.spread.mean())
+        return [f"scores: mean logit of {count} networks, whose standard deviation is {spread:.4g} on average"]
+    by = f"{most}" if most == fewest else f"{fewest} to {most}"
+    alone = ": these are results of single networks, which the mean of all usually exceeds" if most == 1 else ""
+    return [f"scores: out-of-fold, each image by the {by} of {count} networks not trained on it{alone}"]
 
 
 def score_checkpoint(
@@ -109,7 +174,7 @@ def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:
         )
 
 
-def calibrated(scored: Scored, checkpoint: Checkpoint) -> Scored:
+def calibrated(scored: Scored, checkpoint: Networks) -> Scored:
     """The same scores with the checkpoint's calibration."""
     return replace(scored, scores=replace(scored.scores, calibration=checkpoint.info.calibration))
 

@@ -128,7 +128,12 @@ def test_nothing_is_said_where_nothing_leaks(tmp_path, capsys, policy):
 
 def test_what_was_trained_on_as_another_file_is_counted(leaky):
     evaluated = [sample for sample in leaky.samples if sample.split != "train"]
-    assert also_trained_on(leaky, evaluated, enforce(leaky, "warn").record) == (1, 1)
-    assert also_trained_on(leaky, evaluated, enforce(leaky, "drop").record) == (0, 0)
-    assert also_trained_on(leaky, leaky.split("train"), enforce(leaky, "warn").record) == (0, 0)
-    assert also_trained_on(leaky, evaluated, {}) == (0, 1)  # of a run before there was a record
+
+    def counted(samples, record):
+        copies, related = also_trained_on(leaky, samples, record)
+        return len(copies), len(related)
+
+    assert counted(evaluated, enforce(leaky, "warn").record) == (1, 1)
+    assert counted(evaluated, enforce(leaky, "drop").record) == (0, 0)
+    assert counted(leaky.split("train"), enforce(leaky, "warn").record) == (0, 0)
+    assert counted(evaluated, {}) == (0, 1)  # of a run before there was a record
