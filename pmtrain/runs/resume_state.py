@@ -19,7 +19,7 @@ from pmtrain.runs.checkpoint import BEST, MODEL, Checkpoint, describing, network
 from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.records import FORMAT, STATE, CheckpointInfo, StateRecord, parse_info, read_record
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, write_atomic, write_flushed
+from pmtrain.system.files import cannot, discard, flush_folder, link_or_write, read_bytes, write_atomic
 
 SIDE, OPTIMIZER = "model.json", "optimizer.pdopt"
 
@@ -34,7 +34,13 @@ class ResumeState:
 
 
 def save_resume(
-    folder: Path, tag: str, weights: StateDump, info: CheckpointInfo, optimizer: StateDump, state: Mapping[str, Any]
+    folder: Path,
+    tag: str,
+    weights: StateDump,
+    info: CheckpointInfo,
+    optimizer: StateDump,
+    state: Mapping[str, Any],
+    same: Path | None = None,
 ) -> Path:
     """Save all that an exact resume needs as the newest state in `folder`, then remove the older ones.
 
@@ -43,6 +49,7 @@ def save_resume(
         tag: what the state's folder is called, before a unique ending (`epoch-3-batch-120`).
         weights, optimizer: state dicts, from dump_state.
         state: plain JSON values; floats come back to the bit, tuples as lists.
+        same: a file that was saved from the same `weights`, which needn't be written again.
     Returns: the state's own folder.
     Raises:
         PmtrainError: it can't be written; the state that was there stays the newest.
@@ -60,7 +67,7 @@ def save_resume(
     try:
         home.mkdir(parents=True)
         for name, pieces in files.items():
-            write_flushed(home / name, *pieces)
+            link_or_write(home / name, same if name == MODEL else None, *pieces)
         flush_folder(home)
         flush_folder(folder)
         write_atomic(folder / STATE, text)

@@ -176,6 +176,19 @@ def write_flushed(path: Path, *pieces: bytes | memoryview | str) -> None:
         raise cannot("write", path, error) from error
 
 
+def link_or_write(path: Path, same: Path | None, *pieces: bytes | memoryview | str) -> None:
+    """As `write_flushed`; where the file `same`, flushed before, has this content, it gets a second name instead.
+
+    Neither name changes what the other one holds, as long as files are replaced and never written into. A file system
+    without hard links, or another one than that of `same`, gets a copy.
+    """
+    if same is not None:
+        with contextlib.suppress(OSError):
+            os.link(same, path)
+            return
+    write_flushed(path, *pieces)
+
+
 def rename(source: Path, target: Path) -> None:
     """Rename `source` to `target` in one step, replacing a file of that name.
 

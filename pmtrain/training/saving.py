@@ -135,6 +135,8 @@ def save(
         ) from None
     best = epoch and epoch.best and (learned.averaged_weights() or weights)
     optimizer, state = learned.optimizer_state(), asdict(at)
+    tag = f"epoch{at.epoch}-batch{at.batch}"
+    same = folder.best if best is weights else None
 
     def write() -> None:
         if epoch and epoch.best and best:
@@ -142,7 +144,7 @@ def save(
             write_atomic(folder.best_validation, epoch.validation)
         if epoch:
             write_atomic(folder.validation, epoch.validation)
-        save_resume(folder.last, f"epoch{state['epoch']}-batch{state['batch']}", weights, info, optimizer, state)
+        save_resume(folder.last, tag, weights, info, optimizer, state, same)
         if epoch:
             folder.write_metrics(state["history"])
 

@@ -52,11 +52,11 @@ def number_in(path: Path) -> int:
     return int(numbers.pop())
 
 
-def resume(folder: Path, number: int, tag: str = "") -> Path:
+def resume(folder: Path, number: int, tag: str = "", same: Path | None = None) -> Path:
     velocity = {"conv2d_0.w_0_velocity_0": np.full(4, number, "f4"), "LR_Scheduler": {"last_epoch": number}}
     state = {"epoch": number, "history": [0.1 * number, float("nan")], "random": 2**128 + number}
     weights, optimizer = dump_state(small_state(number)), dump_state(velocity)
-    return save_resume(folder, tag or f"epoch-{number}", weights, info_of(number), optimizer, state)
+    return save_resume(folder, tag or f"epoch-{number}", weights, info_of(number), optimizer, state, same)
 
 
 def resumed_number(folder: Path) -> int:
@@ -103,7 +103,14 @@ class Faults:
                 return getattr(self.file, name)
 
         monkeypatch.setattr(files, "open", File, raising=False)
-        for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir")):
+        for owner, name in (
+            (os, "fsync"),
+            (os, "link"),
+            (os, "replace"),
+            (Path, "unlink"),
+            (Path, "mkdir"),
+            (Path, "rmdir"),
+        ):
             monkeypatch.setattr(owner, name, self.wrapped(name, getattr(owner, name)))
 
     def wrapped(self, name, function):

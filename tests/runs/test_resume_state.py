@@ -18,7 +18,7 @@ import pytest
 from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.resume_state import load_resume, save_resume
 from pmtrain.system.errors import PmtrainError
-from tests.runs.saving import info_of, number_in, resume, resumed_number, small_state, with_faults
+from tests.runs.saving import info_of, number_in, resume, resumed_number, save, small_state, with_faults
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,12 +103,39 @@ def test_a_state_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["kill", "full once", "stays full"])
-def test_a_state_is_whole_whatever_step_fails(kind, tmp_path):
+def test_the_best_weights_are_written_once_and_live_on_by_themselves(tmp_path):
+    best, last = tmp_path / "best.pdparams", tmp_path / "last"
+    save(best, 1)
+    model = resume(last, 1, same=best) / "model.pdparams"
+    assert model.samefile(best) and resumed_number(last) == 1
+    save(best, 2)  # replaces one of the two names
+    assert not model.samefile(best) and (resumed_number(last), number_in(best)) == (1, 2)
+    resume(last, 3)  # removes the other one
+    assert (resumed_number(last), number_in(best)) == (3, 2)
+
+
+def test_without_hard_links_there_are_two_files(tmp_path, monkeypatch):
+    def refused(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    save(tmp_path / "best.pdparams", 1)
+    home = resume(tmp_path / "last", 1, same=tmp_path / "best.pdparams")
+    assert not (home / "model.pdparams").samefile(tmp_path / "best.pdparams")
+    assert resumed_number(tmp_path) == number_in(tmp_path / "best.pdparams") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "linked"), [("kill", False), ("kill", True), ("full once", True), ("stays full", False)]
+)
+def test_a_state_is_whole_whatever_step_fails(kind, linked, tmp_path):
+    best = tmp_path / "best.pdparams" if linked else None
+    if best:
+        save(best, 2)
     for nth in itertools.count():
         last = tmp_path / str(nth)
         resume(last, 1)
-        happened = with_faults(kind, nth, resume, last, 2, "same")
+        happened = with_faults(kind, nth, resume, last, 2, "same", best)
         newest = resumed_number(last)
         assert newest in (1, 2)
         if kind != "kill" and newest == 1:  # nothing half written is left
@@ -120,7 +147,8 @@ def test_a_state_is_whole_whatever_step_fails(kind, tmp_path):
         assert {p.name for p in last.iterdir()} <= {home.name, "state.json"}
         if not happened:
             break
-    assert nth > 12
+        assert best is None or number_in(best) == 2
+    assert nth > (9 if linked else 12)
 
 
 def test_a_locked_older_state_doesnt_stop_the_save(tmp_path, monkeypatch):
@@ -152,7 +180,8 @@ while True:
     save_checkpoint(run / "best.pdparams", weights, info_of(number))
     velocity = {"conv2d_0.w_0_velocity_0": np.full(4, number, "f4"), "LR_Scheduler": {"last_epoch": number}}
     state = {"epoch": number, "history": [0.1 * number], "random": 2**128 + number}
-    save_resume(run / "last", "same", weights, info_of(number), dump_state(velocity), state)
+    best = run / "best.pdparams"
+    save_resume(run / "last", "same", weights, info_of(number), dump_state(velocity), state, best)
     print(number, flush=True)
 """
 
