@@ -28,8 +28,9 @@ class ScoringOptions(ComputeOptions, ImageOptions):
     )
     tta_views: Annotated[str, OneOf("pmtrain.evaluation.scores.views:VIEWS")] | None = option(
         EVALUATION,
-        "Test-time augmentation with these views. mirror: as --tta; turns: by 0, 90, 180 and 270 degrees; scales: the"
-        " training size and 9/8 of it, the safe choice for photographs of another framing.",
+        "Test-time augmentation with these views. mirror: as --tta; turns: by 0, 90, 180 and 270 degrees; mirror-turns:"
+        " both, eight views; scales: the training size and 9/8 of it, the safe choice for photographs of another"
+        " framing.",
         default=None,
     )
     threshold: ThresholdText = option(

@@ -20,9 +20,10 @@ def mirrored(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images[..., ::-1])
 
 
-def turned(quarters: int) -> Callable[[np.ndarray], np.ndarray]:
-    """(N, 3, S, S) -> the same, turned counterclockwise by so many right angles."""
-    return lambda images: np.ascontiguousarray(np.rot90(images, quarters, axes=(2, 3)))
+def turned(quarters: int, mirror: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """(N, 3, S, S) -> the same, mirrored if `mirror`, then turned counterclockwise by so many right angles."""
+    step = -1 if mirror else 1
+    return lambda images: np.ascontiguousarray(np.rot90(images[..., ::step], quarters, axes=(2, 3)))
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,21 @@ class View:
 
 
 PLAIN = (View("as it is"),)
+MIRROR = (*PLAIN, View("mirrored", mirrored))
+TURNS = tuple(View(f"turned by {90 * quarters} degrees", turned(quarters)) for quarters in (1, 2, 3))
 VIEWS: dict[str, tuple[View, ...]] = {
-    "mirror": (*PLAIN, View("mirrored", mirrored)),
-    "turns": (*PLAIN, *(View(f"turned by {90 * quarters} degrees", turned(quarters)) for quarters in (1, 2, 3))),
+    "mirror": MIRROR,
+    "turns": (*PLAIN, *TURNS),
+    "mirror-turns": (
+        *(*MIRROR, *TURNS),
+        *(View(f"mirrored, {view.name}", turned(place, mirror=True)) for place, view in enumerate(TURNS, 1)),
+    ),
     "scales": (*PLAIN, View("at 9/8 of the size", scale=9 / 8)),
 }
 TEXTS = {
     "mirror": "each image and its mirror image (--tta)",
     "turns": "each image turned by 0, 90, 180 and 270 degrees (--tta-views turns)",
+    "mirror-turns": "each image and its mirror image turned by 0, 90, 180 and 270 degrees (--tta-views mirror-turns)",
     "scales": "each image at the training size and at 9/8 of it (--tta-views scales)",
 }
 

@@ -16,6 +16,13 @@ IMAGE = np.array([[1, 2], [3, 4]], np.float32).reshape(1, 1, 2, 2)
     [
         ("mirror", [[1, 2, 3, 4], [2, 1, 4, 3]]),
         ("turns", [[1, 2, 3, 4], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]]),
+        (
+            "mirror-turns",
+            [
+                *([1, 2, 3, 4], [2, 1, 4, 3], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]),
+                *([1, 3, 2, 4], [3, 4, 1, 2], [4, 2, 3, 1]),
+            ],
+        ),
         ("scales", [[1, 2, 3, 4], [1, 2, 3, 4]]),
     ],
 )
@@ -28,7 +35,7 @@ def test_each_view_shows_the_image_as_it_says(name, expected):
 
 def test_only_scales_change_the_size():
     assert {name: [view.scale for view in views] for name, views in VIEWS.items()} == {
-        **{"mirror": [1, 1], "turns": [1, 1, 1, 1]},
+        **{"mirror": [1] * 2, "turns": [1] * 4, "mirror-turns": [1] * 8},
         "scales": [1, 1.125],
     }
 
