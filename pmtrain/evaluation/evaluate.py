@@ -29,7 +29,7 @@ from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import score_table, unit_table
-from pmtrain.evaluation.scores.scoring import Scored, calibrated, score_networks, scored_by_lines
+from pmtrain.evaluation.scores.scoring import Scored, adaptation_stated, calibrated, score_networks, scored_by_lines
 from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import Assessment, AtPrevalence, DecisionCurve, assess, assess_at_prevalence, shift_prior
@@ -171,7 +171,7 @@ def examine(path: AnyPath | Sequence[AnyPath], config: EvalConfig, scored: Score
     models = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
     if scored is None:
         watching = watch if models and all(models) else None
-        scored = score_networks(checkpoint, images, config, device, has_baseline(first), watching)
+        scored = score_networks(checkpoint, images, config, device, has_baseline(first), watching, config.adapt_bn)
     scored = calibrated(scored, checkpoint)
     scores, unit = scored.scores, None
     of_images = groups = patients(scores.samples, images.data.name_of)
@@ -294,6 +294,7 @@ def as_lines(evaluation: Evaluation) -> list[str]:
         f"{evaluation.word}s: {counts_text(found, data.classes)}",
         *scored_by_lines(evaluation.scored.scores, evaluation.checkpoint),
         *views_stated(evaluation.config),
+        *adaptation_stated(evaluation.scored.computed.get("adapted_bn")),
         f"threshold: {threshold.value:.6g} ({threshold.text})"
         + ("; the accuracy above is at 0.5" if threshold.value != 0.5 else ""),
         *calibration_lines(evaluation.checkpoint),

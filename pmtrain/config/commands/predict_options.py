@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pmtrain.config.commands.compute_options import ComputeOptions
-from pmtrain.config.commands.shared_options import BatchSize, Prevalence, Workers
+from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Workers
 from pmtrain.config.options import EVALUATION, MACHINE, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf
 from pmtrain.system.hardware import available_cpus
@@ -28,6 +28,7 @@ class PredictConfig(ComputeOptions):
         "Give refused images, which are unlike the training images, a class, too.",
         default=False,
     )
+    adapt_bn: AdaptBn = False
     output: AnyPath | None = option(OUTPUT, "File to create; without it, rows go to stdout.", default=None)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
-from pmtrain.config.commands.shared_options import BatchSize, Prevalence, Seed, TextFormat
+from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Seed, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf, Severities, ThresholdText
 
@@ -76,6 +76,7 @@ class EvalConfig(ScoringOptions):
         ge=0,
         lt=1,
     )
+    adapt_bn: AdaptBn = False
     shift: Annotated[str, OneOf("pmtrain.evaluation.robustness.suite:SHIFTS")] | None = option(
         EVALUATION,
         "Evaluate on changed images too. camera: other cameras' colour, light, sharpness, compression and framing;"

@@ -51,6 +51,14 @@ AugmentStrength = Annotated[
         allow_inf_nan=False,
     ),
 ]
+AdaptBn = Annotated[
+    bool,
+    option(
+        EVALUATION,
+        "Estimate the batch norms' statistics on these images first, at least 50, all of one camera: each score then"
+        " depends on the other images too.",
+    ),
+]
 Prevalence = Annotated[
     float | None,
     option(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pmtrain.config import ComputeOptions, PredictConfig, load_config
+from pmtrain.data.dataset import Sample
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.calibration.prior import held_prevalence
@@ -22,7 +23,7 @@ from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity, agreed
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
-from pmtrain.evaluation.scores.scoring import described
+from pmtrain.evaluation.scores.scoring import adapt_to_files, described
 from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Checkpoint, Networks
@@ -141,6 +142,18 @@ class Classifier:
         self.preprocess, self.model, self.backend = first.preprocess, first.model, first.backend
         lacking = next((network for network in self.networks if network.domain is None), None)
         self.domain, self.no_domain = (first.domain, "") if lacking is None else (None, lacking.no_domain)
+
+    def adapt_bn(self, paths: Sequence[Path], batch_size: int = 10, workers: int = 0) -> int:
+        """Estimate each network's batch norm statistics on these images (--adapt-bn); return how many could be read.
+
+        Raises:
+            UsageError: there are too few, or the model is an exported one.
+        """
+        samples = [Sample(path, 0) for path in paths]
+        return min(
+            adapt_to_files(each.model, each.backend, samples, each.preprocess, batch_size, workers)
+            for each in self.networks
+        )
 
     def predict(
         self,

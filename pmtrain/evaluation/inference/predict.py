@@ -14,6 +14,7 @@ from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.domain.domain_model import REFUSED, VERDICTS
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction
 from pmtrain.evaluation.scores.ensemble import load_networks
+from pmtrain.evaluation.scores.scoring import adaptation_stated
 from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
@@ -38,6 +39,9 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
             f" network was trained on; add one with: {quoted('pmtrain', 'fit-domain', checkpoint)}"
         )
+    if config.adapt_bn:
+        for line in adaptation_stated(classifier.adapt_bn(paths, config.batch_size, config.workers)):
+            console.notice(line)
     bad = 0
     verdicts: Counter[str] = Counter()
 

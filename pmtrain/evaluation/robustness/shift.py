@@ -26,6 +26,7 @@ from pmtrain.evaluation.scores.scoring import check_finite
 from pmtrain.evaluation.scores.views import views_of
 from pmtrain.metrics import Assessed
 from pmtrain.metrics.text import ends, percent
+from pmtrain.models.adapt_bn import adapt, even_batches
 from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
@@ -146,6 +147,8 @@ def shifted(
     assert config.shift
     suite, severities = SHIFTS[config.shift], tuple(map(int, config.shift_severities.split(",")))
     conditions = [(name, severity) for name in suite for severity in severities]
+    # Each condition is a camera of its own, whose images are adapted to together.
+    together = [[condition] for condition in conditions] if config.adapt_bn else [conditions]
     views = views_of(config)
     scales = dict.fromkeys(view.scale for view in views)
     logits = np.zeros((len(samples), len(conditions)))
@@ -155,18 +158,23 @@ def shifted(
         def on_batch(batch: Batch) -> None:
             bar.update(len(batch.samples))
 
+        def batches(of: Sequence[Sample], preprocess: Preprocess, size: int) -> Iterator[Batch]:
+            return _ahead(_batches(of, preprocess, suite, part, config.seed, size))
+
         for member in checkpoint.members:
             model, backend = load_network(member, device, config.backend, config.precision)
-            trained, total = Preprocess.of(member.info), np.zeros(())
-            for scale in scales:
-                preprocess = replace(trained, size=round(scale * trained.size))
-                batches = _ahead(_batches(samples, preprocess, suite, conditions, config.seed, config.batch_size))
-                of_scale = [view.change for view in views if view.scale == scale]
-                scores = score(model, batches, backend, on_batch, of_scale)
-                total = total + scores.logits * len(of_scale)
-            scores = replace(scores, logits=total / len(views))
-            check_finite(scores, member)
-            logits += scores.logits.reshape(logits.shape) / len(checkpoint.members)
+            trained = Preprocess.of(member.info)
+            for first, part in enumerate(together):
+                if config.adapt_bn:
+                    size = even_batches(len(samples), config.batch_size)
+                    adapt(model, backend, (batch.images for batch in batches(_mixed(samples), trained, size)))
+                for scale in scales:
+                    preprocess = replace(trained, size=round(scale * trained.size))
+                    of_scale = [view.change for view in views if view.scale == scale]
+                    scores = score(model, batches(samples, preprocess, config.batch_size), backend, on_batch, of_scale)
+                    check_finite(scores, member)
+                    share = len(of_scale) / len(views) / len(checkpoint.members)
+                    logits[:, first : first + len(part)] += scores.logits.reshape(len(samples), len(part)) * share
     reached = over_conditions(
         clean.labels,
         clean.probabilities,
@@ -234,6 +242,11 @@ def _batches(
                 index += 1
     if waiting:
         yield batch()
+
+
+def _mixed(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples in random order, the same every time."""
+    return [samples[place] for place in np.random.default_rng(0).permutation(len(samples))]
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -19,6 +19,7 @@ from pmtrain.evaluation.scores.chosen_images import Images
 from pmtrain.evaluation.scores.prior_use import scorers
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.views import PLAIN, View, views_of
+from pmtrain.models.adapt_bn import adapt, even_batches
 from pmtrain.models.backends.choose import Backend
 from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.network import load_network
@@ -48,13 +49,14 @@ def score_networks(
     device: str,
     features: bool = False,
     watch: Callable[[Any], Callable[[Batch], None]] | None = None,
+    adapt_bn: bool = False,
 ) -> Scored:
     """As `score_checkpoint`; of several networks the mean logit, of each image by those that weren't trained on it.
 
     Each network's own preprocessing is applied. `watch` is called with each of them.
     """
     if isinstance(networks, Checkpoint):
-        return score_checkpoint(networks, images, options, device, features, watch)
+        return score_checkpoint(networks, images, options, device, features, watch, adapt_bn)
     may = scorers(networks, images)
     logits = np.full(may.shape, np.nan)
     place_of = {sample: place for place, sample in enumerate(images.samples)}
@@ -62,7 +64,8 @@ def score_networks(
     for row, member in enumerate(networks.members):
         own = replace(images, samples=tuple(itertools.compress(images.samples, may[row])))
         if own.samples:
-            parts.append(score_checkpoint(member, own, options, device, features and bool(may.all()), watch))
+            whole = features and bool(may.all())
+            parts.append(score_checkpoint(member, own, options, device, whole, watch, adapt_bn))
             scores = parts[-1].scores
             logits[row, [place_of[sample] for sample in scores.samples]] = scores.logits
     left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
@@ -111,17 +114,24 @@ def score_checkpoint(
     device: str,
     features: bool = False,
     watch: Callable[[Any], Callable[[Batch], None]] | None = None,
+    adapt_bn: bool = False,
 ) -> Scored:
     """The checkpoint's logit for every image that can be decoded.
 
     Args:
         features: compute the shortcut features of the images that are decoded, too.
         watch: given the network, gives what is called after each of its batches of training-size images.
+        adapt_bn: estimate the batch norms' statistics on these images first.
     Raises:
+        UsageError: as `adapt`.
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
     model, backend = load_network(checkpoint, device, options.backend, options.precision)
     data, samples = images.data, images.samples
+    preprocess, adapted = Preprocess.of(checkpoint.info), None
+    if adapt_bn:
+        cache = open_cache(options.cache_limit)
+        adapted = adapt_to_files(model, backend, samples, preprocess, options.batch_size, options.workers, cache=cache)
     views = views_of(options)
     scales = dict.fromkeys(view.scale for view in views)
     total = np.zeros(())
@@ -135,7 +145,6 @@ def score_checkpoint(
 
         for scale in scales:
             changes = [view.change for view in views if view.scale == scale]
-            preprocess = Preprocess.of(checkpoint.info)
             with Loader(
                 samples,
                 replace(preprocess, size=round(scale * preprocess.size)),
@@ -154,11 +163,44 @@ def score_checkpoint(
                 if scale == 1:
                     scored = as_scored(scores, loader, data, backend, views)
     scores = replace(scores, logits=total / len(views))
-    scored = replace(scored, scores=scores)
+    scored = replace(scored, scores=scores, computed={**scored.computed, "adapted_bn": adapted})
     for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
     check_finite(scores, checkpoint)
     return calibrated(scored, checkpoint)
+
+
+def adapt_to_files(
+    model: Any,
+    backend: Backend,
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    batch_size: int,
+    workers: int = 0,
+    **options: Any,
+) -> int:
+    """`adapt` to images on disk, in random order; those that can't be read are left out. Returns how many counted.
+
+    Args:
+        batch_size: of the forward pass, at least BATCH.
+        options: further ones of Loader.
+    Raises:
+        UsageError: as `adapt`.
+    """
+    size = even_batches(len(samples), batch_size)
+    shuffled = {"seed": 0, "shuffle": True, "on_bad_image": "skip", "patient": True}
+    with Loader(samples, preprocess, size, workers=workers, **(options | shuffled)) as loader:
+        return adapt(model, backend, (batch.images for batch in loader.epoch(0) if len(batch.images)))
+
+
+def adaptation_stated(images: int | None) -> list[str]:
+    """The line that says what the scores depend on; none where nothing was adapted."""
+    if not images:
+        return []
+    return [
+        f"batch norms: statistics of these {images} images (--adapt-bn), so each score depends on the others;"
+        " threshold and calibration were chosen without"
+    ]
 
 
 def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:

@@ -54,13 +54,15 @@ def scores_of(small_set) -> Scores:
 
 
 @pytest.mark.slow
-def test_scores_do_not_depend_on_the_batch_size(checkpoint, small_set):
+@pytest.mark.parametrize("adapt", [False, True])
+def test_scores_do_not_depend_on_the_batch_size(adapt, checkpoint, small_set, monkeypatch):
+    """Nor do they where each condition is adapted to, as long as its images fit into one batch."""
+    monkeypatch.setattr("pmtrain.models.adapt_bn.FEWEST", 8)
     clean = scores_of(small_set)
     logits = []
     for size in (3, 8):
-        config = load_config(
-            EvalConfig, {"shift": "stain", "shift_severities": "2", "batch_size": size, "n_boot": 100, "device": "cpu"}
-        )
+        options = {"shift": "stain", "shift_severities": "2", "batch_size": size, "n_boot": 100, "device": "cpu"}
+        config = load_config(EvalConfig, options | {"adapt_bn": adapt})
         found = shifted(load_checkpoint(checkpoint), clean, 0.4, None, config, "cpu")
         logits.append(found.logits)
     assert logits[0].shape == (8, len(SHIFTS["stain"]))
