@@ -68,6 +68,8 @@ def shortened(command: str, trained: bool) -> list[str]:
         ]
         if trained:
             words += ["--output", "runs/another", *(["--dry-run"] if "--dry-run" not in words else [])]
+    if words[0] == "pretrain":
+        words += ["--image-size", "32", "--epochs", "1", "--workers", "0"]
     return words
 
 

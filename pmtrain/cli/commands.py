@@ -14,12 +14,13 @@ from pmtrain.cli.image_commands import explain, predict
 from pmtrain.cli.info_commands import env, trace_shapes
 from pmtrain.cli.model_commands import calibrate, fit_domain
 from pmtrain.cli.score_commands import compare, evaluate
-from pmtrain.cli.train_commands import report, train
+from pmtrain.cli.train_commands import pretrain, report, train
 from pmtrain.system import console
 from pmtrain.system.version import __version__
 
 COMMANDS = {
     "train": train,
+    "pretrain": pretrain,
     "eval": evaluate,
     "report": report,
     "compare": compare,

@@ -1,4 +1,4 @@
-"""`pmtrain train` and `pmtrain report`: a run, and the page about it."""
+"""`pmtrain train`, `pretrain` and `report`: a run, weights to start one from, and the page about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from pmtrain.cli.failures import show_traceback
 from pmtrain.cli.flags import use_threads, with_options
-from pmtrain.config import ReportConfig, TrainConfig, flag_of, load_config
+from pmtrain.config import PretrainConfig, ReportConfig, TrainConfig, flag_of, load_config
 from pmtrain.config.options import RUN
 from pmtrain.system import console, parallel
 from pmtrain.system.errors import UsageError
@@ -69,6 +69,29 @@ def train(
     else:
         code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
     raise typer.Exit(code)
+
+
+@with_options(PretrainConfig)
+def pretrain(
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(rich_help_panel=RUN, help="Folder of a pre-training to continue, as if it had never stopped."),
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Pre-train a network on images without labels.
+
+    It learns features by SimSiam: two versions of each image, changed at random, should be told alike. The result is
+    for `pmtrain train --weights`.
+    """
+    checked = load_config(PretrainConfig, flags)
+    threads = checked.threads
+    if resume and threads is None and (kept := resume / "options.yaml").is_file():
+        threads = load_config(PretrainConfig, {}, kept).threads  # another count would alter the last bits
+    use_threads(threads)
+    from pmtrain.training import pretrain as pretraining
+
+    raise typer.Exit(pretraining.resume(resume, flags) if resume else pretraining.pretrain(checked))
 
 
 def _require_shareable(config: TrainConfig) -> None:

@@ -14,6 +14,7 @@ from pmtrain.config.commands.deploy_options import ExportConfig, ServeConfig
 from pmtrain.config.commands.info_options import EnvConfig, TraceConfig
 from pmtrain.config.commands.model_options import CalibrateConfig, FitDomainConfig
 from pmtrain.config.commands.predict_options import ExplainConfig, PredictConfig
+from pmtrain.config.commands.pretrain_options import PretrainConfig
 from pmtrain.config.commands.score_options import (
     AS_TRAINED,
     CompareConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "ImageOptions",
     "ListingOptions",
     "PredictConfig",
+    "PretrainConfig",
     "PreviewConfig",
     "ReportConfig",
     "ScoringOptions",

@@ -24,6 +24,7 @@ from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 
 BEST = "best.pdparams"
+PRETRAINED = "pretrained.pdparams"  # of `pmtrain pretrain`: a network without a classifier
 MODEL = "model.pdparams"  # in the folder of a state to resume from
 EXPORTED = ".onnx"
 WEIGHTS_SUFFIXES = (".pdparams", ".safetensors", EXPORTED)
@@ -249,8 +250,9 @@ def find_weights(path: Path) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            if (path / BEST).is_file():
-                return path / BEST
+            for name in (BEST, PRETRAINED):
+                if (path / name).is_file():
+                    return path / name
             if (path / STATE).is_file():
                 return path / read_record(path).folder / MODEL
             if (path / ENSEMBLE).is_file() or (path / "fold-1").is_dir():

@@ -7,8 +7,9 @@ from typing import Any
 from pmtrain.models import build_model
 from pmtrain.models.backends import BackendName, Precision
 from pmtrain.models.backends.choose import Backend, choose_backend
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import PRETRAINED, Checkpoint
 from pmtrain.runs.model_state import apply_state
+from pmtrain.system.console import quoted
 from pmtrain.system.errors import UsageError
 
 
@@ -29,6 +30,11 @@ def load_network(
                 "give an export without it, or the checkpoint that it was exported from",
             )
         return checkpoint.exported, _exported_backend(checkpoint, device, backend, precision)
+    if checkpoint.path.name == PRETRAINED:
+        raise UsageError(
+            f"{checkpoint.path}: pre-trained without labels, so it has no classifier",
+            f"train one: {quoted('pmtrain', 'train', '--weights', checkpoint.path)} --data ...",
+        )
     model = build_model(checkpoint.info.layers)
     apply_state(model, checkpoint.state, checkpoint.path)
     model.eval()

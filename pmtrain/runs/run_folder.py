@@ -82,7 +82,7 @@ class RunFolder:
             config.output.mkdir(parents=True, exist_ok=True)
             folder = cls(config.output)
         else:
-            folder = cls(_new_folder(f"{datetime.now():%Y%m%d-%H%M%S}-resnet{config.layers}"))
+            folder = cls(new_folder(f"resnet{config.layers}"))
         write_atomic(folder.config_file, dump_yaml(config).encode())
         return folder
 
@@ -199,20 +199,24 @@ class RunFolder:
         write_atomic(self.metrics, text.getvalue().encode())
 
 
-def require_new(output: Path) -> None:
+def require_new(output: Path, command: str = "train") -> None:
     """Refuse an `--output` that exists and isn't empty, but for what a run leaves that was killed while it began.
 
+    Args:
+        command: the one that would go on with it.
     Raises:
         UsageError: it exists and isn't such a folder.
     """
     if output.exists() and (not output.is_dir() or any(path.name not in BEGUN for path in output.iterdir())):
         raise UsageError(
             f"--output {output}: exists already, and a run is never overwritten",
-            f"give another folder, or go on with that run: {quoted('pmtrain', 'train', '--resume', output)}",
+            f"give another folder, or go on with that run: {quoted('pmtrain', command, '--resume', output)}",
         )
 
 
-def _new_folder(name: str) -> Path:
+def new_folder(kind: str) -> Path:
+    """Make runs/DATE-KIND."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{kind}"
     for number in range(1, 1000):
         path = HOME / (name if number == 1 else f"{name}-{number}")
         try:

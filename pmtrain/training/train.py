@@ -59,7 +59,7 @@ def begin(config: TrainConfig) -> Run:
             "environment": environment.describe(gpu_names()),
             "data": data_record(data, checked),
             "class_weights": run.class_weights and dict(zip(data.classes, run.class_weights, strict=True)),
-            "weights": weights and weights.record,
+            "weights": weights and weights.record | {"seen_unlabelled": weights.seen_unlabelled(checked.data)},
         }
     )
     run.recorded = data

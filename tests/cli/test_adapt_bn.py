@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_commands_say_so_or_refuse(checkpoint, small_set, run_cli, monkeypatch):
     few = run_cli("predict", checkpoint, small_set / "val", "--adapt-bn", "--workers", "0")
     assert few.exit_code == 2 and "8 images, and it takes 50" in few.stderr and not few.stdout

@@ -15,6 +15,7 @@ COMMANDS = [
     *(
         (),
         ("train",),
+        ("pretrain",),
         ("eval",),
         ("compare",),
         ("predict",),

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from pmtrain.config import TrainConfig, flag_of
+from pmtrain.data.dataset import DataSet
 from pmtrain.data.preprocessing.preprocess import PREPROCESSING, RGB, Preprocess
+from pmtrain.data.splits.record import read_record
 from pmtrain.models.weights.foreign import refuse_by_name, translated
 from pmtrain.models.weights.names import LIBRARIES, LINEAR_WEIGHT
 from pmtrain.models.weights.published import CACHE_VARIABLE, fetch
-from pmtrain.runs.checkpoint import find_weights, matching_info, sha256_of
+from pmtrain.runs.checkpoint import PRETRAINED, find_weights, matching_info, sha256_of
 from pmtrain.runs.formats.state_dict import parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
 from pmtrain.runs.model_state import apply_state
@@ -23,6 +25,7 @@ from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import read_bytes
 
 IMAGENET = "imagenet"
+IMAGES = "images.csv"  # beside pre-trained weights: what they were made from
 SAFETENSORS = "model.safetensors"  # as the Hugging Face hub has them, with config.json beside
 
 
@@ -80,6 +83,24 @@ class StartingWeights:
         """
         own = {name: tensor.numpy() for name, tensor in model.state_dict().items() if name.startswith("out.")}
         apply_state(model, own | self.state, self.path)
+
+    def seen_unlabelled(self, data: DataSet) -> int:
+        """How many validation images `pmtrain pretrain` had for these weights, without labels; it is said.
+
+        Raises:
+            PmtrainError: its record of its images is damaged.
+        """
+        record = self.path.parent / IMAGES
+        if self.path.name != PRETRAINED or not record.is_file():
+            return 0
+        validation = data.split("val")
+        seen = sum(map(bool, read_record(record).used(validation)))
+        if seen:
+            console.notice(
+                f"weights: pre-trained on {seen} of the {len(validation)} validation images, without their labels; that"
+                " is no leak of labels, but say so"
+            )
+        return seen
 
     def preprocess(self, config: TrainConfig) -> Preprocess:
         """The config's, with the statistics that these weights were trained with where it is theirs."""
