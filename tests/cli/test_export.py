@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_export_json_tells_a_program_all_that_it_needs(exported):
     assert told["input"] == {"name": "image", "type": "float32", "shape": ["N", 3, 32, 32]} | {
         "channels": "as preprocessing says"
     }
-    assert [output["name"] for output in told["outputs"]] == ["logit", "probability"]
+    assert [output["name"] for output in told["outputs"]] == ["logit", "probability", "features"]
     assert told["classes"] == {"negative": "healthy", "positive": "sick"}
     assert told["threshold"]["value"] == 0.4
     assert told["preprocessing"]["name"] == "notes"
@@ -99,9 +100,9 @@ def test_what_differs_is_refused_and_leaves_nothing(checkpoint, small_set, run_c
 
     def load(folder, source):
         run = right.load(folder, source)
-        return lambda inputs: run(inputs) + 0.001  # moves a probability by up to 0.00025
+        return lambda inputs: run(inputs) + [0.001, 0]  # moves a probability by up to 0.00025
 
-    wrong = exporters.Exporter(right.write, load, right.runtime, right.file, right.graph)
+    wrong = replace(right, load=load)
     monkeypatch.setitem(exporters.EXPORTERS, "onnx", wrong)
     done = run_cli("export", checkpoint, small_set, "--output", tmp_path / "out" / "m")
     assert done.exit_code == 1

@@ -63,6 +63,22 @@ def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | N
     write_atomic(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
 
 
+def write_digests(path: Path, record: Record, dropped: Collection[str] = ()) -> None:
+    """Write a record without names, patients and labels, to go with a model that leaves its run.
+
+    Args:
+        dropped: names of images that were left out of the training; they belong to no split.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(HEADER)
+    images = [(name, content) for content, names in record.contents.items() for name in names]
+    for number, (name, content) in enumerate(images):
+        split = None if name in dropped else record.splits[name]
+        rows.writerow((number, "", "", split or "", *content))
+    write_atomic(path, text.getvalue().encode())
+
+
 @dataclass(frozen=True)
 class Record:
     """What `write_record` wrote: the split of each image by name, and the names by content."""

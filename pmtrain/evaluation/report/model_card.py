@@ -16,11 +16,14 @@ from ruamel.yaml import YAML
 from pmtrain.config import EvalConfig, ExportConfig, TrainConfig, flag_of, load_config
 from pmtrain.data.dataset import SPLITS
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.domain.domain_file import load_domain
 from pmtrain.evaluation.evaluate import Evaluation, as_report, examine
 from pmtrain.evaluation.report.page import SPLIT_WORDS, initialized, measure_row
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
 from pmtrain.metrics.text import Notes, counts_text, method_lines, percent
+from pmtrain.runs.calibrator import Calibrator
+from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.version import __version__
@@ -64,9 +67,9 @@ def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
         "## Use",
         f"- Input: a photograph; {row.geometry}, to {info.image_size} x {info.image_size} pixels.",
         f"- Values: {row.values}.",
-        f"- Output: one logit; its sigmoid is the probability of {positive}.",
-        f"- Threshold: {positive} from {info.threshold:.6g} on ({escaped(info.threshold_rule)}).",
-        "- Every image gets a result, also one of another kind than the training images.",
+        f"- Output: one logit; {_probability(info.calibration)} the probability of {positive}.",
+        f"- Threshold: {positive} from {info.decision_threshold:.6g} on ({escaped(info.threshold_rule)}).",
+        _domain(evaluation.checkpoint),
         "",
         "## Training data",
         *(_training_data(run) if run else ["- Not known: the checkpoint lies in no run folder."]),
@@ -88,6 +91,23 @@ def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
         "",
     ]
     return f"---\n{_front_matter(evaluation, synthetic)}---\n" + "\n".join(lines)
+
+
+def _probability(calibrator: Calibrator | None) -> str:
+    if calibrator is None:
+        return "its sigmoid is"
+    line = f"sigmoid({calibrator.slope:.6g} x logit {calibrator.intercept:+.6g}) ({calibrator.method})"
+    by = "its map by isotonic regression" if calibrator.knots else line
+    return f"{by} is, for a prevalence of {calibrator.prevalence:.4g},"
+
+
+def _domain(checkpoint: Checkpoint) -> str:
+    if load_domain(checkpoint)[0] is None:
+        return "- Every image gets a result, also one of another kind than the training images."
+    return (
+        "- Images of another kind than the training images are called unusual, or refused, by pmtrain; other programs"
+        " that run the model give every image a result."
+    )
 
 
 def escaped(text: str) -> str:

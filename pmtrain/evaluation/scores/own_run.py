@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.splits.record import Record, read_record
 from pmtrain.data.splits.split import hold_out
-from pmtrain.runs.checkpoint import Networks
+from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError
 
@@ -25,6 +26,22 @@ class OwnRun:
     parts: tuple[OwnRun, ...] = ()
 
 
+def record_beside(model: Path) -> Path:
+    """Where the record of an exported model's images lies: `model.images.csv` for `model.onnx`."""
+    return model.with_suffix(".images.csv")
+
+
+def record_of(checkpoint: Checkpoint) -> Record | None:
+    """The record of the images of the checkpoint's run; outside a run's folder, the one beside it; None without any.
+
+    Raises:
+        PmtrainError: the file is damaged.
+    """
+    folder = RunFolder.around(checkpoint.path)
+    path = folder.images if folder else record_beside(checkpoint.path)
+    return read_record(path) if path.is_file() else None
+
+
 def own_run(checkpoint: Networks, listed: DataSet) -> OwnRun | None:
     """The run that the checkpoint lies in, with its split of `listed`; None where it lies in none.
 
@@ -37,7 +54,7 @@ def own_run(checkpoint: Networks, listed: DataSet) -> OwnRun | None:
     folder = RunFolder.around(checkpoint.path)
     if folder is None:
         return None
-    record = read_record(folder.images) if folder.images.is_file() else None
+    record = record_of(checkpoint)
     return OwnRun(folder, record, _as_split_by(folder, record, listed))
 
 

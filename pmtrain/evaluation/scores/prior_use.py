@@ -6,18 +6,26 @@ import numpy as np
 
 from pmtrain.data.splits import leakage
 from pmtrain.evaluation.scores.chosen_images import Images
-from pmtrain.evaluation.scores.own_run import OwnRun, own_run
+from pmtrain.evaluation.scores.own_run import OwnRun, own_run, record_beside, record_of
 from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.run_folder import RunFolder
+from pmtrain.system import console
 
 
 def seen_before(checkpoint: Networks, images: Images) -> str:
     """How the checkpoint's own run used the images, where that makes its metrics too good; empty otherwise.
 
     Of several networks, an image counts as trained on only if all were: otherwise those that were don't score it.
+    Where it isn't known which images a network was trained on, a notice says so.
     """
     runs = [_run_of(member, images) for member in checkpoint.members]
-    uses, several = [used(run, images) for run in runs], len(runs) > 1
+    for member, run in zip(checkpoint.members, runs, strict=True):
+        if run is None and record_of(member) is None:
+            console.notice(
+                f"{member.path}: it isn't known which images it was trained on, so nothing tells whether these were"
+                f" among them: it lies in no run folder, and has no {record_beside(member.path).name} beside it"
+            )
+    uses, several = [used(member, images) for member in checkpoint.members], len(runs) > 1
     if trained := sum(all("train" in splits for splits in of_image) for of_image in zip(*uses, strict=True)):
         same = "" if any(run and run.data for run in runs) else ", byte for byte"
         subject = "the networks were" if several else "the network was"
@@ -30,14 +38,17 @@ def seen_before(checkpoint: Networks, images: Images) -> str:
 
 def scorers(checkpoint: Networks, images: Images) -> np.ndarray:
     """(M, N) bool: which of the M networks score which image: those not trained on it; if all were, all of them."""
-    runs = [_run_of(member, images) for member in checkpoint.members]
-    trained = np.array([["train" in splits for splits in used(run, images)] for run in runs], bool)
+    trained = np.array([["train" in splits for splits in used(member, images)] for member in checkpoint.members], bool)
     return ~trained | trained.all(axis=0)
 
 
-def used(run: OwnRun | None, images: Images) -> list[set[str | None]]:
-    """(N,) in which splits of a run each image is; none where it wasn't used or that isn't known."""
-    if run is None or (run.data is None and run.record is None):
+def used(checkpoint: Checkpoint, images: Images) -> list[set[str | None]]:
+    """(N,) in which splits of a network's run each image is; none where it wasn't used or that isn't known."""
+    run = _run_of(checkpoint, images)
+    if run is None:
+        record = record_of(checkpoint)
+        return record.used(images.samples) if record else [set() for _ in images.samples]
+    if run.data is None and run.record is None:
         return [set() for _ in images.samples]
     own, record, dropped = run.data, run.record, set(run.folder.dropped_files())
     if own is None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import numpy as np
 from pmtrain.system.errors import PmtrainError, missing_extra
 from pmtrain.system.hardware import use_every_core
 
-INPUT, LOGIT, PROBABILITY = "image", "logit", "probability"
+INPUT, LOGIT, PROBABILITY, FEATURES = "image", "logit", "probability", "features"
 METADATA = "pmtrain"  # the key of the model's metadata that holds the checkpoint's side file
 
 QUIET = 3  # onnxruntime's log: errors only
@@ -59,6 +62,7 @@ class OnnxNetwork:
                 f"{path} is not an ONNX model that onnxruntime can run: {detail}", "export the checkpoint again"
             ) from None
         self.path = path
+        self.out = _LastLayer(self)
 
     @property
     def precision(self) -> str:
@@ -74,6 +78,11 @@ class OnnxNetwork:
         """float32 (N, 3, S, S), normalised, or uint8 (N, S, S, 3) where preprocessing is built in -> (N, 1) float32."""
         return self.session.run([LOGIT], {INPUT: images})[0]
 
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `logits`, and the probabilities that the model itself gives, (N, 1) float32."""
+        logits, probabilities = self.session.run([LOGIT, PROBABILITY], {INPUT: images})
+        return logits, probabilities
+
     def eval(self) -> None:
         """As of a Paddle layer: it is always in evaluation mode."""
 
@@ -81,4 +90,31 @@ class OnnxNetwork:
         """As of a Paddle layer: a tensor (N, 3, S, S) -> a tensor (N, 1)."""
         from pmtrain.system.framework import paddle
 
-        return paddle.to_tensor(self.logits(images.numpy()))
+        if not self.out.hooks:
+            return paddle.to_tensor(self.logits(images.numpy()))
+        logits, features = self.session.run([LOGIT, FEATURES], {INPUT: images.numpy()})
+        for hook in self.out.hooks:
+            hook(self.out, (paddle.to_tensor(features),))
+        return paddle.to_tensor(logits)
+
+
+class _LastLayer:
+    """As of a ResNet's last layer: hooks see what enters it."""
+
+    def __init__(self, network: OnnxNetwork) -> None:
+        self._network = network
+        self.hooks: list[Callable[[Any, tuple[Any]], Any]] = []
+
+    def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any]], Any]) -> SimpleNamespace:
+        """Call the hook in every forward pass, until `remove` of the result is called.
+
+        Raises:
+            PmtrainError: the model doesn't give its features.
+        """
+        if FEATURES not in (output.name for output in self._network.session.get_outputs()):
+            raise PmtrainError(
+                f"{self._network.path}: exported by an older pmtrain, without the features that a domain model needs",
+                "export the checkpoint again",
+            )
+        self.hooks.append(hook)
+        return SimpleNamespace(remove=partial(self.hooks.remove, hook))

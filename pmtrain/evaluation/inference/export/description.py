@@ -7,19 +7,23 @@ from typing import Any
 
 from pmtrain.data.preprocessing.per_image import PerImage
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
-from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, PROBABILITY
+from pmtrain.evaluation.inference.export.side_files import SideFiles
+from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT, PROBABILITY
+from pmtrain.models.weights.names import LINEAR_WEIGHT
+from pmtrain.runs.calibrator import END_SLOPE, Calibrator
 from pmtrain.system.version import __version__
 
 FILE = "export.json"
 NOTICE = "Research software, not a medical device: no clinical decision may rest on it alone."
 
 
-def describe(name: str, source: Source, check: dict[str, Any]) -> str:
+def describe(name: str, source: Source, check: dict[str, Any], beside: SideFiles) -> str:
     """The content of export.json.
 
     Args:
         name: a row of EXPORTERS.
         check: what the comparison with the checkpoint found.
+        beside: what was written beside the model.
     """
     info, row = source.checkpoint.info, EXPORTERS[name]
     described = {
@@ -29,14 +33,18 @@ def describe(name: str, source: Source, check: dict[str, Any]) -> str:
         "synthetic": info.synthetic,
         "model": {"file": row.file, "format": name, "precision": source.precision, "network": f"ResNet-{info.layers}"},
         "input": _input(source),
-        "outputs": _outputs(row.graph or name == "paddle"),
+        "outputs": _outputs(name, source),
         "classes": {"negative": info.class_names[0], "positive": info.class_names[1]},
         "threshold": {
-            "value": info.threshold,
+            "value": info.decision_threshold,
             "rule": info.threshold_rule,
             "meaning": f"positive ({info.class_names[1]}) if the probability is at least this",
+            "on_sigmoid_of_logit": info.threshold,
         },
+        "calibration": _calibration(info.calibration, row.probability),
         "preprocessing": _preprocessing(source),
+        "domain_model": {"file": beside.domain, "meaning": beside.domain_meaning},
+        "training_images": {"file": beside.images, "meaning": beside.images_meaning},
         "checkpoint": info.model_dump(mode="json"),
         "check": check,
     }
@@ -50,11 +58,41 @@ def _input(source: Source) -> dict[str, Any]:
     return {"name": INPUT, "type": "float32", "shape": ["N", 3, size, size], "channels": "as preprocessing says"}
 
 
-def _outputs(named: bool) -> list[dict[str, Any]]:
-    """A graph has two outputs; bare weights give the logit alone."""
-    logit = {"name": LOGIT, "type": "float32", "shape": ["N", 1]}
-    probability = {"name": PROBABILITY, "type": "float32", "shape": ["N", 1], "meaning": "sigmoid of the logit"}
-    return [logit, probability] if named else [logit]
+def _outputs(name: str, source: Source) -> list[dict[str, Any]]:
+    """Bare weights give the logit alone."""
+    info, row = source.checkpoint.info, EXPORTERS[name]
+    means = "sigmoid of the logit" if info.calibration is None else "the calibrated probability: see calibration"
+    outputs: list[dict[str, Any]] = [
+        {"name": LOGIT, "type": "float32", "shape": ["N", 1], "meaning": "the network's own, not calibrated"}
+    ]
+    if row.probability:
+        outputs.append({"name": PROBABILITY, "type": "float32", "shape": ["N", 1], "meaning": means})
+    if row.graph:
+        means = "what enters the last layer, which the domain model looks at"
+        outputs.append(
+            {
+                "name": FEATURES,
+                "type": "float32",
+                "shape": ["N", len(source.checkpoint.state[LINEAR_WEIGHT])],
+                "meaning": means,
+            }
+        )
+    return outputs
+
+
+def _calibration(calibrator: Calibrator | None, built_in: bool) -> dict[str, Any] | None:
+    """How a logit becomes a calibrated probability, whole; None without a calibration."""
+    if calibrator is None:
+        return None
+    told = {"method": calibrator.method, "built_in": built_in, "holds_for_prevalence": calibrator.prevalence}
+    if not calibrator.knots:
+        line = {"slope": calibrator.slope, "intercept": calibrator.intercept}
+        return told | {"formula": "probability = sigmoid(slope * logit + intercept)"} | line
+    formula = (
+        "probability = sigmoid(f(logit)); f is linear between the knots (logit, f), and beyond the first and the last"
+        " rises by beyond_slope"
+    )
+    return told | {"formula": formula, "knots": calibrator.knots, "beyond_slope": END_SLOPE}
 
 
 def _preprocessing(source: Source) -> dict[str, Any]:

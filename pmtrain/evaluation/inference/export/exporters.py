@@ -11,12 +11,21 @@ import numpy as np
 
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.inference.export.input_graph import with_preprocessing
-from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_graph, with_probability
+from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_graph
+from pmtrain.evaluation.inference.export.output_graph import calibrated_tensor, with_probability
 from pmtrain.models import build_model
 from pmtrain.models.backends.onednn.threads import thread_count
-from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, METADATA, OnnxNetwork, import_onnxruntime
+from pmtrain.models.backends.onnx_runtime import (
+    INPUT,
+    LOGIT,
+    METADATA,
+    PROBABILITY,
+    OnnxNetwork,
+    import_onnxruntime,
+)
 from pmtrain.models.weights.foreign import translated
 from pmtrain.models.weights.names import LINEAR_WEIGHT, foreign_names
+from pmtrain.runs.calibrator import Calibrator
 from pmtrain.runs.checkpoint import Checkpoint, sha256_of
 from pmtrain.runs.formats.torch_reader import read_torch
 from pmtrain.runs.formats.torch_writer import write_torch
@@ -25,7 +34,7 @@ from pmtrain.system.errors import missing_extra
 from pmtrain.system.files import read_bytes, write_flushed
 from pmtrain.system.framework import paddle
 
-# Input as `Source.inputs` makes it -> logits, (N,) float64.
+# Input as `Source.inputs` makes it -> float64 (N, 2): the network's logit, and the probability of it.
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -56,6 +65,12 @@ class Source:
             return np.ascontiguousarray(pixels[..., ::-1])
         return self.preprocess.normalise(pixels)
 
+    def results(self, logits: np.ndarray, probabilities: np.ndarray | None = None) -> np.ndarray:
+        """What a `Run` gives, of logits and of the probabilities that the model gave; None: it gives none itself."""
+        logits = logits.reshape(-1).astype(np.float64)
+        given = self.checkpoint.info.probabilities(logits) if probabilities is None else probabilities.reshape(-1)
+        return np.stack([logits, given], axis=1)
+
     def model(self) -> Any:
         """The network on Paddle's own kernels, in evaluation mode."""
         model = build_model(self.checkpoint.info.layers)
@@ -73,7 +88,8 @@ class Exporter:
         load: reads them from there by the format's own runtime.
         runtime: that runtime's name and version.
         file: the model's file, of which a user is told.
-        graph: the files hold the computation and not only the weights, so preprocessing can be built in.
+        graph: the files hold an ONNX graph or what was made of one, so preprocessing can be built in.
+        probability: the files hold the computation and not only the weights, up to the calibrated probability.
     """
 
     write: Callable[[Path, Source], None]
@@ -81,6 +97,7 @@ class Exporter:
     runtime: Callable[[], str]
     file: str
     graph: bool
+    probability: bool
 
 
 def onnx_model(source: Source) -> Any:
@@ -90,15 +107,15 @@ def onnx_model(source: Source) -> Any:
         model = source.int8(model)
     if source.with_preprocessing:
         model = with_preprocessing(model, source.preprocess)
-    model = with_probability(model)
     info = source.checkpoint.info
+    model = with_probability(model, info.calibration)
     import_onnx().helper.set_model_props(
         model,
         {
             METADATA: info.model_dump_json(),
             "precision": source.precision,
             "classes": ", ".join(info.class_names),
-            "threshold": repr(info.threshold),
+            "threshold": repr(info.decision_threshold),
         },
     )
     import_onnx().checker.check_model(model, full_check=True)
@@ -111,7 +128,7 @@ def _write_onnx(folder: Path, source: Source) -> None:
 
 def _load_onnx(folder: Path, source: Source) -> Run:
     network = OnnxNetwork(read_bytes(folder / "model.onnx"), folder / "model.onnx")
-    return lambda inputs: network.logits(inputs).reshape(-1).astype(np.float64)
+    return lambda inputs: source.results(*network.outputs(inputs))
 
 
 def _onnxruntime() -> str:
@@ -137,26 +154,33 @@ def _load_openvino(folder: Path, source: Source) -> Run:
     openvino = _import_openvino()
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": thread_count()}
     compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", hints)
-    return lambda inputs: compiled({INPUT: inputs})[LOGIT].reshape(-1).astype(np.float64)
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        found = compiled({INPUT: inputs})
+        return source.results(found[LOGIT], found[PROBABILITY])
+
+    return run
 
 
 def _write_paddle(folder: Path, source: Source) -> None:
     size = source.preprocess.size
     spec = paddle.static.InputSpec([None, 3, size, size], "float32", INPUT)
-    paddle.jit.save(_WithProbability(source.model()), str(folder / "model"), input_spec=[spec])
+    paddle.jit.save(
+        _WithProbability(source.model(), source.checkpoint.info.calibration), str(folder / "model"), input_spec=[spec]
+    )
 
 
 class _WithProbability(paddle.nn.Layer):
-    """Images -> the network's logits and P(positive), (N, 1) each."""
+    """Images -> the network's logits and P(positive), (N, 1) each, calibrated where there is a calibration."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, calibrator: Calibrator | None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.calibrator = network, calibrator
         self.eval()
 
     def forward(self, image: Any) -> tuple[Any, Any]:
         logit = self.network(image)
-        return logit, paddle.nn.functional.sigmoid(logit)
+        return logit, paddle.nn.functional.sigmoid(calibrated_tensor(logit, self.calibrator))
 
 
 def _load_paddle(folder: Path, source: Source) -> Run:
@@ -169,13 +193,13 @@ def _load_paddle(folder: Path, source: Source) -> Run:
     config.set_cpu_math_library_num_threads(thread_count())
     predictor = paddle.inference.create_predictor(config)
     image = predictor.get_input_handle(predictor.get_input_names()[0])
-    logit = predictor.get_output_handle(predictor.get_output_names()[0])
+    logit, probability = map(predictor.get_output_handle, predictor.get_output_names())
 
     def run(inputs: np.ndarray) -> np.ndarray:
         image.reshape(inputs.shape)
         image.copy_from_cpu(inputs)
         predictor.run()
-        return logit.copy_to_cpu().reshape(-1).astype(np.float64)
+        return source.results(logit.copy_to_cpu(), probability.copy_to_cpu())
 
     return run
 
@@ -203,12 +227,12 @@ def _load_safetensors(folder: Path, source: Source) -> Run:
     model = build_model(source.checkpoint.info.layers)
     apply_state(model, load_file(path), path)
     model.eval()
-    return lambda inputs: _paddle_logits(model, inputs)
+    return lambda inputs: source.results(_paddle_logits(model, inputs))
 
 
 def _paddle_logits(model: Any, inputs: np.ndarray) -> np.ndarray:
     with paddle.no_grad():
-        return model(paddle.to_tensor(inputs)).numpy().reshape(-1).astype(np.float64)
+        return model(paddle.to_tensor(inputs)).numpy()
 
 
 def _paddle_kernels() -> str:
@@ -235,7 +259,7 @@ def _load_torch(folder: Path, source: Source) -> Run:
     model = build_model(layers)
     apply_state(model, translated(weights).state, path)
     model.eval()
-    return lambda inputs: _paddle_logits(model, inputs)
+    return lambda inputs: source.results(_paddle_logits(model, inputs))
 
 
 def _torch_reader() -> str:
@@ -247,15 +271,20 @@ def _torch_reader() -> str:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "onnx": Exporter(_write_onnx, _load_onnx, _onnxruntime, "model.onnx", graph=True),
-    "paddle": Exporter(_write_paddle, _load_paddle, _paddle_inference, "model.pdiparams", graph=False),
-    "safetensors": Exporter(_write_safetensors, _load_safetensors, _paddle_kernels, "model.safetensors", graph=False),
-    "torch": Exporter(_write_torch, _load_torch, _torch_reader, "model.pth", graph=False),
+    "onnx": Exporter(_write_onnx, _load_onnx, _onnxruntime, "model.onnx", graph=True, probability=True),
+    "paddle": Exporter(
+        _write_paddle, _load_paddle, _paddle_inference, "model.pdiparams", graph=False, probability=True
+    ),
+    "safetensors": Exporter(
+        _write_safetensors, _load_safetensors, _paddle_kernels, "model.safetensors", graph=False, probability=False
+    ),
+    "torch": Exporter(_write_torch, _load_torch, _torch_reader, "model.pth", graph=False, probability=False),
     "openvino": Exporter(
         _write_openvino,
         _load_openvino,
         lambda: f"OpenVINO {_import_openvino().__version__.split('-')[0]}",
         "model.bin",
         graph=True,
+        probability=True,
     ),
 }

@@ -21,6 +21,7 @@ from pmtrain.evaluation.inference.export.description import FILE, describe
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Exporter, Source
 from pmtrain.evaluation.inference.export.int8 import loss_of_int8, quantized
 from pmtrain.evaluation.inference.export.parity import LIMIT, compare_with_checkpoint, timed
+from pmtrain.evaluation.inference.export.side_files import write_beside
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
 from pmtrain.runs.checkpoint import load_checkpoint
 from pmtrain.system import console
@@ -75,7 +76,8 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
         else:
             parity.refuse_difference()
             check["limit"] = LIMIT
-        write_flushed(folder / FILE, describe(config.format, source, check))
+        beside = write_beside(folder / exporter.file, checkpoint)
+        write_flushed(folder / FILE, describe(config.format, source, check, beside))
         write_flushed(folder / CARD, card(checkpoint.path, config))
         size = sum(file.stat().st_size for file in folder.iterdir() if file.stem == "model")
     console.result(f"wrote {output}: {config.format}, {source.precision}, {size / 1e6:.1f} MB")

@@ -21,7 +21,7 @@ NORMALISED = "normalised"
 def with_preprocessing(model: Any, preprocess: Preprocess) -> Any:
     """The same model with the input uint8 (N, S, S, 3), RGB, of training size, in place of normalised values."""
     onnx = import_onnx()
-    graph = Graph()
+    graph = Graph("preprocess_")
     values = graph.add("Cast", INPUT, to=onnx.TensorProto.FLOAT)
     values = graph.add("Transpose", values, perm=[0, 3, 1, 2])
     values = graph.add("Div", values, graph.constant("bytes", np.float32(255)))
@@ -32,8 +32,6 @@ def with_preprocessing(model: Any, preprocess: Preprocess) -> Any:
         _per_image(graph, values, statistics, preprocess.size)
     else:
         _by_statistics(graph, values, *preprocess.channel_statistics)
-    for node in graph.nodes:
-        node.name = f"preprocess_{node.name}"
     for node in model.graph.node:
         node.input[:] = [NORMALISED if name == INPUT else name for name in node.input]
     nodes = [*graph.nodes, *model.graph.node]

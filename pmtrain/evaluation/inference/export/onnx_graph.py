@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.models.backends.onnx_runtime import INPUT, LOGIT, PROBABILITY
+from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT
 from pmtrain.models.resnet import ConvBNLayer, ResNet
 from pmtrain.system.errors import missing_extra
 
@@ -34,14 +34,15 @@ def import_onnx() -> Any:
 
 @dataclass
 class Graph:
-    """Nodes in the order that they run, and constants; every result gets a name of its own."""
+    """Nodes in the order that they run, and constants; every result gets a name of its own, beginning with `prefix`."""
 
+    prefix: str = ""
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
 
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Append a node; return the name of its result."""
-        output = output or f"{kind.lower()}_{len(self.nodes)}"
+        output = output or f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(import_onnx().helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
@@ -52,7 +53,10 @@ class Graph:
 
 
 def network_graph(model: ResNet, image_size: int) -> Any:
-    """The network in evaluation mode as an ONNX model: INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1)."""
+    """The network in evaluation mode as an ONNX model.
+
+    INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1), and FEATURES, float32 (N, F): what enters the last layer.
+    """
     onnx = import_onnx()
     graph = Graph()
     x = _convolution(graph, "conv", model.conv, INPUT)
@@ -64,7 +68,7 @@ def network_graph(model: ResNet, image_size: int) -> Any:
                 y = _convolution(graph, f"{name}.conv{place}", layer, y)
             shortcut = x if block.short is None else _convolution(graph, f"{name}.short", block.short, x)
             x = graph.add("Relu", graph.add("Add", y, shortcut))
-    x = graph.add("Flatten", graph.add("GlobalAveragePool", x))
+    x = graph.add("Flatten", graph.add("GlobalAveragePool", x), output=FEATURES)
     weight = graph.constant("out.weight", model.out.weight.numpy())
     graph.add("Gemm", x, weight, graph.constant("out.bias", model.out.bias.numpy()), output=LOGIT)
     tensor, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
@@ -73,7 +77,7 @@ def network_graph(model: ResNet, image_size: int) -> Any:
             graph.nodes,
             f"ResNet-{model.layers}",
             [tensor(INPUT, float32, ["N", 3, image_size, image_size])],
-            [tensor(LOGIT, float32, ["N", 1])],
+            [tensor(LOGIT, float32, ["N", 1]), tensor(FEATURES, float32, ["N", len(model.out.weight)])],
             graph.constants,
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
@@ -107,12 +111,3 @@ def _convolution(graph: Graph, name: str, layer: ConvBNLayer, x: str) -> str:
 
 def _pair(stride: int | Sequence[int]) -> Sequence[int]:
     return (stride, stride) if isinstance(stride, int) else stride
-
-
-def with_probability(model: Any) -> Any:
-    """The same model with a second result: PROBABILITY, float32 (N, 1), the sigmoid of LOGIT."""
-    onnx = import_onnx()
-    graph = model.graph
-    graph.node.append(onnx.helper.make_node("Sigmoid", [LOGIT], [PROBABILITY], name=PROBABILITY))
-    graph.output.append(onnx.helper.make_tensor_value_info(PROBABILITY, onnx.TensorProto.FLOAT, ["N", 1]))
-    return model

@@ -20,17 +20,29 @@ MOST_SECONDS = 3.0  # that the speed of one model is measured for
 
 @dataclass(frozen=True)
 class Parity:
-    """The logits of both models, (N,) float64, and their speed in images per second."""
+    """The logits of both models, (N,) float64, and their speed in images per second.
+
+    Args:
+        probabilities: (N,) that the export gives, calibrated where the checkpoint is.
+        expected: (N,) of its own logits by the checkpoint's calibration.
+    """
 
     ours: np.ndarray
     theirs: np.ndarray
+    probabilities: np.ndarray
+    expected: np.ndarray
     our_speed: float
     their_speed: float
 
     @property
     def difference(self) -> float:
-        """The largest difference of a probability; infinite where the export's isn't a number."""
-        largest = float(np.abs(expit(self.ours) - expit(self.theirs)).max())
+        """The largest difference of a probability; infinite where the export's isn't a number.
+
+        The network is compared before the calibration, and the calibration on the export's own logits: a steep
+        calibration would enlarge the rounding of every runtime.
+        """
+        pairs = (expit(self.ours), expit(self.theirs)), (self.expected, self.probabilities)
+        largest = float(np.max([np.abs(a - b) for a, b in pairs]))
         return largest if np.isfinite(largest) else float("inf")
 
     def refuse_difference(self) -> None:
@@ -59,8 +71,9 @@ def compare_with_checkpoint(
     inputs = [source.inputs(batch) for batch in batches]
     with classifier.backend.fixed_weights():
         ours, our_speed = timed(classifier.network_logits, [classifier.preprocess.normalise(each) for each in batches])
-    theirs, their_speed = timed(run, inputs)
-    return Parity(ours, theirs, our_speed, their_speed)
+    results, their_speed = timed(run, inputs)
+    theirs, probabilities = results.T
+    return Parity(ours, theirs, probabilities, classifier.info.probabilities(theirs), our_speed, their_speed)
 
 
 def timed(run: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
