@@ -49,7 +49,7 @@ def test_a_table_is_markdown(turns):
     assert table.splitlines() == ["| runner | s   |", "|--------|-----|", "| x      | 2.5 |"]
 
 
-@pytest.mark.parametrize("script", ["bench_train.py", "bench_eval.py", "bench_data.py"])
+@pytest.mark.parametrize("script", ["bench_train.py", "bench_eval.py", "bench_data.py", "bench_serve.py"])
 def test_the_command_line_explains_itself_and_needs_the_standard_library_alone(script):
     command = [sys.executable, "-S", str(SCRIPTS / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")

@@ -240,7 +240,7 @@ EVALUATION = {
     "limit-fp32": matmul_limit("fp32"),
     "limit-bf16": matmul_limit("bf16"),
 }
-WORK = {"train": TRAINING, "eval": EVALUATION}  # and "load": LOADING, of the module beside
+WORK = {"train": TRAINING, "eval": EVALUATION}  # and LOADING and SERVING of the modules beside
 PEERS = ("torch", "onnxruntime")
 
 
@@ -278,8 +278,9 @@ def main() -> None:
     name, options = sys.argv[1], json.loads(sys.argv[2])
     try:
         from loading import LOADING  # here: bench_train.py and bench_eval.py import this module from elsewhere
+        from serving import SERVING
 
-        make = (WORK | {"load": LOADING})[options["work"]][name]
+        make = (WORK | {"load": LOADING, "serve": SERVING})[options["work"]][name]
         work = make(options)
         first = timed(work) if options["warm"] else None
         for _ in range(options["warm"] - 1):
