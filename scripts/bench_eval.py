@@ -1,5 +1,7 @@
 """How fast a ResNet scores images on this machine's CPU: pmtrain, paddle.inference, PyTorch, onnxruntime, in turns.
 
+`pmtrain-export-...` is what `pmtrain export` writes, run by onnxruntime; `onnxruntime-...` is PyTorch's own export.
+
   python scripts/bench_eval.py                   batches of 10, 224 x 224
   python scripts/bench_eval.py --batch-size 1
 
@@ -68,9 +70,12 @@ def main() -> int:
     for precision in ("fp32", "bf16"):
         name, limit = f"pmtrain-onednn-{precision}", f"limit-{precision}"
         measured = [row["runner"] for row in rows if row["runner"].endswith(precision) and "times" in row]
-        others = [other for other in measured if other not in (name, limit)]
+        others = [other for other in measured if other != limit and not other.startswith("pmtrain")]
         ratios[f"{name} / best of the others in {precision}"] = ratio(rows, name, others)
         ratios[f"{name} / {limit}"] = ratio(rows, name, [limit])
+    for precision in ("fp32", "int8"):
+        name, other = f"pmtrain-export-{precision}", f"onnxruntime-{precision}"
+        ratios[f"{name} / {other}"] = ratio(rows, name, [other])
     return report(options, rows, columns, ratios)
 
 

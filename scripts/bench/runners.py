@@ -132,18 +132,56 @@ def torch_evaluation(precision: str):
     return make
 
 
-def onnx_evaluation(options: dict[str, Any]) -> Work:
-    import onnxruntime
-    import torch
-    from torch_resnet import resnet
+def own_export(precision: str):
+    """What `pmtrain export` writes, by onnxruntime as `pmtrain predict` runs it."""
 
-    images, _ = images_and_labels(options)
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "resnet.onnx")
-        model = resnet(options["layers"]).eval()
-        torch.onnx.export(model, (torch.from_numpy(images),), path, input_names=["x"], dynamo=False)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": images})
+    def make(options: dict[str, Any]) -> Work:
+        from pmtrain.evaluation.inference.export.int8 import quantized
+        from pmtrain.evaluation.inference.export.onnx_graph import network_graph
+        from pmtrain.evaluation.inference.export.output_graph import with_probability
+        from pmtrain.models.backends.onnx_runtime import OnnxNetwork
+
+        images, _ = images_and_labels(options)
+        _, model, _ = own_model(None, options["layers"])
+        model.eval()
+        graph = network_graph(model, options["image_size"])
+        if precision == "int8":
+            graph = quantized(graph, images)
+        network = OnnxNetwork(with_probability(graph).SerializeToString(), Path("model.onnx"))
+        return lambda: network.logits(images)
+
+    return make
+
+
+def onnx_evaluation(precision: str):
+    """PyTorch's own export by onnxruntime; int8: quantized by onnxruntime's defaults, ranges from the images."""
+
+    def make(options: dict[str, Any]) -> Work:
+        import onnxruntime
+        import torch
+        from torch_resnet import resnet
+
+        images, _ = images_and_labels(options)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "resnet.onnx")
+            model = resnet(options["layers"]).eval()
+            torch.onnx.export(model, (torch.from_numpy(images),), path, input_names=["x"], dynamo=False)
+            if precision == "int8":
+                from onnxruntime import quantization
+                from onnxruntime.quantization.shape_inference import quant_pre_process
+
+                class Reader(quantization.CalibrationDataReader):
+                    batches = iter([{"x": images}])
+
+                    def get_next(self):
+                        return next(self.batches, None)
+
+                quant_pre_process(path, path)
+                quantization.quantize_static(path, path, Reader())
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda: session.run(None, {"x": images})
+
+    return make
 
 
 def paddle_inference(precision: str):
@@ -236,7 +274,10 @@ EVALUATION = {
     "paddle-inference-bf16": paddle_inference("bf16"),
     "torch-fp32": torch_evaluation("fp32"),
     "torch-bf16": torch_evaluation("bf16"),
-    "onnxruntime-fp32": onnx_evaluation,
+    "onnxruntime-fp32": onnx_evaluation("fp32"),
+    "onnxruntime-int8": onnx_evaluation("int8"),
+    "pmtrain-export-fp32": own_export("fp32"),
+    "pmtrain-export-int8": own_export("int8"),
     "limit-fp32": matmul_limit("fp32"),
     "limit-bf16": matmul_limit("bf16"),
 }
