@@ -4,6 +4,7 @@ const threshold = Number(document.body.dataset.threshold);
 const positive = document.body.dataset.positive;
 const limit = Number(document.body.dataset.limit);
 const AT_ONCE = 3;
+const COLUMNS = ["file", "probability", "prediction", "error", "familiarity", "verdict", "reason"];  // as of `pmtrain predict`
 let queue = [], running = 0, done = 0, total = 0, rows = [];
 
 function made(tag, properties = {}, ...children) {
@@ -65,7 +66,7 @@ async function predict(entry) {
   } catch (error) {
     found = {error: error instanceof TypeError ? "the server can't be reached" : error.message};
   }
-  rows.push([entry.file.name, found.probability ?? "", found.prediction ?? "", found.verdict ?? "", found.error ?? ""]);
+  rows.push(COLUMNS.map((name) => (name === "file" ? entry.file.name : found[name] ?? "")));
   told.remove();
   if (found.error) {
     entry.body.append(made("p", {className: "error", textContent: `No result: ${found.error}`}));
@@ -75,10 +76,21 @@ async function predict(entry) {
 }
 
 function show(entry, found) {
-  if (found.verdict && found.verdict !== "in domain") {
-    entry.body.append(made("p", {className: "notice", textContent: `${found.verdict}: ${found.reason}`}));
+  const known = found.verdict === "in domain";
+  if (found.verdict && !known) {
+    const refused = found.prediction === undefined;
+    const word = made("strong", {textContent: found.verdict[0].toUpperCase() + found.verdict.slice(1)});
+    const result = refused ? " No probability is given." : "";
+    entry.body.append(made("p", {className: refused ? "notice alert" : "notice"}, word, `: ${found.reason}.${result}`));
   }
-  if (found.prediction === undefined) return;
+  if (found.prediction !== undefined) showProbability(entry, found);
+  if (found.familiarity !== undefined) {
+    const share = `${(100 * found.familiarity).toFixed(0)}\u00a0% of the validation images are as unusual as this one, or more`;
+    entry.body.append(made("p", {className: "small", textContent: `${known ? "In domain: " : ""}${share}.`}));
+  }
+}
+
+function showProbability(entry, found) {
   entry.item.className = found.positive ? "is-positive" : "is-negative";
   const percent = (100 * found.probability).toFixed(1);
   const side = found.positive ? "at or above" : "below";
@@ -123,7 +135,7 @@ at("clear").addEventListener("click", () => {
   at("files").focus();
 });
 at("save").addEventListener("click", () => {
-  const lines = [["file", "probability", "prediction", "verdict", "error"], ...rows].map((row) => row.map(cell).join(","));
+  const lines = [COLUMNS, ...rows].map((row) => row.map(cell).join(","));
   const address = URL.createObjectURL(new Blob(["\ufeff" + lines.join("\n") + "\n"], {type: "text/csv"}));
   made("a", {href: address, download: "predictions.csv"}).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
