@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=6, help="of a turn (default 6)")
     parser.add_argument("--clients", type=int, default=32, help="requests under way at any time (default 32)")
     parser.add_argument("--batch-size", type=int, default=16, help="most images at once (default 16)")
+    parser.add_argument(
+        "--networks", type=int, nargs="+", help="also measure pmtrain serve with these --networks (default: its own)"
+    )
     parser.add_argument("--layers", type=int, choices=(18, 34, 50, 101, 152), default=50)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--photograph", type=int, default=512, help="side of the photographs sent (default 512)")
@@ -53,6 +56,8 @@ def main() -> int:
         bare = Runner("bare network", Path(python), given)
         load = images, options.clients, options.seconds
         servers = [Server("pmtrain serve", serve, *load), Server("FastAPI + onnxruntime", plain, *load)]
+        for count in map(str, options.networks or ()):
+            servers.append(Server(f"pmtrain serve --networks {count}", [*serve, "--networks", count], *load))
         interleave([bare, *servers], options.rounds)
     row = summary(bare)
     rates = [options.batch_size / seconds for seconds in bare.times]

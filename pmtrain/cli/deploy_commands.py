@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.flags import shared_threads, use_threads, with_options
 from pmtrain.cli.image_commands import Checkpoint
 from pmtrain.config import ExportConfig, ServeConfig, load_config
 
@@ -32,7 +32,9 @@ def serve(checkpoint: Checkpoint, **flags: Any) -> None:
     never stored. Research software, not a medical device. Ctrl-C ends it.
     """
     checked = load_config(ServeConfig, flags)
-    use_threads(checked.threads)
+    networks, threads = shared_threads(checked.networks, checked.threads)
+    use_threads(threads)
+    checked = checked.model_copy(update={"networks": networks})
     from pmtrain.evaluation.inference.serving import server
 
     server.serve(checkpoint, checked)

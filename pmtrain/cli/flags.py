@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from pmtrain.config.options import HEADS, SHORT_FLAGS, choices_of, flag_of, head_of, kind_of
 from pmtrain.system.errors import UsageError
+from pmtrain.system.hardware import thread_count
 
 ARGUMENTS, OTHER = "Arguments", "Options"
 DATA_ARGUMENT = inspect.Parameter(
@@ -96,6 +97,18 @@ def _default(value: Any) -> str:
     if value is None or value is False or value == []:
         return ""
     return f"  [default: {'on' if value is True else value}]"
+
+
+def shared_threads(networks: int | None, threads: int | None) -> tuple[int, int]:
+    """How many networks compute side by side, and each one's threads: a share of all of them, at least 1.
+
+    Args:
+        networks: as asked for; None: 2 where there are several threads.
+        threads: all of them; None: OMP_NUM_THREADS, or every core.
+    """
+    threads = threads or thread_count()
+    networks = networks or min(2, threads)
+    return networks, max(1, threads // networks)
 
 
 def use_threads(count: int | None) -> None:

@@ -35,6 +35,12 @@ def available_cpus() -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
+def thread_count() -> int:
+    """OMP_NUM_THREADS if it is a positive number, else the number of cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else available_cpus()
+
+
 def worker_processes(wanted: int) -> int:
     """As many processes as wanted, at most MOST_PROCESSES on Windows, which can't wait for more at once."""
     return min(wanted, MOST_PROCESSES) if os.name == "nt" else wanted

@@ -186,8 +186,8 @@ def onnx_evaluation(precision: str):
 
 def paddle_inference(precision: str):
     def make(options: dict[str, Any]) -> Work:
-        from pmtrain.models.backends.onednn.threads import thread_count
         from pmtrain.system.framework import paddle
+        from pmtrain.system.hardware import thread_count
 
         images, _ = images_and_labels(options)
         model = vision_model(paddle, options)

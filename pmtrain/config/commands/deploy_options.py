@@ -55,6 +55,14 @@ class ServeConfig(ComputeOptions):
         RUN, "Another name under which browsers reach the server; can be given several times.", default=[]
     )
     batch_size: Annotated[int, option(NETWORK, "Most images to compute at once.", ge=1, le=1024)] = 16
+    networks: int | None = option(
+        NETWORK,
+        "Copies of the network that compute side by side, each with its share of the threads.  [default: 2 on a CPU"
+        " with several threads, else 1]",
+        default=None,
+        ge=1,
+        le=64,
+    )
     heat_maps: bool = option(NETWORK, "Draw Grad-CAM heat maps where they are asked for.", default=True)
     max_mib: float = option(RUN, "Most MiB of a request.", default=50, gt=0, le=1024)
     max_images: int = option(RUN, "Most images of a request.", default=20, ge=1, le=1000)

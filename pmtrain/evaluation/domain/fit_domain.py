@@ -79,7 +79,7 @@ class Network:
     def __init__(self, checkpoint: Checkpoint, options: ComputeOptions) -> None:
         if checkpoint.exported is not None:
             raise UsageError(
-                f"{checkpoint.path}: an exported network gives no features, which a domain model needs",
+                f"{checkpoint.path}: a domain model is fitted to a checkpoint, and exported with it",
                 "give the checkpoint that it was exported from",
             )
         device = select_device(options.device)

@@ -25,7 +25,8 @@ def seen_before(checkpoint: Networks, images: Images) -> str:
                 f"{member.path}: it isn't known which images it was trained on, so nothing tells whether these were"
                 f" among them: it lies in no run folder, and has no {record_beside(member.path).name} beside it"
             )
-    uses, several = [used(member, images) for member in checkpoint.members], len(runs) > 1
+    uses = [used(*each, images) for each in zip(checkpoint.members, runs, strict=True)]
+    several = len(runs) > 1
     if trained := sum(all("train" in splits for splits in of_image) for of_image in zip(*uses, strict=True)):
         same = "" if any(run and run.data for run in runs) else ", byte for byte"
         subject = "the networks were" if several else "the network was"
@@ -38,13 +39,13 @@ def seen_before(checkpoint: Networks, images: Images) -> str:
 
 def scorers(checkpoint: Networks, images: Images) -> np.ndarray:
     """(M, N) bool: which of the M networks score which image: those not trained on it; if all were, all of them."""
-    trained = np.array([["train" in splits for splits in used(member, images)] for member in checkpoint.members], bool)
+    uses = [used(member, _run_of(member, images), images) for member in checkpoint.members]
+    trained = np.array([["train" in splits for splits in of_images] for of_images in uses], bool)
     return ~trained | trained.all(axis=0)
 
 
-def used(checkpoint: Checkpoint, images: Images) -> list[set[str | None]]:
+def used(checkpoint: Checkpoint, run: OwnRun | None, images: Images) -> list[set[str | None]]:
     """(N,) in which splits of a network's run each image is; none where it wasn't used or that isn't known."""
-    run = _run_of(checkpoint, images)
     if run is None:
         record = record_of(checkpoint)
         return record.used(images.samples) if record else [set() for _ in images.samples]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pmtrain.system.errors import PmtrainError, missing_extra
-from pmtrain.system.hardware import use_every_core
+from pmtrain.system.hardware import thread_count, use_every_core
 
 INPUT, LOGIT, PROBABILITY, FEATURES = "image", "logit", "probability", "features"
 METADATA = "pmtrain"  # the key of the model's metadata that holds the checkpoint's side file
@@ -47,8 +47,6 @@ class OnnxNetwork:
             onnxruntime = import_onnxruntime()
         except ImportError:
             raise missing_extra(f"{path}: running an ONNX model", "onnxruntime", "onnx") from None
-        from pmtrain.models.backends.onednn.threads import thread_count  # here: it loads Paddle
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         options.log_severity_level = QUIET

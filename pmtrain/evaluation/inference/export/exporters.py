@@ -14,7 +14,6 @@ from pmtrain.evaluation.inference.export.input_graph import with_preprocessing
 from pmtrain.evaluation.inference.export.onnx_graph import import_onnx, network_graph
 from pmtrain.evaluation.inference.export.output_graph import calibrated_tensor, with_probability
 from pmtrain.models import build_model
-from pmtrain.models.backends.onednn.threads import thread_count
 from pmtrain.models.backends.onnx_runtime import (
     INPUT,
     LOGIT,
@@ -33,6 +32,7 @@ from pmtrain.runs.model_state import apply_state
 from pmtrain.system.errors import missing_extra
 from pmtrain.system.files import read_bytes, write_flushed
 from pmtrain.system.framework import paddle
+from pmtrain.system.hardware import thread_count
 
 # Input as `Source.inputs` makes it -> float64 (N, 2): the network's logit, and the probability of it.
 Run = Callable[[np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_verdict
-from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded
+from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
 from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
 from pmtrain.evaluation.inference.serving.uploads import MEBIBYTE, Upload, decoded, read_uploads
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
@@ -74,20 +74,21 @@ class Health(BaseModel):
 
 
 class Predictor:
-    """The network, its decoding threads and its heat maps."""
+    """The networks, their decoding threads and heat maps."""
 
     def __init__(self, checkpoint: Checkpoint, config: ServeConfig) -> None:
-        self.classifier = Classifier(checkpoint, config)
+        # Side by side, none waits for another's threads, of which decoding and answering take time, too.
+        networks = [Classifier(checkpoint, config) for _ in range(config.networks or 1)]
+        self.classifier = networks[0]
         self.checkpoint, self.config = checkpoint, config
         self.can_explain = checkpoint.exported is None and config.heat_maps
         self._explainer: Classifier | None = None
         self._decoders = ThreadPoolExecutor(available_cpus(), "decode", initializer=use_every_core)
         self._explaining = ThreadPoolExecutor(1, "explain", initializer=use_every_core)
         self._batches = Batches(
-            self._compute,
+            [Worker(partial(computed, network), network.backend.fixed_weights()) for network in networks],
             config.batch_size,
             WAITING,
-            self.classifier.backend.fixed_weights(),
         )
 
     async def predict(self, upload: Upload, heat_map: bool) -> ImageResult:
@@ -115,15 +116,6 @@ class Predictor:
             result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values)
         return result
 
-    def _compute(self, batch: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Prediction]:
-        """One prediction for each pair of `_read`; one that the domain model refuses has no class."""
-        logits = self.classifier.network_logits(np.stack([values for _, values in batch]))
-        familiar = self.classifier.familiarity([seen for seen, _ in batch])
-        return [
-            with_verdict(self.classifier.classify(None, float(probability)), each)
-            for probability, each in zip(self.classifier.info.probabilities(logits), familiar, strict=True)
-        ]
-
     def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (S, S, 3) as the network sees it, and float32 (3, S, S), normalised."""
         seen = decoded(upload, self.classifier.preprocess, int(self.config.max_megapixels * 1e6))
@@ -144,6 +136,16 @@ class Predictor:
         self._batches.close()
         self._decoders.shutdown(cancel_futures=True)
         self._explaining.shutdown(cancel_futures=True)
+
+
+def computed(classifier: Classifier, batch: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Prediction]:
+    """One prediction for each pair of `Predictor._read`; one that the domain model refuses has no class."""
+    logits = classifier.network_logits(np.stack([values for _, values in batch]))
+    familiar = classifier.familiarity([seen for seen, _ in batch])
+    return [
+        with_verdict(classifier.classify(None, float(probability)), each)
+        for probability, each in zip(classifier.info.probabilities(logits), familiar, strict=True)
+    ]
 
 
 def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Requests gathered into batches: while the network computes one, the images that arrive wait for the next."""
+"""Requests gathered into batches: while the networks compute, the images that arrive wait for the next one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from pmtrain.system.hardware import use_every_core
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,29 +19,35 @@ class Overloaded(Exception):
     """Too many images are waiting."""
 
 
-class Batches(Generic[Item, Result]):
-    """One thread that runs a network on whatever waits, up to `most` images at once; no image is delayed for others.
+class Worker(NamedTuple, Generic[Item, Result]):
+    """A network of its own.
 
     Args:
         run: a batch -> one result per image.
-        most: images in a batch.
-        waiting: images that may wait; further ones are refused.
-        context: entered by the thread, for as long as it runs.
+        context: entered by the worker's thread, for as long as it runs.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
-        most: int,
-        waiting: int,
-        context: AbstractContextManager | None = None,
-    ) -> None:
-        self._run, self._most, self._limit = run, most, waiting
+    run: Callable[[Sequence[Item]], Sequence[Result]]
+    context: AbstractContextManager = nullcontext()
+
+
+class Batches(Generic[Item, Result]):
+    """A thread for each worker, on whatever waits, up to `most` images at once; no image is delayed for others.
+
+    Args:
+        workers: networks that give the same results.
+        most: images in a batch.
+        waiting: images that may wait; further ones are refused.
+    """
+
+    def __init__(self, workers: Sequence[Worker[Item, Result]], most: int, waiting: int) -> None:
+        self._most, self._limit = most, waiting
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, args=(context or nullcontext(),), name="network")
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, args=(worker,), name="network") for worker in workers]
+        for thread in self._threads:
+            thread.start()
 
     async def result(self, image: Item) -> Result:
         """The network's result for one image.
@@ -55,12 +63,13 @@ class Batches(Generic[Item, Result]):
             self._wake.notify()
         return await future
 
-    def _work(self, context: AbstractContextManager) -> None:
-        with context:
+    def _work(self, worker: Worker[Item, Result]) -> None:
+        use_every_core()  # OpenMP may have pinned the thread that started this one
+        with worker.context:
             while batch := self._next():
                 loop = batch[0][1].get_loop()
                 try:
-                    results = self._run([image for image, _ in batch])
+                    results = worker.run([image for image, _ in batch])
                 except Exception as error:
                     loop.call_soon_threadsafe(_fail, [future for _, future in batch], error)
                 else:
@@ -79,11 +88,12 @@ class Batches(Generic[Item, Result]):
         return []
 
     def close(self) -> None:
-        """End the thread; what waits is dropped."""
+        """End the threads; what waits is dropped."""
         with self._wake:
             self._closed = True
-            self._wake.notify()
-        self._thread.join()
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join()
 
 
 def _finish(futures: Sequence[asyncio.Future[Result]], results: Sequence[Result]) -> None:

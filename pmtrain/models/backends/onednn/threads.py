@@ -9,15 +9,9 @@ import os
 import threading
 
 from pmtrain.models.backends.onednn.library import open_library
-from pmtrain.system.hardware import available_cpus
+from pmtrain.system.hardware import thread_count
 
 _prepared = threading.local()
-
-
-def thread_count() -> int:
-    """OMP_NUM_THREADS if it is a positive number, else the number of cores that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else available_cpus()
 
 
 @functools.cache

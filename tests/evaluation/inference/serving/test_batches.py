@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded
+from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
 
 
 def test_what_waits_is_computed_together_and_comes_back_in_order():
@@ -29,7 +29,7 @@ def test_what_waits_is_computed_together_and_comes_back_in_order():
         go.set()
         return await asyncio.gather(first, *rest)
 
-    with contextlib.closing(Batches(run, most=4, waiting=100)) as batches:
+    with contextlib.closing(Batches([Worker(run)], most=4, waiting=100)) as batches:
         assert asyncio.run(ask(batches)) == [0, 2, 4, 6, 8, 10, 12]
     assert sizes == [1, 4, 2]
 
@@ -44,7 +44,7 @@ def test_a_failure_reaches_all_of_its_batch_and_no_other():
         bad = await asyncio.gather(batches.result(np.array([2.0])), return_exceptions=True)
         return bad, await batches.result(np.array([0.5]))
 
-    with contextlib.closing(Batches(run, most=4, waiting=100)) as batches:
+    with contextlib.closing(Batches([Worker(run)], most=4, waiting=100)) as batches:
         (error,), good = asyncio.run(ask(batches))
     assert isinstance(error, ValueError)
     assert good == 0.5
@@ -68,8 +68,29 @@ def test_too_many_are_refused_and_a_closed_one_takes_none():
         go.set()
         assert await asyncio.gather(first, second) == [0, 1]
 
-    batches = Batches(run, most=1, waiting=1)
+    batches = Batches([Worker(run)], most=1, waiting=1)
     asyncio.run(ask(batches))
     batches.close()
     with pytest.raises(Overloaded):
         asyncio.run(batches.result(np.zeros(1)))
+
+
+def test_two_networks_compute_side_by_side():
+    together, passed = threading.Barrier(2, timeout=10), threading.Event()  # passed if both are under way at once
+
+    def of(name):
+        def run(images):
+            if not passed.is_set():
+                together.wait()
+                passed.set()
+            return [(name, image) for image in images]
+
+        return Worker(run)
+
+    async def ask(batches):
+        return await asyncio.gather(*(batches.result(number) for number in range(4)))
+
+    with contextlib.closing(Batches([of("a"), of("b")], most=2, waiting=100)) as batches:
+        found = asyncio.run(ask(batches))
+    assert [number for _, number in found] == [0, 1, 2, 3]
+    assert {name for name, _ in found} == {"a", "b"}

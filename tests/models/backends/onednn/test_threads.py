@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from pmtrain.models.backends.onednn import threads
-from pmtrain.models.backends.onednn.threads import thread_count
-from pmtrain.system.hardware import available_cpus
+from pmtrain.system.hardware import available_cpus, thread_count
 from tests.conftest import environment
 
 
