@@ -23,7 +23,7 @@ from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
 from pmtrain.metrics.text import Notes, counts_text, method_lines, percent
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.version import __version__
@@ -101,8 +101,8 @@ def _probability(calibrator: Calibrator | None) -> str:
     return f"{by} is, for a prevalence of {calibrator.prevalence:.4g},"
 
 
-def _domain(checkpoint: Checkpoint) -> str:
-    if load_domain(checkpoint)[0] is None:
+def _domain(checkpoint: Networks) -> str:
+    if any(load_domain(member)[0] is None for member in checkpoint.members):
         return "- Every image gets a result, also one of another kind than the training images."
     return (
         "- Images of another kind than the training images are called unusual, or refused, by pmtrain; other programs"

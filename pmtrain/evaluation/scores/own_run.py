@@ -8,7 +8,7 @@ from pathlib import Path
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.splits.record import Record, read_record
 from pmtrain.data.splits.split import hold_out
-from pmtrain.runs.checkpoint import Checkpoint, Networks
+from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError
 
@@ -31,7 +31,7 @@ def record_beside(model: Path) -> Path:
     return model.with_suffix(".images.csv")
 
 
-def record_of(checkpoint: Checkpoint) -> Record | None:
+def record_of(checkpoint: Networks) -> Record | None:
     """The record of the images of the checkpoint's run; outside a run's folder, the one beside it; None without any.
 
     Raises:
