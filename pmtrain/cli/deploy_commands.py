@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from pmtrain.cli.flags import shared_threads, use_threads, with_options
 from pmtrain.cli.image_commands import Checkpoint
 from pmtrain.config import ExportConfig, ServeConfig, load_config
 
+Networks = Annotated[
+    Path,
+    typer.Argument(
+        help="A .pdparams or .safetensors file, or a run folder; several, separated by commas, or the folder of a"
+        " cross-validation or of several seeds: exported as one."
+    ),
+]
+
 
 @with_options(ExportConfig)
-def export(checkpoint: Checkpoint, **flags: Any) -> None:
+def export(checkpoint: Networks, **flags: Any) -> None:
     """Export a checkpoint for use without pmtrain.
 
     Writes the model, export.json, which says how to use it, and a model card. The export is run by its own runtime on

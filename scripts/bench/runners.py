@@ -144,7 +144,7 @@ def own_export(precision: str):
         images, _ = images_and_labels(options)
         _, model, _ = own_model(None, options["layers"])
         model.eval()
-        graph = network_graph(model, options["image_size"])
+        graph = network_graph([model], options["image_size"])
         if precision == "int8":
             graph = quantized(graph, images)
         network = OnnxNetwork(with_probability(graph).SerializeToString(), Path("model.onnx"))

@@ -10,8 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from pmtrain.evaluation.inference.export import exporters
+from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -160,3 +163,38 @@ def test_int8_wants_onnx_and_images_of_its_own(checkpoint, small_set, run_cli, f
     done = run_cli("export", checkpoint, small_set, "--quantize", "int8", *flags)
     assert done.exit_code == 2
     assert "--quantize int8" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def pair(checkpoint, tmp_path_factory) -> str:
+    """Two checkpoints, the second one's logits greater by 0.6."""
+    loaded, folder = load_checkpoint(checkpoint), tmp_path_factory.mktemp("pair")
+    state = loaded.state | {"out.bias": loaded.state["out.bias"] + np.float32(0.6)}
+    save_checkpoint(folder / "b.pdparams", dump_state(state, {}), loaded.info)
+    return f"{checkpoint},{folder / 'b.pdparams'}"
+
+
+@pytest.mark.slow
+def test_several_networks_leave_as_one(pair, checkpoint, small_set, run_cli, tmp_path):
+    done = run_cli("export", pair, small_set, "--output", "m")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads((tmp_path / "m" / "export.json").read_text(encoding="utf-8"))
+    assert [output["name"] for output in told["outputs"]] == ["logit", "probability", "spread"]
+    assert told["check"]["largest_difference_of_a_probability"] < 1e-4  # from the mean of the two
+    assert len(told["networks"]) == 2
+    alone = np.array(probabilities(run_cli("predict", checkpoint, small_set, "--workers", 0).stdout))
+    found = run_cli("predict", tmp_path / "m" / "model.onnx", small_set, "--workers", 0).stdout
+    np.testing.assert_allclose(probabilities(found), expit(logit(alone) + 0.3), atol=1e-4)
+    spreads = [float(row["spread"]) for row in csv.DictReader(io.StringIO(found))]
+    np.testing.assert_allclose(spreads, 0.6 / np.sqrt(2), atol=1e-4)
+
+
+def test_networks_that_dont_fit_into_one_are_refused(pair, checkpoint, small_set, run_cli, tmp_path):
+    done = run_cli("export", pair, small_set, "--output", "m", "--format", "safetensors")
+    assert done.exit_code == 2 and "--format onnx or paddle" in done.stderr
+    assert run_cli("export", pair, small_set).exit_code == 2  # which folder isn't said
+    loaded = load_checkpoint(checkpoint)
+    larger = loaded.info.model_copy(update={"image_size": 64})
+    save_checkpoint(tmp_path / "c.pdparams", dump_state(loaded.state, {}), larger)
+    done = run_cli("export", f"{checkpoint},{tmp_path / 'c.pdparams'}", small_set, "--output", "m")
+    assert done.exit_code == 2 and "preprocessing" in done.stderr

@@ -29,6 +29,10 @@ class Content(NamedTuple):
     sha256: str
 
 
+# The splits of each content's images.
+Use = dict[Content, set[str | None]]
+
+
 def contents(samples: Sequence[Sample]) -> dict[Path, Content]:
     """The content of every image's file, by path; files that no part of the command has read yet are read."""
     found: dict[Path, Content] = {}
@@ -63,19 +67,19 @@ def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | N
     write_atomic(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
 
 
-def write_digests(path: Path, record: Record, dropped: Collection[str] = ()) -> None:
-    """Write a record without names, patients and labels, to go with a model that leaves its run.
+def write_digests(path: Path, uses: Sequence[Use]) -> None:
+    """Write a record without names, patients and labels, to go with a model that leaves its runs.
 
     Args:
-        dropped: names of images that were left out of the training; they belong to no split.
+        uses: of each run; an image that any of them trained on was trained on.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(HEADER)
-    images = [(name, content) for content, names in record.contents.items() for name in names]
-    for number, (name, content) in enumerate(images):
-        split = None if name in dropped else record.splits[name]
-        rows.writerow((number, "", "", split or "", *content))
+    for number, content in enumerate(dict.fromkeys(content for use in uses for content in use)):
+        splits = set().union(*(use.get(content, ()) for use in uses))
+        split = next((split for split in ("train", "val", "test") if split in splits), "")
+        rows.writerow((number, "", "", split, *content))
     write_atomic(path, text.getvalue().encode())
 
 
@@ -109,6 +113,10 @@ class Record:
         sizes = {content.bytes for content in self.contents}
         found = contents([sample for sample in samples if _size(sample.path) in sizes])
         return [self._splits(found[s.path], dropped) if s.path in found else set() for s in samples]
+
+    def use(self, dropped: Collection[str] = ()) -> Use:
+        """In which of the run's splits the images of each content are; dropped ones are in none."""
+        return {content: self._splits(content, dropped) for content in self.contents}
 
     def _splits(self, content: Content, dropped: Collection[str]) -> set[str | None]:
         return {self.splits[name] for name in self.contents.get(content, ()) if name not in dropped}

@@ -26,6 +26,7 @@ from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
 from pmtrain.evaluation.scores.scoring import adapt_to_files, described
 from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
+from pmtrain.models.backends.onnx_runtime import SPREAD
 from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system.errors import PmtrainError
@@ -91,6 +92,7 @@ class Network:
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
         self.domain, self.no_domain = load_domain(checkpoint)
         self.pooled = PooledFeatures(self.model) if self.domain else None
+        self.exported = checkpoint.exported
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 (N, 3, S, S), normalised -> (N,) float64."""
@@ -231,8 +233,18 @@ class Classifier:
         self, logits: np.ndarray, familiar: list[Familiarity]
     ) -> Iterator[tuple[float, float | None, Familiarity | None]]:
         """(M, N) logits of M networks -> each image's probability, the logits' standard deviation, its verdict."""
-        spreads = logits.std(axis=0, ddof=1) if len(logits) > 1 else ()
+        spreads = logits.std(axis=0, ddof=1) if len(logits) > 1 else self._exported_spread()
         yield from zip_longest(self.info.probabilities(logits.mean(axis=0)), spreads, familiar)
+
+    @property
+    def several(self) -> bool:
+        """Whether predictions have a `spread`: several networks answer, or an exported model of several."""
+        exported = self.networks[0].exported
+        return len(self.networks) > 1 or bool(exported and exported.has(SPREAD))
+
+    def _exported_spread(self) -> Iterable[float]:
+        exported = self.networks[0].exported
+        return () if exported is None or exported.spread is None else exported.spread
 
     def familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
         """What the first domain model says of images just given to `logits`; None each where there is none."""

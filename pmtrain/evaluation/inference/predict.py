@@ -107,7 +107,7 @@ def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterat
 
 def _more(classifier: Classifier) -> list[str]:
     """The fields of a prediction that only some predictions have."""
-    return ["posterior"] * (classifier.prevalence is not None) + ["spread"] * (len(classifier.networks) > 1)
+    return ["posterior"] * (classifier.prevalence is not None) + ["spread"] * classifier.several
 
 
 def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
 from pmtrain.metrics.text import Notes, counts_text, method_lines, percent
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.checkpoint import Networks
+from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.version import __version__
@@ -44,7 +44,8 @@ def of_checkpoint(path: Path, config: ExportConfig) -> str:
     fields = {name: getattr(config, name) for name in EvalConfig.model_fields if name in ExportConfig.model_fields}
     options = load_config(EvalConfig, {**fields, "output": None, "device": "cpu"})
     with console.hushed():
-        return model_card(RunFolder.around(path), examine(path, options))
+        found = examine(path, options)
+        return model_card(RunFolder.around(path) if isinstance(found.checkpoint, Checkpoint) else None, found)
 
 
 def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
@@ -58,7 +59,7 @@ def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
     synthetic = info.synthetic or evaluation.images.data.synthetic
     row = Preprocess.of(info).row
     lines = [
-        f"# ResNet-{info.layers}: {positive} against {negative}",
+        f"# {_network(evaluation.checkpoint)}: {positive} against {negative}",
         "",
         *["**SYNTHETIC**: images drawn by a program were used. No clinical claim can rest on this model.", ""]
         * synthetic,
@@ -93,6 +94,11 @@ def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
     return f"---\n{_front_matter(evaluation, synthetic)}---\n" + "\n".join(lines)
 
 
+def _network(checkpoint: Networks) -> str:
+    layers = [f"ResNet-{member.info.layers}" for member in checkpoint.members]
+    return layers[0] if len(layers) == 1 else f"Mean of {len(layers)} networks ({', '.join(dict.fromkeys(layers))})"
+
+
 def _probability(calibrator: Calibrator | None) -> str:
     if calibrator is None:
         return "its sigmoid is"
@@ -120,7 +126,7 @@ def _front_matter(evaluation: Evaluation, synthetic: bool) -> str:
     info, found = evaluation.checkpoint.info, evaluation.found
     values = {hub: found.measures[name].value.value for name, hub in HUB_METRICS.items()}
     measured = {hub: round(value, 4) for hub, value in values.items() if value is not None}
-    name = f"ResNet-{info.layers}, {info.class_names[1]}"
+    name = f"{_network(evaluation.checkpoint)}, {info.class_names[1]}"
     data = {"name": evaluation.images.data.root.resolve().name, "type": "private", "split": evaluation.images.split}
     content: dict[str, Any] = {
         "license": "unknown",  # the hub's word for: the author has still to choose one

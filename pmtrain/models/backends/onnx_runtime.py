@@ -14,7 +14,7 @@ import numpy as np
 from pmtrain.system.errors import PmtrainError, missing_extra
 from pmtrain.system.hardware import thread_count, use_every_core
 
-INPUT, LOGIT, PROBABILITY, FEATURES = "image", "logit", "probability", "features"
+INPUT, LOGIT, PROBABILITY, FEATURES, SPREAD = "image", "logit", "probability", "features", "spread"
 METADATA = "pmtrain"  # the key of the model's metadata that holds the checkpoint's side file
 
 QUIET = 3  # onnxruntime's log: errors only
@@ -61,6 +61,8 @@ class OnnxNetwork:
             ) from None
         self.path = path
         self.out = _LastLayer(self)
+        self._outputs = [output.name for output in self.session.get_outputs()]
+        self.spread: np.ndarray | None = None  # (N,) of the latest images, where this is a model of several networks
 
     @property
     def precision(self) -> str:
@@ -81,6 +83,10 @@ class OnnxNetwork:
         logits, probabilities = self.session.run([LOGIT, PROBABILITY], {INPUT: images})
         return logits, probabilities
 
+    def has(self, output: str) -> bool:
+        """Whether the model gives this output."""
+        return output in self._outputs
+
     def eval(self) -> None:
         """As of a Paddle layer: it is always in evaluation mode."""
 
@@ -88,12 +94,13 @@ class OnnxNetwork:
         """As of a Paddle layer: a tensor (N, 3, S, S) -> a tensor (N, 1)."""
         from pmtrain.system.framework import paddle
 
-        if not self.out.hooks:
-            return paddle.to_tensor(self.logits(images.numpy()))
-        logits, features = self.session.run([LOGIT, FEATURES], {INPUT: images.numpy()})
+        wanted = [LOGIT] + [SPREAD] * self.has(SPREAD) + [FEATURES] * bool(self.out.hooks)
+        found = dict(zip(wanted, self.session.run(wanted, {INPUT: images.numpy()}), strict=True))
+        if SPREAD in found:
+            self.spread = found[SPREAD].reshape(-1)
         for hook in self.out.hooks:
-            hook(self.out, (paddle.to_tensor(features),))
-        return paddle.to_tensor(logits)
+            hook(self.out, (paddle.to_tensor(found[FEATURES]),))
+        return paddle.to_tensor(found[LOGIT])
 
 
 class _LastLayer:
@@ -109,10 +116,10 @@ class _LastLayer:
         Raises:
             PmtrainError: the model doesn't give its features.
         """
-        if FEATURES not in (output.name for output in self._network.session.get_outputs()):
+        if not self._network.has(FEATURES):
             raise PmtrainError(
-                f"{self._network.path}: exported by an older pmtrain, without the features that a domain model needs",
-                "export the checkpoint again",
+                f"{self._network.path}: it doesn't give the features that a domain model needs",
+                "export a single checkpoint again; exports by older versions and of several networks have none",
             )
         self.hooks.append(hook)
         return SimpleNamespace(remove=partial(self.hooks.remove, hook))

@@ -8,7 +8,8 @@ from typing import Any
 from pmtrain.data.preprocessing.per_image import PerImage
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
 from pmtrain.evaluation.inference.export.side_files import SideFiles
-from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT, PROBABILITY
+from pmtrain.evaluation.scores.scoring import described
+from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT, PROBABILITY, SPREAD
 from pmtrain.models.weights.names import LINEAR_WEIGHT
 from pmtrain.runs.calibrator import END_SLOPE, Calibrator
 from pmtrain.system.version import __version__
@@ -25,13 +26,14 @@ def describe(name: str, source: Source, check: dict[str, Any], beside: SideFiles
         check: what the comparison with the checkpoint found.
         beside: what was written beside the model.
     """
-    info, row = source.checkpoint.info, EXPORTERS[name]
-    described = {
+    info, row, members = source.checkpoint.info, EXPORTERS[name], source.checkpoint.members
+    network = ", ".join(f"ResNet-{member.info.layers}" for member in members)
+    told = {
         "format": 1,
         "pmtrain": __version__,
         "notice": NOTICE,
         "synthetic": info.synthetic,
-        "model": {"file": row.file, "format": name, "precision": source.precision, "network": f"ResNet-{info.layers}"},
+        "model": {"file": row.file, "format": name, "precision": source.precision, "network": network},
         "input": _input(source),
         "outputs": _outputs(name, source),
         "classes": {"negative": info.class_names[0], "positive": info.class_names[1]},
@@ -46,9 +48,10 @@ def describe(name: str, source: Source, check: dict[str, Any], beside: SideFiles
         "domain_model": {"file": beside.domain, "meaning": beside.domain_meaning},
         "training_images": {"file": beside.images, "meaning": beside.images_meaning},
         "checkpoint": info.model_dump(mode="json"),
+        "networks": described(source.checkpoint),
         "check": check,
     }
-    return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _input(source: Source) -> dict[str, Any]:
@@ -65,15 +68,21 @@ def _outputs(name: str, source: Source) -> list[dict[str, Any]]:
     outputs: list[dict[str, Any]] = [
         {"name": LOGIT, "type": "float32", "shape": ["N", 1], "meaning": "the network's own, not calibrated"}
     ]
+    several = len(source.checkpoint.members) > 1
+    if several:
+        outputs[0]["meaning"] = "the mean of the networks' logits, not calibrated"
     if row.probability:
         outputs.append({"name": PROBABILITY, "type": "float32", "shape": ["N", 1], "meaning": means})
-    if row.graph:
+    if several:
+        means = "standard deviation of the networks' logits"
+        outputs.append({"name": SPREAD, "type": "float32", "shape": ["N", 1], "meaning": means})
+    elif row.graph:
         means = "what enters the last layer, which the domain model looks at"
         outputs.append(
             {
                 "name": FEATURES,
                 "type": "float32",
-                "shape": ["N", len(source.checkpoint.state[LINEAR_WEIGHT])],
+                "shape": ["N", len(source.checkpoint.members[0].state[LINEAR_WEIGHT])],
                 "meaning": means,
             }
         )

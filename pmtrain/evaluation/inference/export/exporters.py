@@ -25,7 +25,7 @@ from pmtrain.models.backends.onnx_runtime import (
 from pmtrain.models.weights.foreign import translated
 from pmtrain.models.weights.names import LINEAR_WEIGHT, foreign_names
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.checkpoint import Checkpoint, sha256_of
+from pmtrain.runs.checkpoint import Networks, sha256_of
 from pmtrain.runs.formats.torch_reader import read_torch
 from pmtrain.runs.formats.torch_writer import write_torch
 from pmtrain.runs.model_state import apply_state
@@ -40,20 +40,20 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported.
+    """What is exported: one network, or several with the same preprocessing.
 
     Args:
         with_preprocessing: the normalisation is built in.
         int8: turns the float32 ONNX model into an int8 one, where that is asked for.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: Networks
     with_preprocessing: bool = False
     int8: Callable[[Any], Any] | None = None
 
     @property
     def preprocess(self) -> Preprocess:
-        return Preprocess.of(self.checkpoint.info)
+        return Preprocess.of(self.checkpoint.members[0].info)
 
     @property
     def precision(self) -> str:
@@ -71,12 +71,14 @@ class Source:
         given = self.checkpoint.info.probabilities(logits) if probabilities is None else probabilities.reshape(-1)
         return np.stack([logits, given], axis=1)
 
-    def model(self) -> Any:
-        """The network on Paddle's own kernels, in evaluation mode."""
-        model = build_model(self.checkpoint.info.layers)
-        apply_state(model, self.checkpoint.state, self.checkpoint.path)
-        model.eval()
-        return model
+    def models(self) -> list[Any]:
+        """The networks on Paddle's own kernels, in evaluation mode."""
+        models = []
+        for member in self.checkpoint.members:
+            models.append(build_model(member.info.layers))
+            apply_state(models[-1], member.state, member.path)
+            models[-1].eval()
+        return models
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Exporter:
         runtime: that runtime's name and version.
         file: the model's file, of which a user is told.
         graph: the files hold an ONNX graph or what was made of one, so preprocessing can be built in.
-        probability: the files hold the computation and not only the weights, up to the calibrated probability.
+        probability: the files hold the computation and not only the weights, up to the calibrated probability; several
+            networks can be exported as one.
     """
 
     write: Callable[[Path, Source], None]
@@ -102,7 +105,7 @@ class Exporter:
 
 def onnx_model(source: Source) -> Any:
     """The ONNX model with its results, its metadata and, where asked for, its preprocessing; checked by onnx itself."""
-    model = network_graph(source.model(), source.preprocess.size)
+    model = network_graph(source.models(), source.preprocess.size)
     if source.int8 is not None:
         model = source.int8(model)
     if source.with_preprocessing:
@@ -166,21 +169,31 @@ def _write_paddle(folder: Path, source: Source) -> None:
     size = source.preprocess.size
     spec = paddle.static.InputSpec([None, 3, size, size], "float32", INPUT)
     paddle.jit.save(
-        _WithProbability(source.model(), source.checkpoint.info.calibration), str(folder / "model"), input_spec=[spec]
+        _WithProbability(source.models(), source.checkpoint.info.calibration), str(folder / "model"), input_spec=[spec]
     )
 
 
 class _WithProbability(paddle.nn.Layer):
-    """Images -> the network's logits and P(positive), (N, 1) each, calibrated where there is a calibration."""
+    """Images -> the logits (of several networks their mean) and P(positive), (N, 1) each, calibrated if there is a
+    calibration; of several networks also the logits' standard deviation, (N, 1)."""
 
-    def __init__(self, network: Any, calibrator: Calibrator | None) -> None:
+    def __init__(self, networks: list[Any], calibrator: Calibrator | None) -> None:
         super().__init__()
-        self.network, self.calibrator = network, calibrator
+        self.networks, self.calibrator = paddle.nn.LayerList(networks), calibrator
+        for number, network in enumerate(networks):
+            for tensor in network.state_dict().values():  # in every network they are numbered from 0
+                tensor.name = f"network_{number}_{tensor.name}"
         self.eval()
 
-    def forward(self, image: Any) -> tuple[Any, Any]:
-        logit = self.network(image)
-        return logit, paddle.nn.functional.sigmoid(calibrated_tensor(logit, self.calibrator))
+    def forward(self, image: Any) -> tuple[Any, ...]:
+        logits = [network(image) for network in self.networks]
+        count = len(logits)
+        logit = paddle.add_n(logits) / count if count > 1 else logits[0]
+        probability = paddle.nn.functional.sigmoid(calibrated_tensor(logit, self.calibrator))
+        if count == 1:
+            return logit, probability
+        variance = paddle.add_n([paddle.square(each - logit) for each in logits]) / (count - 1)
+        return logit, probability, paddle.sqrt(variance)
 
 
 def _load_paddle(folder: Path, source: Source) -> Run:
@@ -193,7 +206,7 @@ def _load_paddle(folder: Path, source: Source) -> Run:
     config.set_cpu_math_library_num_threads(thread_count())
     predictor = paddle.inference.create_predictor(config)
     image = predictor.get_input_handle(predictor.get_input_names()[0])
-    logit, probability = map(predictor.get_output_handle, predictor.get_output_names())
+    logit, probability = map(predictor.get_output_handle, predictor.get_output_names()[:2])
 
     def run(inputs: np.ndarray) -> np.ndarray:
         image.reshape(inputs.shape)
@@ -212,8 +225,9 @@ def _write_safetensors(folder: Path, source: Source) -> None:
     """The state dict under our names, with the side file that lets pmtrain read the pair as a checkpoint."""
     import safetensors.numpy
 
-    info = source.checkpoint.info
-    state = {name: np.ascontiguousarray(array) for name, array in source.checkpoint.state.items()}
+    (member,) = source.checkpoint.members
+    info = member.info
+    state = {name: np.ascontiguousarray(array) for name, array in member.state.items()}
     data = safetensors.numpy.save(state, {METADATA: info.model_dump_json()})
     write_flushed(folder / "model.safetensors", data)
     side = info.model_copy(update={"weights_sha256": sha256_of(data)})
@@ -241,7 +255,8 @@ def _paddle_kernels() -> str:
 
 def _write_torch(folder: Path, source: Source) -> None:
     """The state dict under torchvision's names: its ResNet of that depth with one output takes it as it is."""
-    state = {name: np.asarray(array, np.float32) for name, array in source.checkpoint.state.items()}
+    (member,) = source.checkpoint.members
+    state = {name: np.asarray(array, np.float32) for name, array in member.state.items()}
     state[LINEAR_WEIGHT] = state[LINEAR_WEIGHT].T
     names = foreign_names(source.checkpoint.info.layers, "torchvision")
     write_flushed(folder / "model.pth", write_torch({theirs: state[ours] for ours, theirs in names.items()}))

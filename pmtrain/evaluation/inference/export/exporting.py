@@ -23,7 +23,8 @@ from pmtrain.evaluation.inference.export.int8 import loss_of_int8, quantized
 from pmtrain.evaluation.inference.export.parity import LIMIT, compare_with_checkpoint, timed
 from pmtrain.evaluation.inference.export.side_files import write_beside
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
-from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.evaluation.scores.ensemble import load_networks
+from pmtrain.runs.checkpoint import Ensemble, Networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_folder, write_flushed
@@ -43,10 +44,9 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
     """
     exporter = EXPORTERS[config.format]
     _check_options(config)
-    checkpoint = load_checkpoint(path)
-    if checkpoint.exported is not None:
-        raise UsageError(f"{path} is an exported model already", "give the checkpoint that it was exported from")
-    output = config.output or checkpoint.path.parent / f"export-{config.quantize or config.format}"
+    checkpoint = load_networks(path)
+    _check_networks(checkpoint, config)
+    output = config.output or _folder_beside(checkpoint) / f"export-{config.quantize or config.format}"
     classifier = Classifier(checkpoint, load_config(ComputeOptions, {"device": "cpu"}))
     images = choose_images(checkpoint, config)
     # The loss of AUC is measured on all images: a part of them would tell less than its interval.
@@ -92,6 +92,45 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
         f"speed: {parity.their_speed:.1f} images/s in batches of {batch_size}; {against}: {speed:.1f}"
         f" ({parity.their_speed / speed:.2f} times)"
     )
+
+
+def _folder_beside(checkpoint: Networks) -> Path:
+    """Where an export goes unless --output says: the run's folder, or that of a cross-validation or of several seeds.
+
+    Raises:
+        UsageError: there is no such folder: the networks were only named together.
+    """
+    if isinstance(checkpoint, Ensemble) and not checkpoint.path.is_dir():
+        raise UsageError("several networks that lie in no folder of their own need --output", "give --output FOLDER")
+    return checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+
+
+def _check_networks(checkpoint: Networks, config: ExportConfig) -> None:
+    """Refuse what can't be exported, or not in this format.
+
+    Raises:
+        UsageError: it is an export, or several networks that don't fit into one.
+    """
+    first, *others = checkpoint.members
+    for member in checkpoint.members:
+        if member.exported is not None:
+            raise UsageError(
+                f"{member.path} is an exported model already", "give the checkpoint that it was exported from"
+            )
+    if not others:
+        return
+    if not EXPORTERS[config.format].probability:
+        whole = " or ".join(name for name, row in EXPORTERS.items() if row.probability)
+        raise UsageError(
+            f"--format {config.format}: its file holds the weights of one network, and these are {1 + len(others)}",
+            f"give --format {whole}, or export each network by itself",
+        )
+    for other in others:
+        if Preprocess.of(other.info) != Preprocess.of(first.info):
+            raise UsageError(
+                f"{other.path} and {first.path} see images after other preprocessing, so no single input fits both",
+                "export each network by itself; eval and predict take them together as they are",
+            )
 
 
 def _check_options(config: ExportConfig) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT
+from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT, SPREAD
 from pmtrain.models.resnet import ConvBNLayer, ResNet
 from pmtrain.system.errors import missing_extra
 
@@ -52,38 +52,59 @@ class Graph:
         return name
 
 
-def network_graph(model: ResNet, image_size: int) -> Any:
-    """The network in evaluation mode as an ONNX model.
+def network_graph(models: Sequence[ResNet], image_size: int) -> Any:
+    """One network or several, in evaluation mode, as an ONNX model.
 
-    INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1), and FEATURES, float32 (N, F): what enters the last layer.
+    INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1). Of one network also FEATURES, float32 (N, F): what enters the
+    last layer. Of several, LOGIT is the mean, and SPREAD, float32 (N, 1), the logits' standard deviation.
     """
     onnx = import_onnx()
     graph = Graph()
-    x = _convolution(graph, "conv", model.conv, INPUT)
-    x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    for stage, blocks in enumerate(model.stages):
-        for index, block in enumerate(blocks):
-            name, y = f"bb_{stage}_{index}", x
-            for place, layer in enumerate(block.path):
-                y = _convolution(graph, f"{name}.conv{place}", layer, y)
-            shortcut = x if block.short is None else _convolution(graph, f"{name}.short", block.short, x)
-            x = graph.add("Relu", graph.add("Add", y, shortcut))
-    x = graph.add("Flatten", graph.add("GlobalAveragePool", x), output=FEATURES)
-    weight = graph.constant("out.weight", model.out.weight.numpy())
-    graph.add("Gemm", x, weight, graph.constant("out.bias", model.out.bias.numpy()), output=LOGIT)
     tensor, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    if len(models) == 1:
+        _network(graph, models[0], "", LOGIT, FEATURES)
+        more = tensor(FEATURES, float32, ["N", len(models[0].out.weight)])
+    else:
+        parts = [_network(graph, model, f"{number}.", f"{number}.logit") for number, model in enumerate(models)]
+        logits = graph.add("Concat", *parts, axis=1)
+        mean = graph.add("ReduceMean", logits, axes=[1], keepdims=1, output=LOGIT)
+        apart = graph.add("Sub", logits, mean)
+        squares = graph.add("ReduceSum", graph.add("Mul", apart, apart), graph.constant("of_networks", np.array([1])))
+        variance = graph.add("Div", squares, graph.constant("degrees_of_freedom", np.float32(len(models) - 1)))
+        graph.add("Sqrt", variance, output=SPREAD)
+        more = tensor(SPREAD, float32, ["N", 1])
     return onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
-            f"ResNet-{model.layers}",
+            " and ".join(f"ResNet-{model.layers}" for model in models),
             [tensor(INPUT, float32, ["N", 3, image_size, image_size])],
-            [tensor(LOGIT, float32, ["N", 1]), tensor(FEATURES, float32, ["N", len(model.out.weight)])],
+            [tensor(LOGIT, float32, ["N", 1]), more],
             graph.constants,
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="pmtrain",
     )
+
+
+def _network(graph: Graph, model: ResNet, prefix: str, logit: str, features: str = "") -> str:
+    """Append a network from INPUT on; return the name of its logit.
+
+    Args:
+        prefix: of the names of all constants.
+    """
+    x = _convolution(graph, f"{prefix}conv", model.conv, INPUT)
+    x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    for stage, blocks in enumerate(model.stages):
+        for index, block in enumerate(blocks):
+            name, y = f"{prefix}bb_{stage}_{index}", x
+            for place, layer in enumerate(block.path):
+                y = _convolution(graph, f"{name}.conv{place}", layer, y)
+            shortcut = x if block.short is None else _convolution(graph, f"{name}.short", block.short, x)
+            x = graph.add("Relu", graph.add("Add", y, shortcut))
+    x = graph.add("Flatten", graph.add("GlobalAveragePool", x), output=features)
+    weight = graph.constant(f"{prefix}out.weight", model.out.weight.numpy())
+    return graph.add("Gemm", x, weight, graph.constant(f"{prefix}out.bias", model.out.bias.numpy()), output=logit)
 
 
 def _convolution(graph: Graph, name: str, layer: ConvBNLayer, x: str) -> str:

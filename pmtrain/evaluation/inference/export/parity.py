@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -69,8 +70,14 @@ def compare_with_checkpoint(
     """
     batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
     inputs = [source.inputs(batch) for batch in batches]
-    with classifier.backend.fixed_weights():
-        ours, our_speed = timed(classifier.network_logits, [classifier.preprocess.normalise(each) for each in batches])
+
+    def mean_logits(images: np.ndarray) -> np.ndarray:
+        return np.mean([network.logits(images) for network in classifier.networks], axis=0)
+
+    with contextlib.ExitStack() as stack:
+        for network in classifier.networks:
+            stack.enter_context(network.backend.fixed_weights())
+        ours, our_speed = timed(mean_logits, [classifier.preprocess.normalise(each) for each in batches])
     results, their_speed = timed(run, inputs)
     theirs, probabilities = results.T
     return Parity(ours, theirs, probabilities, classifier.info.probabilities(theirs), our_speed, their_speed)

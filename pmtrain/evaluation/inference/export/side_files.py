@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pmtrain.data.splits.record import write_digests
+from pmtrain.data.splits.record import Use, write_digests
 from pmtrain.evaluation.domain.domain_file import load_domain, save_domain
 from pmtrain.evaluation.scores.own_run import record_beside, record_of
-from pmtrain.runs.checkpoint import WEIGHTS_SUFFIXES, Checkpoint, load_checkpoint
+from pmtrain.runs.checkpoint import WEIGHTS_SUFFIXES, Checkpoint, Networks, load_checkpoint
 from pmtrain.runs.run_folder import RunFolder
 
 NOT_TAKEN = "not written: pmtrain predict, eval and serve take onnx and safetensors alone"
@@ -24,7 +24,7 @@ class SideFiles:
     images_meaning: str
 
 
-def write_beside(model: Path, checkpoint: Checkpoint) -> SideFiles:
+def write_beside(model: Path, checkpoint: Networks) -> SideFiles:
     """Write what `pmtrain predict` and `eval` look for beside `model`, a file exported from `checkpoint`.
 
     Raises:
@@ -32,16 +32,22 @@ def write_beside(model: Path, checkpoint: Checkpoint) -> SideFiles:
     """
     if model.suffix not in WEIGHTS_SUFFIXES:
         return SideFiles(None, NOT_TAKEN, None, NOT_TAKEN)
-    domain, reason = load_domain(checkpoint)
-    judged = None
-    if domain is not None:
-        judged = save_domain(load_checkpoint(model), domain).name
-        reason = "tells whether an image is of the kind trained on; pmtrain predict, eval and serve use it"
-    record, listed = record_of(checkpoint), None
-    told = "not known: the checkpoint lies in no run folder, or in an old one without images.csv"
-    if record is not None:
-        folder = RunFolder.around(checkpoint.path)
+    judged, reason = None, "not written: each of the networks has one, and one model gives the features of none"
+    if isinstance(checkpoint, Checkpoint):
+        domain, reason = load_domain(checkpoint)
+        if domain is not None:
+            judged = save_domain(load_checkpoint(model), domain).name
+            reason = "tells whether an image is of the kind trained on; pmtrain predict, eval and serve use it"
+    records, listed = [_record(member) for member in checkpoint.members], None
+    told = "not known: a checkpoint lies in no run folder, or in an old one without images.csv"
+    if None not in records:
         listed = record_beside(model)
-        write_digests(listed, record, folder.dropped_files() if folder else ())
+        write_digests(listed, [record for record in records if record])
         told = "split, size and SHA-256 of the run's images, without names: pmtrain eval tells which it was trained on"
     return SideFiles(judged, reason, listed.name if listed else None, told)
+
+
+def _record(member: Checkpoint) -> Use | None:
+    """What a network's run used each image for; None if that isn't known."""
+    record, folder = record_of(member), RunFolder.around(member.path)
+    return record.use(folder.dropped_files() if folder else ()) if record else None

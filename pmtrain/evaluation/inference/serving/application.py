@@ -77,9 +77,10 @@ class Predictor:
     """The networks, their decoding threads and heat maps."""
 
     def __init__(self, checkpoint: Checkpoint, config: ServeConfig) -> None:
-        # Side by side, none waits for another's threads, of which decoding and answering take time, too.
-        networks = [Classifier(checkpoint, config) for _ in range(config.networks or 1)]
-        self.classifier = networks[0]
+        self.classifier = Classifier(checkpoint, config)
+        # Side by side on a CPU, none waits for another's threads, of which decoding and answering take time, too.
+        copies = (config.networks or 1) - 1 if self.classifier.backend.device == "cpu" else 0
+        networks = [self.classifier, *(Classifier(checkpoint, config) for _ in range(copies))]
         self.checkpoint, self.config = checkpoint, config
         self.can_explain = checkpoint.exported is None and config.heat_maps
         self._explainer: Classifier | None = None

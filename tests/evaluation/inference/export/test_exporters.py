@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
-from pmtrain.runs.checkpoint import load_checkpoint
-from pmtrain.runs.formats.state_dict import load_state
+from pmtrain.models import build_model
+from pmtrain.runs.checkpoint import Ensemble, load_checkpoint, save_checkpoint
+from pmtrain.runs.formats.state_dict import dump_state, load_state
 from pmtrain.runs.formats.torch_reader import read_torch
+from pmtrain.runs.model_state import to_arrays
+from pmtrain.runs.records import notes_info
 from pmtrain.system.framework import paddle
 
 
@@ -27,7 +30,7 @@ def images():
 @pytest.fixture(scope="module")
 def expected(source, images):
     with paddle.no_grad():
-        return source.model()(paddle.to_tensor(images)).numpy()[:, 0]
+        return source.models()[0](paddle.to_tensor(images)).numpy()[:, 0]
 
 
 def test_onnx(source, images, expected, tmp_path):
@@ -51,6 +54,27 @@ def test_paddle(source, images, expected, tmp_path):
     found = EXPORTERS["paddle"].load(tmp_path, source)
     np.testing.assert_allclose(found(images[:2])[:, 0], expected[:2], atol=1e-4)
     np.testing.assert_allclose(found(images)[:, 0], expected, atol=1e-4)  # any number of images
+
+
+def test_several_networks_as_one_paddle_model(tmp_path):
+    members = []
+    for seed in (0, 1):
+        paddle.seed(seed)
+        arrays = to_arrays(build_model(18).state_dict())
+        path = tmp_path / f"{seed}.pdparams"
+        save_checkpoint(path, dump_state(*arrays), notes_info(18).model_copy(update={"image_size": 32}))
+        members.append(load_checkpoint(path))
+    both = Source(Ensemble(tuple(members), members[0].info, tmp_path))
+    EXPORTERS["paddle"].write(tmp_path, both)
+    images = paddle.to_tensor(np.random.default_rng(1).normal(size=(3, 3, 32, 32)).astype("float32"))
+    layer = paddle.jit.load(str(tmp_path / "model"))
+    layer.eval()
+    with paddle.no_grad():
+        first, second = (model(images).numpy() for model in both.models())
+        logits, _, spread = (each.numpy() for each in layer(images))
+    np.testing.assert_allclose(logits, (first + second) / 2, atol=1e-4)
+    np.testing.assert_allclose(spread, np.abs(first - second) / np.sqrt(2), atol=1e-4)  # of two values
+    assert spread.min() > 0.01
 
 
 def test_torch_has_torchvisions_names(source, expected, images, tmp_path):

@@ -20,13 +20,13 @@ def test_convolutions_become_int8_and_the_logits_stay_near():
     model = build_model(18)
     model.eval()
     images = np.random.default_rng(0).normal(size=(6, 3, 32, 32)).astype("float32")
-    graph = quantized(network_graph(model, 32), images)
+    graph = quantized(network_graph([model], 32), images)
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 20
     assert {node.input[1].endswith("_DequantizeLinear_Output") for node in convolutions} == {True}
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     before = onnxruntime.InferenceSession(
-        network_graph(model, 32).SerializeToString(), providers=["CPUExecutionProvider"]
+        network_graph([model], 32).SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (found,), (expected,) = (each.run(["logit"], {"image": images}) for each in (session, before))
     assert not np.array_equal(found, expected)

@@ -29,7 +29,7 @@ def drawn_model(layers: int):
 @pytest.mark.parametrize("layers", [18, 50])
 def test_it_gives_the_networks_logits_for_any_number_of_images(layers):
     model = drawn_model(layers)
-    graph = network_graph(model, 64)
+    graph = network_graph([model], 64)
     onnx.checker.check_model(graph, full_check=True)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     for count in (1, 3):
@@ -43,5 +43,19 @@ def test_it_gives_the_networks_logits_for_any_number_of_images(layers):
 
 
 def test_batch_norms_are_folded_away():
-    kinds = {node.op_type for node in network_graph(build_model(18), 64).graph.node}
+    kinds = {node.op_type for node in network_graph([build_model(18)], 64).graph.node}
     assert kinds == {"Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
+
+
+def test_several_networks_give_the_mean_logit_and_its_spread():
+    models = [drawn_model(18), drawn_model(34), drawn_model(18)]
+    models[2].out.bias.set_value(models[2].out.bias + 2)
+    graph = network_graph(models, 32)
+    onnx.checker.check_model(graph, full_check=True)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype("float32")
+    with paddle.no_grad():
+        each = np.concatenate([model(paddle.to_tensor(images)).numpy() for model in models], axis=1)
+    mean, spread = session.run(["logit", "spread"], {"image": images})
+    np.testing.assert_allclose(mean[:, 0], each.mean(axis=1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(spread[:, 0], each.std(axis=1, ddof=1), rtol=1e-4, atol=1e-5)
