@@ -14,6 +14,11 @@ import typer
 from pmtrain.system import console, parallel
 from pmtrain.system.errors import PmtrainError
 
+# What Paddle, OpenCV, onnxruntime and the system's loader of libraries say of lack of memory, in errors of other kinds.
+OUT_OF_MEMORY = (
+    "ResourceExhausted", "Cannot allocate memory", "bad allocation", "bad_alloc", "failed to map segment",
+    "Failed to allocate memory", "can't start new thread", "Insufficient memory", "Out of memory", "out of memory",
+)  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -65,7 +70,7 @@ def _report(error: BaseException) -> int:
             "hint: install the build that doesn't need it: `pip uninstall -y opencv-python`, then "
             "`pip install opencv-python-headless`"
         )
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         console.error("out of memory\nhint: try a smaller --batch-size or --image-size")
     elif isinstance(error, OSError) and error.strerror:
         console.error(f"{error.filename or 'the system'}: {error.strerror}")

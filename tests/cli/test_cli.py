@@ -158,6 +158,18 @@ def test_a_fault_of_ours_is_told_without_a_traceback(run_cli, monkeypatch):
     assert "Traceback" in run_cli("--debug", "trace-shapes").stderr
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("(ResourceExhausted) Fail to alloc"), RuntimeError("can't start new thread")]
+)
+def test_lack_of_memory_is_named_whoever_tells_of_it(run_cli, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("pmtrain.system.environment.describe", fail)
+    result = run_cli("env")
+    assert result.exit_code == 1 and "error: out of memory\nhint: " in result.stderr
+
+
 def test_ctrl_c_exits_with_130(run_cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
