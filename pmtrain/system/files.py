@@ -8,6 +8,7 @@ import glob
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -246,8 +247,10 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         PmtrainError: it can't be read, or has more than `limit` bytes.
     """
     try:
-        size = path.stat().st_size
-        if size > limit:
+        found = path.stat()
+        if stat.S_ISFIFO(found.st_mode):  # reading would wait for its writer
+            raise PmtrainError(f"{path} is a pipe, not a file", "save it as a file first")
+        if (size := found.st_size) > limit:
             raise PmtrainError(f"{path} has {size:,} bytes; a file of this kind has at most {limit:,}")
         return _patiently(path.read_bytes)
     except OSError as error:

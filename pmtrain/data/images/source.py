@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -138,7 +139,7 @@ def read(path: AnyPath) -> bytes:
         OSError: it can't be read; its `strerror` is the reason.
     """
     if (address := _address(path)) is None:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             return file.read()
     within, member = _member(path, address)
     try:
@@ -152,14 +153,28 @@ def chunks(path: AnyPath) -> Iterator[bytes]:
     if _address(path) is not None:
         yield read(path)
         return
-    with open(path, "rb") as file:
+    with _open(path) as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
 
 def open_file(path: AnyPath) -> BinaryIO:
     """A file or member to read from; raises as `read`."""
-    return open(path, "rb") if _address(path) is None else io.BytesIO(read(path))
+    return _open(path) if _address(path) is None else io.BytesIO(read(path))
+
+
+def _open(path: AnyPath) -> BinaryIO:
+    """A file of its own; a pipe or a device, which could keep its reader waiting for ever, is an OSError."""
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or opening a pipe would wait for its writer
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder, `open` gives the reason
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "a pipe or a device, not a file", path)
 
 
 def _address(path: AnyPath) -> tuple[str, str] | None:

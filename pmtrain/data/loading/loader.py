@@ -7,8 +7,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,16 +24,20 @@ from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThr
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.hardware import available_memory, use_every_core
 
 ON_BAD_IMAGE = ("stop", "skip")
 
 MEMORY_BESIDE = 512 * 2**20  # bytes: for images that the cache on disk doesn't take
+PATIENCE = 30.0  # seconds of waiting for one image until it is named
 NEW = 16  # images that are written to disk at once
 # When worker processes pay: after so many images, if decoding one takes longer than sending it through a pipe, and
 # decoding all that are left longer than two processes take to start and share them (seconds).
 PROBES, WORTH_A_PIPE, WORTH_A_START = 8, 0.003, 3.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -294,7 +300,7 @@ class Loader:
             return self._new[index][1]
         if index in self.bad:
             return None
-        look = self._looks.pop(index).result() if index in self._looks else None
+        look = self._awaited(self._looks.pop(index), index) if index in self._looks else None
         if look and look.place:
             self._places[index] = look.place
         if self._disk and index in self._places:
@@ -304,7 +310,7 @@ class Loader:
             look = self._disk.look(self.samples[index].path, self._kind)
             self._decode(index, look.data if look else None)
             look = look and look._replace(data=None)
-        decoded = self._decoding.pop(index).result()
+        decoded = self._awaited(self._decoding.pop(index), index)
         if isinstance(decoded, str):
             if self.on_bad_image == "stop":
                 raise BadImage(
@@ -321,6 +327,15 @@ class Loader:
         else:
             self._keep(index, decoded)
         return decoded
+
+    def _awaited(self, future: Future[Result], index: int) -> Result:
+        """The future's result; a file that lets wait long, as on a network drive that hangs, is named in a warning."""
+        try:
+            return future.result(PATIENCE)
+        except FutureTimeout:
+            name = self._name_of(self.samples[index])
+            console.warn(f"{name}: waiting for it for {PATIENCE:g} s; does its drive answer? (Ctrl-C stops)")
+        return future.result()
 
     def _keep(self, index: int, image: np.ndarray) -> None:
         """Keep an image in memory while there is room."""

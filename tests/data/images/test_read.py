@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import warnings
@@ -220,3 +221,10 @@ def test_a_few_bytes_that_claim_many_pixels_are_bad(tmp_path, sides, depth, said
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     with pytest.raises(BadImage, match=said):
         read_image(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_bad_and_nobody_waits_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImage, match=r"pipe\.png: a pipe or a device, not a file"):
+        read_image(tmp_path / "pipe.png")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pmtrain.data.dataset import Sample
 from pmtrain.data.images.read import read_image
 from pmtrain.data.loading import loader as loading
+from pmtrain.data.loading import workers
 from pmtrain.data.loading.loader import Loader
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
@@ -295,3 +297,19 @@ def test_processes_share_a_pass_in_order_by_whole_batches(samples):
         with Loader(samples, PREPROCESS, 3, share=(rank, 2)) as loader:
             assert [batch.samples for batch in loader.epoch(0)] == whole[rank::2]
             assert [loader.samples[place] for place in loader.own_places()] == sum(whole[rank::2], [])
+
+
+def test_an_image_that_lets_wait_is_named_and_waited_for(samples, monkeypatch, capsys):
+    slow = samples[2].path
+
+    def decode(path, *arguments):
+        if path == slow:
+            time.sleep(0.2)
+        return workers_decode(path, *arguments)
+
+    workers_decode = workers.decode
+    monkeypatch.setattr(workers, "decode", decode)
+    monkeypatch.setattr(loading, "PATIENCE", 0.05)
+    with Loader(samples, Preprocess(size=32), 4, workers=0, name_of=lambda sample: sample.path.name) as loader:
+        assert sum(len(batch.samples) for batch in loader.epoch(0)) == len(samples)
+    assert f"{slow.name}: waiting for it for 0.05 s" in capsys.readouterr().err
