@@ -49,7 +49,6 @@ from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 
 HOME = Path("runs")
-BEGUN = ("config.yaml", "config.yaml.tmp", "run.json.tmp")  # without run.json there is no run yet
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
 
 
@@ -83,7 +82,12 @@ class RunFolder:
             folder = cls(config.output)
         else:
             folder = cls(new_folder(f"resnet{config.layers}"))
-        write_atomic(folder.config_file, dump_yaml(config).encode())
+        try:
+            # Exclusively: another training may begin in the same folder at the same moment.
+            with open(folder.config_file, "xb") as file:
+                file.write(dump_yaml(config).encode())
+        except FileExistsError:
+            raise _taken(folder.path) from None
         return folder
 
     @classmethod
@@ -200,18 +204,22 @@ class RunFolder:
 
 
 def require_new(output: Path, command: str = "train") -> None:
-    """Refuse an `--output` that exists and isn't empty, but for what a run leaves that was killed while it began.
+    """Refuse an `--output` that exists and isn't empty.
 
     Args:
         command: the one that would go on with it.
     Raises:
-        UsageError: it exists and isn't such a folder.
+        UsageError: it exists and isn't an empty folder.
     """
-    if output.exists() and (not output.is_dir() or any(path.name not in BEGUN for path in output.iterdir())):
-        raise UsageError(
-            f"--output {output}: exists already, and a run is never overwritten",
-            f"give another folder, or go on with that run: {quoted('pmtrain', command, '--resume', output)}",
-        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise _taken(output, command)
+
+
+def _taken(output: Path, command: str = "train") -> UsageError:
+    return UsageError(
+        f"--output {output}: exists already, and a run is never overwritten",
+        f"give another folder, or go on with that run: {quoted('pmtrain', command, '--resume', output)}",
+    )
 
 
 def new_folder(kind: str) -> Path:

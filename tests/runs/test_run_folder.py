@@ -1,10 +1,11 @@
-"""A run's files: what is damaged is named, and a run that was killed while it began can begin again."""
+"""A run's files: what is damaged is named, and no run is overwritten."""
 
 from __future__ import annotations
 
 import pytest
 
 from pmtrain.config import TrainConfig
+from pmtrain.runs import run_folder
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError, UsageError
 
@@ -24,11 +25,11 @@ def test_metrics_come_back(tmp_path):
     assert RunFolder(tmp_path).history() == history
 
 
-def test_a_run_that_was_killed_while_it_began_begins_again(tmp_path):
+def test_of_two_runs_that_begin_at_once_in_one_folder_the_second_is_refused(tmp_path, monkeypatch):
     config = TrainConfig(output=tmp_path / "run")
-    folder = RunFolder.create(config)
-    (tmp_path / "run" / "run.json.tmp").write_bytes(b"{")
-    assert RunFolder.create(config).config() == folder.config()
-    folder.write_info({"data": {}})
+    monkeypatch.setattr(run_folder, "require_new", lambda output: None)  # both have looked: it was empty
+    RunFolder.create(config)
+    written = (tmp_path / "run/config.yaml").read_bytes()
     with pytest.raises(UsageError, match="exists already"):
-        RunFolder.create(config)
+        RunFolder.create(config.model_copy(update={"epochs": 99}))
+    assert (tmp_path / "run/config.yaml").read_bytes() == written
