@@ -48,8 +48,10 @@ sys.path.insert(0, str(ROOT))
 MEMORY = 2 << 30  # bytes of address space
 SECONDS = 10  # for one example
 CHUNK = 500  # examples of one process: each starts with the files of the kind alone, so that any can be done again
+LARGE = 100_000  # bytes of an example that is seldom taken
 MOST_BYTES = 4 << 20  # of an example that is changed further
 UNFINISHED = 3
+CHANGED = "changed"  # in the folder of a run: a file with the name of the one that was changed
 
 Files = dict[str, bytes]  # the files of one example, by name; the first is the one that is read
 
@@ -332,7 +334,7 @@ def run_folders() -> list[Files]:
         home + "model.json": side,
         home + "optimizer.pdopt": arrays,
     }
-    return [{name: data, **run} for name, data in run.items()]  # the first is changed
+    return [{name: data, **run, CHANGED: name.encode()} for name, data in run.items()]  # the first is changed
 
 
 def yaml_files() -> list[Files]:
@@ -344,7 +346,7 @@ def yaml_files() -> list[Files]:
         b"a%d: &a%d {<<: [%s]}\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 8)
     )
     texts = (
-        dump_yaml(TrainConfig(data=Path("data"))).encode(),
+        b"".join(dump_yaml(TrainConfig(data=Path("data"))).encode().splitlines(True)[:12]),
         b"data: x\nepochs: 3\nlr: 1e-3\naugment: [flip, rotate]\n",
         laughs,
         b"data: " + laughs[4:],
@@ -709,10 +711,15 @@ def read_run(folder: Path) -> None:
     from pmtrain.runs.run_folder import RunFolder
 
     run = RunFolder(folder)
-    reads = (
-        run.config, run.info, run.history, run.read_shortcut, lambda: read_record(run.images),
-        lambda: read_logits(run.validation), lambda: load_resume(folder), lambda: load_checkpoint(folder),
-    )  # fmt: skip
+    whole = (lambda: load_resume(folder), lambda: load_checkpoint(folder))
+    reads = {
+        "config.yaml": (run.config,),
+        "run.json": (run.info, run.leakage),
+        "metrics.csv": (run.history,),
+        "images.csv": (lambda: read_record(run.images),),
+        "validation.csv": (lambda: read_logits(run.validation),),
+        "shortcut.json": (run.read_shortcut,),
+    }.get((folder / CHANGED).read_text(), whole)
     failures = [error for read in reads if (error := _refusal(read)) is not None]
     if failures:
         raise failures[0]
@@ -1050,7 +1057,9 @@ def work(name: str, seed: int, first: int, last: int, folder: Path) -> None:
     draw = random.Random(f"{seed} {name} {first}")
     corpus, known = list(files), set()
     for number in range(first, last):
-        example = corpus[draw.randrange(len(corpus))]
+        example = draw.choice(corpus)
+        if sum(map(len, example.values())) > LARGE and draw.random() < 0.9:  # seldom: they take long
+            example = draw.choice([some for some in corpus if sum(map(len, some.values())) <= LARGE] or corpus)
         if number >= len(files):
             main = next(iter(example))
             example = example | {main: changed(example[main], draw, kind)}
