@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.score_commands import ONE, SEVERAL
 from pmtrain.config import ExplainConfig, PredictConfig, load_config
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")]
+Networks = Annotated[Path, typer.Argument(help=f"{ONE}. {SEVERAL}")]
 Images = Annotated[list[str], typer.Argument(help="Images, folders, archives, or patterns like 'photos/*.jpg'.")]
 
 
 @with_options(PredictConfig)
-def predict(checkpoint: Checkpoint, images: Images, **flags: Any) -> None:
+def predict(checkpoint: Networks, images: Images, **flags: Any) -> None:
     """Predict the class of images.
 
     Prints the probability and the class of each image, at the checkpoint's threshold. An image that can't be read

@@ -10,15 +10,19 @@ import typer
 from pmtrain.cli.flags import use_threads, with_options
 from pmtrain.config import CompareConfig, EvalConfig, load_config
 
+ONE = "A .pdparams or .safetensors file, or a run folder"
+SEVERAL = "Of several, joined by commas, or the folder of a cross-validation or of --seeds, logits are averaged."
+
 
 @with_options(EvalConfig)
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help=f"{ONE}. {SEVERAL}")],
     **flags: Any,
 ) -> None:
     """Evaluate a checkpoint on labelled images.
 
-    Without DATA, the data of the checkpoint's own run is used; otherwise data/ is searched.
+    Without DATA, the data of the checkpoint's own run is used; otherwise data/ is searched. Of several networks, each
+    image is scored by those that were not trained on it.
     """
     checked = load_config(EvalConfig, flags)
     use_threads(checked.threads)
@@ -29,8 +33,8 @@ def evaluate(
 
 @with_options(CompareConfig)
 def compare(
-    a: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
-    b: Annotated[Path, typer.Argument(help="Another.")],
+    a: Annotated[Path, typer.Argument(help=f"{ONE}. {SEVERAL}")],
+    b: Annotated[Path, typer.Argument(help="Another, or several others.")],
     **flags: Any,
 ) -> None:
     """Compare two checkpoints on the same images.

@@ -58,14 +58,17 @@ def train(
     if here.size == 1:
         use_threads(threads)
     from pmtrain.training import train
-    from pmtrain.training.several import crossval
+    from pmtrain.training.several import crossval, seeds
 
     if here.rank:
         code = train.follow()
     elif resume:
-        code = crossval.resume(resume, flags) if kept.folds else train.resume(resume, flags, report_finished)
+        several = seeds if kept.seeds else train
+        code = crossval.resume(resume, flags) if kept.folds else several.resume(resume, flags, report_finished)
     elif dry_run:
-        code = (crossval if kept.folds else train).dry_run(checked)
+        code = (seeds if kept.seeds else crossval if kept.folds else train).dry_run(checked)
+    elif kept.seeds:
+        code = seeds.train(checked, report_finished)
     else:
         code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
     raise typer.Exit(code)
@@ -100,6 +103,7 @@ def _require_shareable(config: TrainConfig) -> None:
         "mixup": "it mixes images that are in different processes",
         "cutmix": "it mixes images that are in different processes",
         "folds": "the folds are trained one after the other by one process",
+        "seeds": "the networks are trained one after the other by one process",
     }
     for name, reason in reasons.items():
         if value := getattr(config, name):

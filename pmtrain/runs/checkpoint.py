@@ -20,7 +20,7 @@ from pmtrain.models.backends.onnx_runtime import METADATA, OnnxNetwork
 from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
 from pmtrain.runs.records import ENSEMBLE, STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 
 BEST = "best.pdparams"
@@ -238,6 +238,19 @@ def network_in(data: bytes, path: Path, info: CheckpointInfo | None) -> tuple[di
             "bring back the side file as it was saved",
         )
     return state, info or notes_info(layers)
+
+
+def refuse_networks(paths: Iterable[Path]) -> None:
+    """Refuse networks where images are wanted: who names several means them all.
+
+    Raises:
+        UsageError: a path is a checkpoint, or a folder of some.
+    """
+    for path in paths:
+        if path.suffix in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (BEST, ENSEMBLE)):
+            raise UsageError(
+                f"{path}: a network in the place of images", "several networks are joined by a comma: runs/a,runs/b"
+            )
 
 
 def find_weights(path: Path) -> Path:

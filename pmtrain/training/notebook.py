@@ -135,8 +135,9 @@ def train(*, resume: AnyPath | None = None, progress: bool = False, **options: A
         KeyboardInterrupt: the run was stopped; it is saved and can be resumed.
     """
     checked = _checked(TrainConfig, options)
-    if checked.folds:
-        raise UsageError("folds= is for the command line", f"pmtrain train --folds {checked.folds}")
+    for name, count in (("folds", checked.folds), ("seeds", checked.seeds)):
+        if count:
+            raise UsageError(f"{name}= is for the command line", f"pmtrain train --{name} {count}")
     _set_threads(checked.threads)
     from pmtrain.training import train as training
 

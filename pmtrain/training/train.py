@@ -86,11 +86,12 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     """
     folder = RunFolder.open(path)
     config = resumed_config(folder, flags)
-    if fold := folder.info().get("fold"):
-        raise UsageError(
-            f"{path} is fold {fold['number']} of {fold['n_folds']} of a cross-validation, which is resumed as a whole",
-            f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
-        )
+    for kind, whole in (("fold", "a cross-validation"), ("seed", "a training with --seeds")):
+        if of := folder.info().get(kind):
+            raise UsageError(
+                f"{path} is {kind} {of['number']} of {of[f'n_{kind}s']} of {whole}, which is resumed as a whole",
+                f"pmtrain train --resume {quoted(folder.path.resolve().parent)}",
+            )
     run = opened(folder, config)
     run.processes.from_first((path.resolve(), config))
     if config.nproc != folder.config().nproc:

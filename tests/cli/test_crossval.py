@@ -12,9 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.special import expit
+from scipy.special import logit as logit_of
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from tests.cli.test_train import BATCH, VALIDATION, weights_of
 from tests.conftest import QUICK, command, environment
@@ -155,6 +158,56 @@ def test_commands_that_take_one_network_name_the_folds(run_cli, undisturbed, sma
     assert f"pmtrain train --resume {folder}" in done.stderr
 
 
+def test_the_folds_are_one_classifier_with_the_threshold_of_the_whole(undisturbed):
+    folder = undisturbed[0]
+    kept = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
+    assert (kept["kind"], kept["members"]) == ("folds", ["fold-1", "fold-2"])
+    rows = rows_of(folder / "ensemble.csv")
+    by_fold = [row for number in (1, 2) for row in rows_of(folder / f"fold-{number}" / "best-validation.csv")]
+    assert {row["file"]: row["logit"] for row in rows} == {row["file"]: row["logit"] for row in by_fold}
+    assert len(rows) == 20 and {row["spread"] for row in rows} == {""}
+    label, logit = (np.array([float(row[key]) for row in rows]) for key in ("label", "logit"))
+    false_positives, found, _ = roc_curve(label, logit)
+    called = expit(logit) >= kept["info"]["threshold"]
+    youden = called[label == 1].mean() - called[label == 0].mean()
+    assert youden == pytest.approx(max(found - false_positives))
+    assert kept["info"]["threshold_rule"] == "youden on 20 validation images, each by the network that held it out"
+
+
+def test_eval_of_the_whole_on_its_own_data_is_out_of_fold(run_cli, undisturbed, small_set):
+    folder = undisturbed[0]
+    done = run_cli("eval", folder, "--workers", 0, "--n-boot", 100, "--output", "own")
+    assert done.exit_code == 0, done.stderr
+    said = "scores: out-of-fold, each image by the 1 of 2 networks not trained on it: these are results of"
+    assert said in done.stdout
+    assert "EXPLORATORY: the epochs and the stored threshold were chosen on these 20 images" in done.stdout
+    expected = {row["file"]: float(row["logit"]) for row in rows_of(folder / "ensemble.csv")}
+    found = {row["file"]: float(row["logit"]) for row in rows_of(Path("own/predictions.csv"))}
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    # The same bytes under other names are known as well.
+    copied = shutil.copytree(small_set, "copy")
+    done = run_cli("eval", folder, "--data", copied, "--split", "all", "--workers", 0, "--n-boot", 100)
+    assert "each image by the 1 of 2 networks not trained on it" in done.stdout
+    assert run_cli("eval", folder, "--shift", "camera", "--workers", 0).exit_code == 2
+
+
+def test_other_images_get_the_mean_of_all_folds(run_cli, undisturbed, tmp_path):
+    folder, rng = undisturbed[0], np.random.default_rng(1)
+    for name in ("1.png", "2.png", "3.png"):
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 255, (40, 40, 3), np.uint8))
+    answers = {}
+    for name, of in (("1", folder / "fold-1"), ("2", folder / "fold-2"), ("whole", folder)):
+        done = run_cli("predict", of, tmp_path, "--workers", 0, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        answers[name] = json.loads(done.stdout)
+    each = [{row["file"]: logit_of(row["probability"]) for row in answers[name]["predictions"]} for name in ("1", "2")]
+    assert len(answers["whole"]["networks"]) == 2
+    for row in answers["whole"]["predictions"]:
+        logits = [of_it[row["file"]] for of_it in each]
+        assert logit_of(row["probability"]) == pytest.approx(np.mean(logits), rel=1e-4, abs=1e-4)
+        assert row["spread"] == pytest.approx(np.std(logits, ddof=1), rel=1e-3, abs=1e-4)
+
+
 def test_a_finished_one_says_its_figures_again(run_cli, undisturbed):
     folder, lines, errors = undisturbed
     assert errors.splitlines()[-1].startswith(f"where: {folder} ")
@@ -277,12 +330,15 @@ def test_folds_of_unequal_epochs_are_not_put_together(tmp_path, small_set):
     from pmtrain.runs.run_folder import RunFolder
     from pmtrain.system.errors import PmtrainError
     from pmtrain.training.saving import RunState
-    from pmtrain.training.several.crossval import Fold, conclude
+    from pmtrain.training.several.crossval import conclude
+    from pmtrain.training.several.members import Member, Whole
 
+    config = TrainConfig(folds=2)
     made = [
-        Fold(number, part, RunFolder(tmp_path / f"fold-{number}"))
+        Member("fold", number, 2, config, part, RunFolder(tmp_path / f"fold-{number}"))
         for number, part in enumerate(folds(read_dataset(small_set), 2, 0), 1)
     ]
+    whole = Whole(RunFolder(tmp_path), config, made, "cpu")
     with pytest.raises(PmtrainError, match="3, 2 epochs") as error:
-        conclude(RunFolder(tmp_path), TrainConfig(folds=2), made, [RunState(epoch=3), RunState(epoch=2)])
+        conclude(whole, [RunState(epoch=3), RunState(epoch=2)])
     assert re.search(r"--resume \S+ --epochs 3", error.value.hint)

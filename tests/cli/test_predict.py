@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pmtrain.runs.checkpoint import load_checkpoint, replace_info
+from pmtrain.runs.records import UnitRecord
 from tests.conftest import command, environment
 
 QUIET = ("--workers", 0)
@@ -166,3 +168,73 @@ def test_a_reader_that_leaves_early_ends_it_quietly(checkpoint, small_set):
     assert told.startswith(b"no domain model") and told.count(b"\n") == 1
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+# Patient 1 has images 0 and 1, patient 2 image 2 and the truncated one, patient 3 image 3.
+PATIENTS = {"图0": "1", "图1": "1", "图2": "2", "图2.5": "2", "图3": "3"}
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """A table without labels, as a clinic has it: file names without a suffix, patients, eyes."""
+    lines = ["bild;patient id;eye", *(f"{name};{patient};{patient}L" for name, patient in PATIENTS.items())]
+    (tmp_path / "patients.csv").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path / "patients.csv"
+
+
+@pytest.fixture
+def with_unit(checkpoint, tmp_path) -> Path:
+    """The checkpoint, which keeps how a patient's images are one: their maximum, positive from 0.37 on."""
+    copied = Path(shutil.copytree(checkpoint.parent, tmp_path / "with unit")) / checkpoint.name
+    chosen = {"aggregate": "max", "threshold": 0.37, "threshold_rule": "youden"}
+    record = UnitRecord(unit="patient", image_threshold=0.4, units=9, images=20, **chosen)
+    loaded = load_checkpoint(copied)
+    replace_info(loaded, loaded.info.model_copy(update={"unit": record}))
+    return copied
+
+
+def test_a_row_per_patient_by_the_stored_aggregate(run_cli, with_unit, photos, table):
+    by_image = rows_of(run_cli("predict", with_unit, photos, *QUIET).stdout)
+    p = {Path(row["file"]).stem: float(row["probability"]) for row in by_image if row["probability"]}
+    by_patient = ("predict", with_unit, photos, "--unit", "patient", "--table", table, *QUIET)
+    done = run_cli(*by_patient)
+    assert done.exit_code == 1  # one image can't be read
+    rows = rows_of(done.stdout)
+    counts = [(row["patient"], row["images"], row["used"]) for row in rows]
+    assert counts == [("1", "2", "2"), ("2", "2", "1"), ("3", "1", "1")]
+    expected = [max(p["图0"], p["图1"]), p["图2"], p["图3"]]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(expected, rel=1e-6)
+    assert [row["prediction"] for row in rows] == ["sick" if each >= 0.37 else "healthy" for each in expected]
+    written = json.loads(run_cli(*by_patient, "--aggregate", "mean", "--format", "json").stdout)
+    assert written["unit"]["aggregate"] == "mean"
+    assert written["predictions"][0]["probability"] == pytest.approx((p["图0"] + p["图1"]) / 2, rel=1e-6)
+    assert [Path(name).stem for name in written["predictions"][1]["images"]] == ["图2.5", "图2"]
+
+
+def test_patients_by_file_name_and_other_units_by_a_column(run_cli, checkpoint, photos, table):
+    done = run_cli("predict", checkpoint, photos, "--unit", "patient", "--patient-pattern", r"图(\d)", *QUIET)
+    counts = [(row["patient"], row["images"]) for row in rows_of(done.stdout)]
+    assert counts == [("0", "1"), ("1", "1"), ("2", "2"), ("3", "1")]
+    assert "the checkpoint keeps no way to aggregate, so the mean is taken" in done.stderr
+    two = photos / "图2.5.png", photos / "图3.png"
+    unread, read = rows_of(run_cli("predict", checkpoint, *two, "--unit", "eye", "--table", table, *QUIET).stdout)
+    assert (unread["eye"], unread["used"], unread["probability"], unread["prediction"]) == ("2L", "0", "", "")
+    assert "no image can be used; the first: truncated" in unread["error"]
+    assert (read["eye"], read["error"]) == ("3L", "") and 0 < float(read["probability"]) < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--unit", "patient"), "which images belong together isn't known"),
+        (("--aggregate", "max"), "--aggregate max: it belongs to --unit"),
+        (("--unit", "eye", "--table", "{table}", "--format", "palm"), "the format palm has a row per image"),
+        (("--unit", "slide", "--table", "{table}"), "has no such column"),
+        (("--unit", "patient", "--patient-pattern", "图(3)"), "4 of 5 images have none"),
+        (("--unit", "patient", "--patient-pattern", "(x)", "--table", "{table}"), "both tell the patients"),
+    ],
+)
+def test_units_that_cannot_be_told_are_refused(run_cli, checkpoint, photos, table, options, said):
+    done = run_cli("predict", checkpoint, photos, *(option.format(table=table) for option in options), *QUIET)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr

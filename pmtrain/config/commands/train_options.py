@@ -111,6 +111,13 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     )
     val_fraction: ValFraction = 0.2
     folds: Folds = None
+    seeds: int | None = option(
+        RUN,
+        "Number of networks to train, with --seed and the seeds after it; they are kept as one classifier.",
+        default=None,
+        ge=2,
+        le=100,
+    )
     leakage: Literal["warn", "stop", "drop"] = option(
         DATA,
         "What to do if files or patients of the training images are also among the validation or test images: warn,"

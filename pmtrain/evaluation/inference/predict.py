@@ -7,14 +7,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from pmtrain.config import PredictConfig
+from pmtrain.config import PredictConfig, flag_of
 from pmtrain.data.images.find import find_images
 from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.domain.domain_model import REFUSED, VERDICTS
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction
+from pmtrain.evaluation.inference.unit_predictions import UNIT_FORMATS, predict_units, units_of
 from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.scoring import adaptation_stated
+from pmtrain.runs.checkpoint import refuse_networks
 from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
@@ -22,14 +25,16 @@ from pmtrain.system.files import new_file
 
 
 def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> int:
-    """Write one row per image; return the exit code, 1 if an image couldn't be read.
+    """Write one row per image, or per unit; return the exit code, 1 if an image couldn't be read.
 
     Raises:
         PmtrainError: the checkpoint can't be read, an argument matches no image, or `config.output` exists.
     """
+    refuse_networks(map(Path, images))
     paths = find_images(images)
     if config.format == "palm":
         _check_names(paths)
+    names = _units(paths, config)
     classifier = Classifier(load_networks(checkpoint), config, config.prevalence)
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
@@ -62,7 +67,13 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
         console.progress(len(paths), "image", "prediction") as bar,
         contextlib.closing(classifier.stream(paths, config.batch_size, config.workers, force)) as predictions,
     ):
-        for line in FORMATS[config.format](classifier, watched(predictions)):
+        if names is None:
+            lines = FORMATS[config.format](classifier, watched(predictions))
+        else:
+            record, units = predict_units(classifier, watched(predictions), names, config)
+            shifted = classifier.prevalence is not None
+            lines = UNIT_FORMATS[config.format](record, units, shifted, about(classifier))
+        for line in lines:
             write(line)
     if config.output:
         console.notice(f"wrote {config.output}")
@@ -73,6 +84,25 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     if bad:
         console.notice(f"{bad} of {len(paths)} images couldn't be read")
     return 1 if bad else 0
+
+
+def _units(paths: Sequence[Path], config: PredictConfig) -> list[str] | None:
+    """(N,) the unit of each image; None where images are predicted one by one.
+
+    Raises:
+        UsageError: options that don't go together.
+    """
+    if config.unit is None:
+        for name in ("table", "patient_pattern", "aggregate"):
+            if (value := getattr(config, name)) is not None:
+                raise UsageError(f"{flag_of(name)} {value}: it belongs to --unit", "give --unit patient")
+        return None
+    if config.format not in UNIT_FORMATS:
+        raise UsageError(
+            f"--unit {config.unit}: the format {config.format} has a row per image",
+            f"give --format {' or '.join(UNIT_FORMATS)}",
+        )
+    return units_of(paths, config)
 
 
 def _check_names(paths: Sequence[Path]) -> None:
@@ -110,8 +140,9 @@ def _more(classifier: Classifier) -> list[str]:
     return ["posterior"] * (classifier.prevalence is not None) + ["spread"] * classifier.several
 
 
-def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
-    about = {
+def about(classifier: Classifier) -> dict[str, Any]:
+    """What the JSON says of the classifier."""
+    return {
         "checkpoint": str(classifier.path),
         "weights_sha256": classifier.info.weights_sha256,
         "classes": classifier.classes,
@@ -123,7 +154,10 @@ def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Itera
         "domain_model": classifier.domain is not None,
         **({"networks": classifier.described} if len(classifier.networks) > 1 else {}),
     }
-    yield _json(about)[:-1] + ', "predictions": ['
+
+
+def _as_json(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
+    yield _json(about(classifier))[:-1] + ', "predictions": ['
     held = ""
     for each in predictions:
         if held:

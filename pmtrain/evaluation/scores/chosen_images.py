@@ -8,7 +8,7 @@ from pmtrain.config import ImageOptions, ListingOptions
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.select import select
 from pmtrain.evaluation.scores.own_run import OwnRun, own_run
-from pmtrain.runs.checkpoint import Networks
+from pmtrain.runs.checkpoint import Networks, refuse_networks
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -61,6 +61,7 @@ def listed_images(checkpoint: Networks, options: ListingOptions) -> DataSet:
     Raises:
         PmtrainError: the data can't be read.
     """
+    refuse_networks([options.data] if options.data else [])
     folder = RunFolder.around(checkpoint.path)
     if folder and options.data is None:
         kept = folder.config()

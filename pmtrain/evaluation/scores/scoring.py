@@ -72,7 +72,7 @@ def score_networks(
     kept = np.array([images.data.name_of(sample) not in left_out for sample in images.samples])
     samples = list(itertools.compress(images.samples, kept))
     computed = parts[0].computed | {"networks": described(networks)}
-    return Scored(averaged(samples, logits[:, kept]), left_out, computed, parts[0].features)
+    return calibrated(Scored(averaged(samples, logits[:, kept]), left_out, computed, parts[0].features), networks)
 
 
 def averaged(samples: list[Sample], logits: np.ndarray) -> Scores:

@@ -109,9 +109,15 @@ def by_unit(
     Raises:
         UsageError: as `names_of_units`.
     """
+    record, chosen = record_for(info, unit, aggregate)
+    return aggregated(scores, images, record, rule, chosen)
+
+
+def record_for(info: CheckpointInfo, unit: str, aggregate: str | None) -> tuple[UnitRecord, bool]:
+    """How to make images one, and whether that was chosen on validation images; `aggregate` as of `by_unit`."""
     kept = info.unit if info.unit is not None and info.unit.unit == unit else None
     if kept is not None and aggregate in (None, kept.aggregate):
-        return aggregated(scores, images, kept, rule, chosen=True)
+        return kept, True
     if aggregate is None:
         console.warn(
             f"--unit {unit}: the checkpoint keeps no way to aggregate, so the mean is taken, with the threshold of an"
@@ -127,7 +133,13 @@ def by_unit(
         units=0,
         images=0,
     )
-    return aggregated(scores, images, record, rule, chosen=False)
+    return record, False
+
+
+def aggregated_logit(probabilities: np.ndarray, record: UnitRecord) -> float:
+    """(K,) probabilities of a unit's images -> the logit of their aggregate, before the record's calibration."""
+    value = AGGREGATES[record.aggregate](probabilities, record.image_threshold)
+    return float(logit(np.clip(value, TINY, 1 - TINY)))
 
 
 def aggregated(scores: Scores, images: Images, record: UnitRecord, rule: str, chosen: bool) -> UnitScores:
@@ -136,13 +148,11 @@ def aggregated(scores: Scores, images: Images, record: UnitRecord, rule: str, ch
     for row, name in enumerate(names_of_units(images, scores.samples, record.unit)):
         rows[name].append(row)
     members = [np.array(each) for each in rows.values()]
-    function, of_labels = AGGREGATES[record.aggregate], UNIT_LABELS[rule]
-    probabilities = scores.probabilities
-    values = np.array([function(probabilities[each], record.image_threshold) for each in members])
+    of_labels, probabilities = UNIT_LABELS[rule], scores.probabilities
+    logits = np.array([aggregated_logit(probabilities[each], record) for each in members])
     labels = np.array([int(of_labels(scores.labels[each])) for each in members], dtype=np.int64)
     unlike = sum(len(set(scores.labels[each])) > 1 for each in members)
     samples = [scores.samples[each[0]] for each in members]
-    logits = logit(np.clip(values, TINY, 1 - TINY))
     counts = np.array([len(each) for each in members])
     return UnitScores(
         Scores(samples, labels, logits, record.calibration), record, chosen, list(rows), counts, unlike, rule

@@ -7,11 +7,8 @@ epoch of each fold is chosen on its validation images, so its results are marked
 
 from __future__ import annotations
 
-import gc
-import json
-import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,6 @@ import numpy as np
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.select import select
-from pmtrain.data.splits import leakage
-from pmtrain.data.splits.record import contents, read_record, write_record
 from pmtrain.data.splits.split import folds, given_folds
 from pmtrain.data.splits.split_command import warn_of_loners
 from pmtrain.evaluation.evaluate import metrics_of
@@ -30,95 +25,57 @@ from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import read_logits, score_table
 from pmtrain.metrics import Assessment, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
-from pmtrain.models.backends.device import gpu_names, select_device
-from pmtrain.runs.records import STATE
-from pmtrain.runs.resume_state import load_resume
-from pmtrain.runs.run_folder import RunFolder
-from pmtrain.system import console, environment
+from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
-from pmtrain.system.framework import paddle
-from pmtrain.system.stop import StopSignal
-from pmtrain.training.run import Run
+from pmtrain.training.run import WhenDone
 from pmtrain.training.saving import RunState
-from pmtrain.training.techniques.starting_weights import weights_again, with_weights
-from pmtrain.training.tracking import require
-from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
+from pmtrain.training.several.members import (
+    LEVEL,
+    MEASURED,
+    N_BOOT,
+    THRESHOLD,
+    Part,
+    Whole,
+    begin,
+    go,
+    keep_together,
+    reopen,
+    spread,
+    told,
+    write_json,
+)
 from pmtrain.training.train import dry_run as rehearse
 
 SCORES, METRICS_FILE = "out-of-fold.csv", "folds.json"
-MEASURED = {"accuracy": "Accuracy", "auc": "AUC", "loss": "Loss"}
-THRESHOLD = 0.5  # any other threshold would have been chosen on the images that are measured
-LEVEL, N_BOOT = 0.95, 2000
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One fold: its number from 1, the data with the fold as validation split, and its run folder."""
-
-    number: int
-    data: DataSet
-    folder: RunFolder
-
-
-def train(config: TrainConfig) -> int:
+def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
     """Train `config.folds` networks and print their results; return the exit code as `train.train` does.
 
+    Args:
+        when_done: called at the end, as `Run.go` does.
     Raises:
         PmtrainError: the data can't be divided into folds, or as `train.train`.
     """
-    device = select_device(config.device)
-    require(config.track)
-    config, weights = with_weights(config)
-    parts, method = divided(select(config), config)
-    checked = [trainable(part, config) for part in parts]
-    with paddle.utils.unique_name.guard():
-        whole = resolved(config, Run(config, checked[0].data, device, weights))
-    folder = RunFolder.create(whole)
-    folder.write_info({})  # the whole is there once this is filled
-    about = {
-        "command": command_line(),
-        "device": device,
-        "backend": whole.backend,
-        "environment": environment.describe(gpu_names()),
-        "weights": weights and weights.record,
-    }
-    known = contents(parts[0].samples)
-    made = [Fold(number, part, _fold_folder(folder, number)) for number, part in enumerate(parts, 1)]
-    for fold in made:
-        RunFolder.create(whole.model_copy(update={"folds": None, "output": fold.folder.path}))
-        of = {"number": fold.number, "n_folds": len(parts)}
-        record = data_record(fold.data, checked[fold.number - 1])
-        fold.folder.write_info({**about, "data": record, "fold": of})
-        write_record(fold.folder.images, fold.data, known)
-    folder.write_info(
-        {**about, "data": data_record(_joined(parts[0])), "folds": {"n_folds": len(parts), "method": method}}
-    )
-    return go(folder, whole, made, device)
+    divisions, method = divided(select(config), config)
+    parts = [Part(f"fold-{number}", {}) for number in range(1, len(divisions) + 1)]
+    about = {"folds": {"n_folds": len(parts), "method": method}}
+    return go(begin(config, "fold", parts, divisions, _joined(divisions[0]), about), conclude, when_done)
 
 
-def resume(path: Path, flags: Mapping[str, Any]) -> int:
+def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
     """Resume the cross-validation in the folder `path`, inside a fold; return the exit code as `train` does.
 
     Raises:
         PmtrainError: as `train.resume`.
     """
-    folder = RunFolder.open(path)
-    config = resumed_config(folder, flags)
-    device = select_device(config.device)
-    if not folder.info():
-        raise PmtrainError(f"{path} was stopped during set-up, before training", "start a new run")
-    listed = select(config)
-    made = []
-    for number in range(1, (config.folds or 0) + 1):
-        own = _fold_folder(folder, number)
-        record = read_record(own.images)
-        data = record.applied(listed, own.info()["data"]["fingerprint"])
-        if data is None or len(data.samples) != len(record.splits):
-            raise other_data(listed)
-        made.append(Fold(number, data, own))
-    return go(folder, config, made, device)
+
+    def parts(config: TrainConfig) -> list[Part]:
+        return [Part(f"fold-{number}", {}) for number in range(1, (config.folds or 0) + 1)]
+
+    return go(reopen(path, flags, "fold", parts), conclude, when_done)
 
 
 def dry_run(config: TrainConfig) -> int:
@@ -158,56 +115,13 @@ def _joined(data: DataSet) -> DataSet:
     return replace(data, samples=tuple(samples))
 
 
-def _fold_folder(folder: RunFolder, number: int) -> RunFolder:
-    own = RunFolder(folder.path / f"fold-{number}")
-    own.whole = folder.path
-    return own
-
-
-def go(folder: RunFolder, config: TrainConfig, made: list[Fold], device: str) -> int:
-    """Train the remaining folds, then print and write the results of all folds; return the exit code."""
-    reached = []
-    with console.logged(folder.log), StopSignal() as stop:
-        for fold in made:
-            code, at = train_fold(fold, config, len(made), device, stop)
-            if code:
-                return code
-            if stop.signum:  # it came after the fold's last batch
-                console.notice(f"stopped; go on with: pmtrain train --resume {quoted(folder.path)}")
-                return 128 + stop.signum
-            reached.append(at)
-        conclude(folder, config, made, reached)
-    return 0
-
-
-def train_fold(fold: Fold, config: TrainConfig, k: int, device: str, stop: StopSignal) -> tuple[int, RunState]:
-    """Train one network to the end, from its latest state if there is one; return the exit code and position."""
-    saved = load_resume(fold.folder.last) if (fold.folder.last / STATE).exists() else None
-    if saved and saved.state["epoch"] >= config.epochs:
-        fold.folder.write_metrics(saved.state["history"])  # the process may have been killed just before
-        return 0, RunState(**saved.state)
-    # Paddle numbers names per process; with the guard, every fold starts from 0 again.
-    with paddle.utils.unique_name.guard():
-        weights = None if saved else weights_again(config, fold.folder.info().get("weights"))
-        run = Run(config, leakage.without(fold.data, fold.folder.dropped_files()), device, weights)
-        run.folder = fold.folder
-        if saved:
-            run.restore(saved)
-            console.notice(f"resuming fold {fold.number} of {k} at epoch {run.at.epoch}, batch {run.at.batch}")
-        else:
-            console.result(f"[fold] {fold.number}/{k}")
-        code, at = run.go(stop), run.at
-    del run, saved
-    gc.collect()  # free the network's memory before the next one is built
-    return code, at
-
-
-def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: list[RunState]) -> None:
-    """Print and write the results over folds and on all folds' images together.
+def conclude(whole: Whole, reached: list[RunState]) -> None:
+    """Print and write the results over folds and on all folds' images together, and keep the networks as one.
 
     Raises:
         PmtrainError: the folds weren't trained for the same number of epochs, or a table of scores is damaged.
     """
+    folder, config, made = whole.folder, whole.config, whole.members
     if len(epochs := {at.epoch for at in reached}) > 1:
         raise PmtrainError(
             f"{folder.path}: its folds have {', '.join(str(at.epoch) for at in reached)} epochs",
@@ -267,26 +181,15 @@ def conclude(folder: RunFolder, config: TrainConfig, made: list[Fold], reached: 
         },
     }
     write_atomic(folder.path / SCORES, score_table(scores, data.name_of, THRESHOLD, fold_of))
-    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(folder.path / METRICS_FILE, content.encode("utf-8", errors="surrogateescape"))
+    write_json(folder.path / METRICS_FILE, report)
+    together = keep_together(whole)
     for line in as_lines(report, found, data):
         console.result(line)
+    if together:
+        console.notice(told(whole, together))
     console.notice(
         f"where: {folder.path} (scores: {SCORES}, metrics: {METRICS_FILE}, networks: fold-1 to fold-{len(made)})"
     )
-
-
-def spread(values: list[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation (ddof 1) and range over folds; None if a fold has no value."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return dict.fromkeys(("mean", "std", "min", "max"))
-    return {
-        "mean": statistics.fmean(known),
-        "std": statistics.stdev(known),
-        "min": min(known),
-        "max": max(known),
-    }
 
 
 def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[str]:

@@ -13,8 +13,10 @@ from pmtrain.evaluation.domain.domain_model import (
     REFUSED,
     UNUSUAL,
     DomainModel,
+    Familiarity,
     Measured,
     Spread,
+    agreed,
     as_other_cameras,
     neighbour_distances,
     packed,
@@ -111,3 +113,15 @@ def test_other_cameras_are_the_same_for_the_same_seed():
     assert first.shape == (6, K) and np.isfinite(first).all()
     np.testing.assert_array_equal(first, as_other_cameras(images, 7, draws=2))
     assert not np.allclose(first, as_other_cameras(images, 8, draws=2))
+
+
+def test_several_networks_say_what_most_of_them_say():
+    def said(*verdicts):
+        judged = [[Familiarity(share, verdict, f"by {n}")] for n, (share, verdict) in enumerate(verdicts)]
+        (found,) = agreed(judged)
+        return found.verdict, found.share, found.reason
+
+    assert said((0.5, "in domain"), (0.1, "refused"), (0.0, "refused")) == ("refused", pytest.approx(0.2), "by 1")
+    assert said((0.5, "in domain"), (0.1, "refused")) == ("in domain", pytest.approx(0.3), "by 0")
+    assert said((0.5, "in domain"), (0.1, "unusual"), (0.0, "refused"))[0] == "unusual"
+    assert agreed([]) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from pmtrain.evaluation.domain.domain_model import IN_DOMAIN, REFUSED, Familiarity
 from pmtrain.evaluation.domain.selective import selective
@@ -57,3 +58,11 @@ def test_a_class_without_images_is_undefined():
 def test_scores_of_0_and_1_have_an_order(probability):
     found = selective(np.array([0, 1]), np.array([probability, 0.5]), 0.5, defer=0.5)
     assert found.to_a_person.tolist() == [1]
+
+
+def test_networks_that_disagree_make_an_image_more_doubtful():
+    labels, probabilities = np.array([1, 1, 0]), expit(np.array([2.0, 1.9, -1.0]))
+    assert selective(labels, probabilities, 0.5).order.tolist() == [2, 1, 0]
+    apart = np.array([4.0, 0.0, np.nan])
+    # 2 / sqrt(1 + pi / 8 * 16) = 0.741 is less than 1: a network alone (NaN) counts as it is.
+    assert selective(labels, probabilities, 0.5, spread=apart).order.tolist() == [0, 2, 1]
