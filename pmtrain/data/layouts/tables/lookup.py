@@ -28,31 +28,28 @@ def column_by_image(table: Path, column: str, images: Sequence[Path], sheet: str
     place = _place(table, opened.header, column)
     keys = [list(_keys(image)) for image in images]
     lines = [cells for _, cells in opened.lines]
-    best: tuple[int, list[str | None]] = (0, [])
-    for names in range(len(opened.header)):
-        if names == place:
-            continue
+    best: tuple[tuple[int, int], dict[str, set[str]], list[str | None]] = ((0, 0), {}, [])
+    for names in set(range(len(opened.header))) - {place}:
         values: dict[str, set[str]] = defaultdict(set)
         for cells in lines:
             if len(cells) > max(names, place) and cells[names]:
                 values[cells[names].replace("\\", "/").removeprefix("./")].add(cells[place])
         found = [next((key for key in of_image if key in values), None) for of_image in keys]
-        count = sum(key is not None for key in found)
-        if count > best[0]:
-            unlike = [key for key in found if key is not None and len(values[key]) > 1]
-            if unlike:
-                raise PmtrainError(
-                    f"{table}: {unlike[0]} has several values in the column {column}:"
-                    f" {first_few(sorted(values[unlike[0]]))}",
-                    "name the files by their paths, so that each line is of one image",
-                )
-            best = count, [None if key is None else next(iter(values[key])) for key in found]
-    if not best[0]:
+        # The longer the names, the less likely it is that they match by chance, as running numbers do.
+        known = [key for key in found if key is not None]
+        best = max(best, ((len(known), sum(map(len, known))), values, found), key=lambda each: each[0])
+    _, values, found = best
+    if not found:
         raise PmtrainError(
             f"{table}: no column names any of these images, such as {first_few([str(image) for image in images], 2)}",
             "one of its columns must have the images' file names",
         )
-    return [value or "" for value in best[1]]
+    if unlike := [key for key in found if key is not None and len(values[key]) > 1]:
+        raise PmtrainError(
+            f"{table}: {unlike[0]} has several values in the column {column}: {first_few(sorted(values[unlike[0]]))}",
+            "name the files by their paths, so that each line is of one image",
+        )
+    return ["" if key is None else next(iter(values[key])) for key in found]
 
 
 def _place(table: Path, header: Sequence[str], column: str) -> int:
