@@ -31,7 +31,7 @@ from pmtrain.runs.records import notes_info
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
-INFO = notes_info(18).model_copy(update={"class_names": ("healthy", "sick"), "prior": 0.4})
+INFO = notes_info(18).model_copy(update={"class_names": ("healthy", "sick"), "prior": 0.4, "weights_sha256": "0" * 64})
 
 
 @pytest.fixture(scope="module")
