@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -14,8 +15,10 @@ from pydantic import BaseModel
 from typer.core import TyperCommand
 
 from pmtrain.config.options import HEADS, SHORT_FLAGS, choices_of, flag_of, head_of, kind_of
+from pmtrain.system import parallel
 from pmtrain.system.errors import UsageError
 from pmtrain.system.hardware import thread_count
+from pmtrain.system.parallel import Processes
 
 ARGUMENTS, OTHER = "Arguments", "Options"
 DATA_ARGUMENT = inspect.Parameter(
@@ -109,6 +112,30 @@ def shared_threads(networks: int | None, threads: int | None) -> tuple[int, int]
     threads = threads or thread_count()
     networks = networks or min(2, threads)
     return networks, max(1, threads // networks)
+
+
+def use_processes(count: int, threads: int | None) -> Processes:
+    """This command's processes: it runs on as one of them, or starts `count` of them, waits and ends.
+
+    Args:
+        threads: CPU threads of all processes together; None: OMP_NUM_THREADS, or every core.
+    Raises:
+        typer.Exit: they were started here and have ended.
+    """
+    here = parallel.here()
+    if here.size == 1 and count > 1:
+        raise typer.Exit(parallel.launch(count, max(1, (threads or thread_count()) // count), again))
+    if here.size == 1:
+        use_threads(threads)
+    return here
+
+
+def again(arguments: Sequence[str]) -> None:
+    """Run the command with these arguments; the body of each process of --nproc."""
+    sys.argv = list(arguments)
+    from pmtrain.cli import main
+
+    main()
 
 
 def use_threads(count: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.flags import use_processes, use_threads, with_options
 from pmtrain.cli.score_commands import ONE, SEVERAL
 from pmtrain.config import ExplainConfig, PredictConfig, load_config
 
@@ -24,9 +24,11 @@ def predict(checkpoint: Networks, images: Images, **flags: Any) -> None:
     gets a row with its error; the others are predicted, and the exit code is 1.
     """
     checked = load_config(PredictConfig, flags)
-    use_threads(checked.threads)
+    here = use_processes(checked.nproc, checked.threads)
     from pmtrain.evaluation.inference import predict as prediction
 
+    if not here.first:
+        return prediction.follow(checkpoint, checked)
     raise typer.Exit(prediction.predict(checkpoint, images, checked))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.flags import use_processes, use_threads, with_options
 from pmtrain.config import CompareConfig, EvalConfig, load_config
 
 ONE = "A .pdparams or .safetensors file, or a run folder"
@@ -25,10 +25,10 @@ def evaluate(
     image is scored by those that were not trained on it.
     """
     checked = load_config(EvalConfig, flags)
-    use_threads(checked.threads)
+    here = use_processes(checked.nproc, checked.threads)
     from pmtrain.evaluation import evaluate as evaluation
 
-    evaluation.evaluate(checkpoint, checked)
+    (evaluation.evaluate if here.first else evaluation.follow)(checkpoint, checked)
 
 
 @with_options(CompareConfig)

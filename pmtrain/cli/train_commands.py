@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from pmtrain.cli.failures import show_traceback
-from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.flags import use_processes, use_threads, with_options
 from pmtrain.config import PretrainConfig, ReportConfig, TrainConfig, flag_of, load_config
 from pmtrain.config.options import RUN
-from pmtrain.system import console, parallel
+from pmtrain.system import console
 from pmtrain.system.errors import UsageError
-from pmtrain.system.hardware import available_cpus
 
 if TYPE_CHECKING:
     from pmtrain.evaluation.scores.scoring import Scored
@@ -50,13 +47,9 @@ def train(
         kept = RunFolder.open(resume).config()
     threads = checked.threads or kept.threads  # a different count than the run's would alter the last bits
     processes = flags["nproc"] or kept.nproc
-    here = parallel.here()
     if processes > 1:
         _require_shareable(kept)
-    if processes > 1 and here.size == 1 and not dry_run:
-        raise typer.Exit(parallel.launch(processes, max(1, (threads or available_cpus()) // processes), again))
-    if here.size == 1:
-        use_threads(threads)
+    here = use_processes(1 if dry_run else processes, threads)
     from pmtrain.training import train
     from pmtrain.training.several import crossval, seeds
 
@@ -108,14 +101,6 @@ def _require_shareable(config: TrainConfig) -> None:
     for name, reason in reasons.items():
         if value := getattr(config, name):
             raise UsageError(f"{flag_of(name)} {value} with --nproc: {reason}", "leave one of them out")
-
-
-def again(arguments: Sequence[str]) -> None:
-    """Run the command with these arguments; the body of each process of --nproc."""
-    sys.argv = list(arguments)
-    from pmtrain.cli import main
-
-    main()
 
 
 @with_options(ReportConfig)

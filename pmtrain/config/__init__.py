@@ -20,6 +20,7 @@ from pmtrain.config.commands.score_options import (
     CompareConfig,
     EvalConfig,
     ImageOptions,
+    MeasuringOptions,
     ReportConfig,
     ScoringOptions,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ExportConfig",
     "ImageOptions",
     "ListingOptions",
+    "MeasuringOptions",
     "PredictConfig",
     "PretrainConfig",
     "PreviewConfig",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.config import EvalConfig
+from pmtrain.config import EvalConfig, MeasuringOptions
 from pmtrain.evaluation import charts
 from pmtrain.evaluation.calibration.calibrate import fingerprint_of, summary
 from pmtrain.evaluation.calibration.prior import held_prevalence
@@ -22,7 +22,7 @@ from pmtrain.evaluation.domain.domain_model import DomainModel, agreed
 from pmtrain.evaluation.domain.selective import Selective, selective
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
-from pmtrain.evaluation.robustness.shift import Shifted, shifted
+from pmtrain.evaluation.robustness.shift import Shifted, shift_logits, shifted
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
@@ -48,6 +48,7 @@ from pmtrain.runs.checkpoint import Networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import write_atomic
+from pmtrain.system.parallel import ALONE, Processes, join
 
 RESULTS = ("predictions.csv", "metrics.json")
 FILES = (*RESULTS, *charts.FILES)
@@ -68,7 +69,7 @@ class Evaluation:
     checkpoint's domain model), `selective` the metrics without the most doubtful images.
     """
 
-    config: EvalConfig
+    config: MeasuringOptions
     checkpoint: Networks
     images: Images
     scored: Scored
@@ -137,7 +138,7 @@ def evaluate(path: AnyPath | Sequence[AnyPath], config: EvalConfig) -> Evaluatio
                 f"--output {config.output}: {name} already exists there, and results are never overwritten",
                 "choose another folder",
             )
-    evaluation = examine(path, config)
+    evaluation = examine(path, config, processes=join())
     try:
         if config.output:
             write(config.output, evaluation)
@@ -149,31 +150,81 @@ def evaluate(path: AnyPath | Sequence[AnyPath], config: EvalConfig) -> Evaluatio
     return evaluation
 
 
-def examine(path: AnyPath | Sequence[AnyPath], config: EvalConfig, scored: Scored | None = None) -> Evaluation:
+@dataclass(frozen=True)
+class Passes:
+    """What the network says of the images.
+
+    `domains` are the networks' domain models, `watched` the features (N, F) and the statistics (N, K) that each of them
+    judges, where they are asked, and `shift` the logits (N, C) of the images changed (--shift).
+    """
+
+    scored: Scored
+    domains: list[DomainModel | None]
+    watched: list[tuple[np.ndarray, np.ndarray]]
+    shift: np.ndarray | None
+
+
+def follow(path: AnyPath, config: EvalConfig) -> None:
+    """Score this process's share of the images, as one of several processes that isn't the first."""
+    with console.silent():
+        processes = join()
+        images = processes.from_first(None)
+        pass_over(load_networks(path), images, config, processes)
+
+
+def pass_over(
+    checkpoint: Networks,
+    images: Images,
+    config: MeasuringOptions,
+    processes: Processes = ALONE,
+    scored: Scored | None = None,
+) -> Passes:
+    """Everything that the network computes for an evaluation; all processes take part and get the results."""
+    device = select_device(config.device)
+    watchers: list[Watcher] = []
+
+    def watch(model: Any) -> Watcher:
+        watchers.append(Watcher(model))
+        return watchers[-1]
+
+    other_data = images.run is None or images.run.data is None
+    domains = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
+    if scored is None:
+        watching = watch if domains and all(domains) else None
+        baseline = has_baseline(checkpoint.members[0])
+        scored = score_networks(checkpoint, images, config, device, baseline, watching, config.adapt_bn, processes)
+    if config.shift and not scores_by_all(scored.scores, checkpoint):
+        raise UsageError(
+            f"--shift {config.shift}: some of these images were trained on by some of the networks",
+            "evaluate a single network, or other images",
+        )
+    watched = [watcher.collected(processes) for watcher in watchers]
+    samples = scored.scores.samples
+    shift = shift_logits(checkpoint, samples, config, device, processes) if config.shift else None
+    return Passes(calibrated(scored, checkpoint), domains, watched, shift)
+
+
+def examine(
+    path: AnyPath | Sequence[AnyPath],
+    config: MeasuringOptions,
+    scored: Scored | None = None,
+    processes: Processes = ALONE,
+) -> Evaluation:
     """Score the checkpoint at `path` and measure it, for all images and for each subgroup.
 
     Args:
         path: as of `load_networks`.
         scored: its scores of these very images by these very options, where they are known already.
+        processes: those that share the images; the others are in `follow`.
     """
-    device = select_device(config.device)
+    select_device(config.device)
     checkpoint = load_networks(path)
     first = checkpoint.members[0]
-    images = choose_images(checkpoint, config)
+    images = processes.from_first(choose_images(checkpoint, config))
     kinds = by_column(images, config.group_by) if config.group_by else {}
-    watchers: list[Watcher] = []
-
-    def watch(model: Any) -> Watcher:
-        watchers.append(Watcher(model))
-        return watchers[0]
-
-    other_data = images.run is None or images.run.data is None
-    models = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
-    if scored is None:
-        watching = watch if models and all(models) else None
-        scored = score_networks(checkpoint, images, config, device, has_baseline(first), watching, config.adapt_bn)
-    scored = calibrated(scored, checkpoint)
-    scores, unit = scored.scores, None
+    passes = pass_over(checkpoint, images, config, processes, scored)
+    scored, unit = passes.scored, None
+    scores = scored.scores
     of_images = groups = patients(scores.samples, images.data.name_of)
     if config.unit:
         unit = by_unit(scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)
@@ -219,15 +270,12 @@ def examine(path: AnyPath | Sequence[AnyPath], config: EvalConfig, scored: Score
         if held_prevalence(checkpoint) is None:
             console.warn(NO_PRIOR)
     by_all = scores_by_all(scored.scores, checkpoint)
-    if config.shift and not by_all:
-        raise UsageError(
-            f"--shift {config.shift}: some of these images were trained on by some of the networks",
-            "evaluate a single network, or other images",
-        )
     shortcut = compare_with_shortcut(first, scored, of_images, config, images.data.classes) if by_all else None
     of_image = scored.scores  # what is said of single images stays by image
-    shift = shifted(checkpoint, of_image, image_threshold, of_images, config, device) if config.shift else None
-    domain = compared(models, watchers, of_images, config.seed) if by_all and watchers else None
+    shift = None
+    if passes.shift is not None:
+        shift = shifted(checkpoint, of_image, passes.shift, image_threshold, of_images, config)
+    domain = compared(passes.domains, passes.watched, of_images, config.seed) if by_all and passes.watched else None
     familiar = domain.familiar if domain else None
     doubts = selective(
         of_image.labels,
@@ -264,16 +312,18 @@ def scores_by_all(scores: Scores, checkpoint: Networks) -> bool:
 
 
 def compared(
-    models: Sequence[DomainModel | None], watchers: Sequence[Watcher], groups: list[str] | None, seed: int
+    models: Sequence[DomainModel | None],
+    watched: Sequence[tuple[np.ndarray, np.ndarray]],
+    groups: list[str] | None,
+    seed: int,
 ) -> SetComparison:
     """The images beside the training images; of several networks the set by the first, each image by all of them."""
-    judged, found = [], []
-    for model, watcher in zip(models, watchers, strict=True):
+    judged = []
+    for model, seen in zip(models, watched, strict=True):
         assert model is not None
-        found.append(watcher.collected())
-        judged.append(model.judge(*found[-1]))
+        judged.append(model.judge(*seen))
     assert models[0] is not None
-    return replace(compare_sets(models[0], *found[0], groups, seed), familiar=agreed(judged))
+    return replace(compare_sets(models[0], *watched[0], groups, seed), familiar=agreed(judged))
 
 
 def in_order(kinds: set[str]) -> list[str]:

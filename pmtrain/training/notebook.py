@@ -208,6 +208,8 @@ def evaluate(checkpoint: AnyPath | Sequence[AnyPath], *, progress: bool = False,
 
 def _checked(model: type[Config], options: Mapping[str, Any]) -> Config:
     given = {key: value for key, value in options.items() if value is not None}
+    if "nproc" in given:
+        raise UsageError("nproc= is for the command line", f"pmtrain ... --nproc {given['nproc']}")
     return validated(model, given, lambda key: f"{key}=")
 
 

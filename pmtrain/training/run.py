@@ -24,7 +24,7 @@ from pmtrain.evaluation.robustness.baseline import wanted_features
 from pmtrain.evaluation.scores.operating_point import threshold_to_store
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
-from pmtrain.evaluation.scores.scoring import Scored, as_scored
+from pmtrain.evaluation.scores.scoring import Scored, as_scored, joined
 from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend
 from pmtrain.runs.background_writer import BackgroundWriter
@@ -394,21 +394,6 @@ TRACKED = {
     "lr": "train/lr",
     "images_per_second": "train/images_per_second",
 }
-
-
-def joined(scores: Scores, loader: Loader, processes: Processes) -> Scores:
-    """All processes' scores, in the order of the samples; the loader then knows of all bad images."""
-    if processes.size == 1:
-        return scores
-    own = dict(zip(loader.own_places(), scores.logits.tolist(), strict=True))
-    logits: dict[int, float] = {}
-    for part, bad in processes.gathered((own, loader.bad)):
-        logits |= part
-        loader.bad |= bad
-    found = sorted(logits)
-    samples = [loader.samples[place] for place in found]
-    labels = np.array([sample.label for sample in samples], np.int64)
-    return Scores(samples, labels, np.array([logits[place] for place in found], np.float64))
 
 
 def validation_figures(scores: Scores) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pmtrain.data.dataset import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.splits import leakage
 from pmtrain.data.splits.split import hold_out, require_both_classes
-from pmtrain.models.backends.device import gpu_count, gpu_names, select_device
+from pmtrain.models.backends.device import gpu_names, select_device
 from pmtrain.runs.records import STATE
 from pmtrain.runs.resume_state import load_resume
 from pmtrain.runs.run_folder import RunFolder, require_new
@@ -45,7 +45,7 @@ def begin(config: TrainConfig) -> Run:
         PmtrainError: the data, the device or an option doesn't fit.
     """
     require(config.track)
-    device = select_device(own_device(config))
+    device = select_device(config.device)
     config, weights = with_weights(config)
     data = with_validation(select(config), config)
     checked = trainable(data, config)
@@ -114,7 +114,7 @@ def opened(folder: RunFolder, config: TrainConfig) -> Run:
     Raises:
         PmtrainError: the data has changed since the run began.
     """
-    device = select_device(own_device(config))
+    device = select_device(config.device)
     data = with_validation(select(config), config)
     if data.fingerprint() != folder.info()["data"]["fingerprint"]:
         raise other_data(data)
@@ -125,12 +125,6 @@ def opened(folder: RunFolder, config: TrainConfig) -> Run:
     if saved:
         run.restore(saved)
     return run
-
-
-def own_device(config: TrainConfig) -> str:
-    """The device of this process: with several on GPUs, each has its own."""
-    several = parallel.here().size > 1 and config.device in ("auto", "gpu") and gpu_count()
-    return f"gpu:{parallel.local_rank()}" if several else config.device
 
 
 def shown(value: Any) -> str:

@@ -66,6 +66,7 @@ def test_a_training_and_its_evaluation_are_those_of_the_command_line(run_cli, sm
         ({"epochs": 0}, "epochs= 0: input should be greater than or equal to 1"),
         ({"epochs": "5"}, "epochs= '5'"),
         ({"folds": 3}, "folds= is for the command line"),
+        ({"nproc": 2}, "nproc= is for the command line"),
     ],
 )
 def test_wrong_options_are_refused_as_on_the_command_line(options, said):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pmtrain.config.commands.compute_options import ComputeOptions
-from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Workers
+from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, SharedNproc, Workers
 from pmtrain.config.options import DATA, EVALUATION, MACHINE, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf
 from pmtrain.system.hardware import available_cpus
@@ -50,6 +50,7 @@ class PredictConfig(ComputeOptions):
         "  [default: what `pmtrain calibrate --unit` chose, else mean]",
         default=None,
     )
+    nproc: SharedNproc = 1
     output: AnyPath | None = option(OUTPUT, "File to create; without it, rows go to stdout.", default=None)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
-from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Seed, TextFormat
+from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Seed, SharedNproc, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf, Severities, ThresholdText
 
@@ -62,8 +62,8 @@ class ScoringOptions(ComputeOptions, ImageOptions):
     seed: Seed = 0
 
 
-class EvalConfig(ScoringOptions):
-    """Options of `pmtrain eval`."""
+class MeasuringOptions(ScoringOptions):
+    """What is measured of the scores."""
 
     prevalence: Prevalence = None
     group_by: str | None = option(
@@ -86,12 +86,18 @@ class EvalConfig(ScoringOptions):
     shift_severities: Severities = option(
         EVALUATION, "With --shift: severities to evaluate, such as 1,3,5.", default="1,2,3,4,5"
     )
+
+
+class EvalConfig(MeasuringOptions):
+    """Options of `pmtrain eval`."""
+
+    nproc: SharedNproc = 1
     output: AnyPath | None = option(
         OUTPUT, "Folder to create, with predictions.csv, metrics.json and charts.", default=None
     )
 
 
-class ReportConfig(EvalConfig):
+class ReportConfig(MeasuringOptions):
     """Options of `pmtrain report`."""
 
     output: AnyPath | None = option(

@@ -72,6 +72,12 @@ Prevalence = Annotated[
 Seed = Annotated[int, option(RUN, "Random seed.", ge=0, lt=2**31)]
 BatchSize = Annotated[int, option(NETWORK, "Batch size.", ge=1)]
 TextFormat = Annotated[str, option(OUTPUT, "Format of the output: text for people, json for programs.")]
+SharedNproc = Annotated[
+    int,
+    option(
+        MACHINE, "Processes that share the images, batch by batch; Linux only. They share the threads.", ge=1, le=1024
+    ),
+]
 Workers = Annotated[
     int,
     option(MACHINE, "Processes that decode images; they are only started if decoding is slow enough.", ge=0, le=64),

@@ -194,6 +194,13 @@ class Loader:
                 shown[place] += 1
             if read or (self.shuffle and self.processes > 1):  # all processes take every training step
                 yield functools.partial(self._batch, index, read, epoch, repeats)
+        self.require_images()
+
+    def require_images(self) -> None:
+        """
+        Raises:
+            PmtrainError: all samples are bad, as far as this process knows.
+        """
         if len(self.bad) == len(self.samples) > 0:
             sample, reason = self.bad_images[0]
             raise PmtrainError(

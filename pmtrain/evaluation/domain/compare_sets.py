@@ -20,6 +20,7 @@ from pmtrain.evaluation.domain.image_statistics import LEAST, STATISTICS, image_
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.metrics import Interval, delong, delong_interval
 from pmtrain.metrics.text import ends
+from pmtrain.system.parallel import ALONE, Processes
 
 FOLDS = 5
 COMPONENTS = 16  # principal components of the features
@@ -42,18 +43,19 @@ class Watcher:
 
     def __init__(self, model: Any) -> None:
         self._pooled = PooledFeatures(model, first=True)
-        self._features: list[np.ndarray] = []
-        self._statistics: list[np.ndarray] = []
+        self._batches: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by their place in the pass
 
     def __call__(self, batch: Batch) -> None:
         assert batch.pixels is not None
-        self._features.append(self._pooled.take())
-        self._statistics += [image_statistics(image) for image in batch.pixels]
+        statistics = np.array([image_statistics(image) for image in batch.pixels])
+        self._batches[batch.index] = self._pooled.take(), statistics
 
-    def collected(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, F) and statistics (N, K), in the order of the pass."""
+    def collected(self, processes: Processes = ALONE) -> tuple[np.ndarray, np.ndarray]:
+        """Features (N, F) and statistics (N, K) of all processes' batches, in the order of the data."""
         self._pooled.close()
-        return np.concatenate(self._features), np.array(self._statistics)
+        found = [batch for part in processes.gathered(self._batches) for batch in part.items()]
+        features, statistics = zip(*(batch for _, batch in sorted(found, key=lambda each: each[0])), strict=True)
+        return np.concatenate(features), np.concatenate(statistics)
 
 
 @dataclass(frozen=True)

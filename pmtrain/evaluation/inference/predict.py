@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_file
+from pmtrain.system.parallel import Processes, join
 
 
 def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> int:
@@ -62,11 +64,10 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             bar.update()
 
     force = config.force or config.format == "palm"  # a submission has a risk for every image
-    with (
-        _sink(config.output) as write,
-        console.progress(len(paths), "image", "prediction") as bar,
-        contextlib.closing(classifier.stream(paths, config.batch_size, config.workers, force)) as predictions,
-    ):
+    with _sink(config.output) as write, console.progress(len(paths), "image", "prediction") as bar:
+        processes = join()  # the others begin when all that can be wrong has been looked at
+        processes.from_first((paths, force))
+        predictions = shared(classifier, paths, force, config, processes)
         if names is None:
             lines = FORMATS[config.format](classifier, watched(predictions))
         else:
@@ -103,6 +104,31 @@ def _units(paths: Sequence[Path], config: PredictConfig) -> list[str] | None:
             f"give --format {' or '.join(UNIT_FORMATS)}",
         )
     return units_of(paths, config)
+
+
+def follow(checkpoint: Path, config: PredictConfig) -> None:
+    """Predict this process's share of the images, as one of several processes that isn't the first."""
+    with console.silent():
+        processes = join()
+        paths, force = processes.from_first(None)
+        classifier = Classifier(load_networks(checkpoint), config, config.prevalence)
+        if config.adapt_bn:
+            classifier.adapt_bn(paths, config.batch_size, config.workers)
+        for _ in shared(classifier, paths, force, config, processes):
+            pass
+
+
+def shared(
+    classifier: Classifier, paths: Sequence[Path], force: bool, config: PredictConfig, processes: Processes
+) -> Iterator[Prediction]:
+    """Every image's prediction, in order; each process computes whole batches in turn, the same as one would."""
+    size = config.batch_size
+    turn = size * processes.size
+    own = [path for start in range(size * processes.rank, len(paths), turn) for path in paths[start : start + size]]
+    with contextlib.closing(classifier.stream(own, size, config.workers, force)) as predictions:
+        for _ in range(0, len(paths), turn):
+            for part in processes.gathered(list(itertools.islice(predictions, size))):
+                yield from part
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.config import EvalConfig
+from pmtrain.config import MeasuringOptions
 from pmtrain.data.dataset import Sample
 from pmtrain.data.images.file_table import FILES
 from pmtrain.data.images.read import ImageFile
@@ -31,6 +31,7 @@ from pmtrain.runs.checkpoint import Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.hardware import use_every_core
+from pmtrain.system.parallel import ALONE, Processes
 
 SHOWN = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 
@@ -127,26 +128,28 @@ class Shifted:
         return "\n".join(lines) + "\n"
 
 
-def shifted(
+def conditions_of(config: MeasuringOptions) -> list[Condition]:
+    """The changes and severities that `config.shift` asks for, in order."""
+    assert config.shift
+    return [(name, int(severity)) for name in SHIFTS[config.shift] for severity in config.shift_severities.split(",")]
+
+
+def shift_logits(
     checkpoint: Networks,
-    clean: Scores,
-    threshold: float,
-    groups: Sequence[str] | None,
-    config: EvalConfig,
+    samples: Sequence[Sample],
+    config: MeasuringOptions,
     device: str,
-) -> Shifted:
-    """The checkpoint on the suite that `config.shift` names.
+    processes: Processes = ALONE,
+) -> np.ndarray:
+    """(N, C) the network's logit for each of N images under each of the C conditions of `config`.
 
     Args:
-        clean: its scores of the images as they are.
-        groups: (N,) the patient of each image; None where none is known.
+        processes: those that share the work, each a run of whole batches; each gets all logits.
     Raises:
         PmtrainError: an image can no longer be read, or the network's output isn't finite.
     """
-    samples = clean.samples
     assert config.shift
-    suite, severities = SHIFTS[config.shift], tuple(map(int, config.shift_severities.split(",")))
-    conditions = [(name, severity) for name in suite for severity in severities]
+    suite, conditions, size = SHIFTS[config.shift], conditions_of(config), config.batch_size
     # Each condition is a camera of its own, whose images are adapted to together.
     together = [[condition] for condition in conditions] if config.adapt_bn else [conditions]
     views = views_of(config)
@@ -156,25 +159,50 @@ def shifted(
     with console.progress(len(samples) * len(conditions) * passes, "image", f"{config.shift} suite") as bar:
 
         def on_batch(batch: Batch) -> None:
-            bar.update(len(batch.samples))
+            bar.update(len(batch.samples) * processes.size)
 
-        def batches(of: Sequence[Sample], preprocess: Preprocess, size: int) -> Iterator[Batch]:
-            return _ahead(_batches(of, preprocess, suite, part, config.seed, size))
+        def batches(of: Sequence[Sample], preprocess: Preprocess, size: int, rows: range) -> Iterator[Batch]:
+            return _ahead(_batches(of, preprocess, suite, part, rows, config.seed, size))
 
         for member in checkpoint.members:
             model, backend = load_network(member, device, config.backend, config.precision)
             trained = Preprocess.of(member.info)
             for first, part in enumerate(together):
+                rows = len(samples) * len(part)
                 if config.adapt_bn:
-                    size = even_batches(len(samples), config.batch_size)
-                    adapt(model, backend, (batch.images for batch in batches(_mixed(samples), trained, size)))
+                    even = even_batches(len(samples), size)
+                    mixed = batches(_mixed(samples), trained, even, range(rows))
+                    adapt(model, backend, (batch.images for batch in mixed))
+                ends = [-(-rows // size) * rank // processes.size * size for rank in range(processes.size + 1)]
+                own = range(rows)[slice(*ends[processes.rank :][:2])]
                 for scale in scales:
                     preprocess = replace(trained, size=round(scale * trained.size))
                     of_scale = [view.change for view in views if view.scale == scale]
-                    scores = score(model, batches(samples, preprocess, config.batch_size), backend, on_batch, of_scale)
-                    check_finite(scores, member)
+                    scores = score(model, batches(samples, preprocess, size, own), backend, on_batch, of_scale)
+                    found = np.concatenate(processes.gathered(scores.logits))
+                    check_finite(found, member)
                     share = len(of_scale) / len(views) / len(checkpoint.members)
-                    logits[:, first : first + len(part)] += scores.logits.reshape(len(samples), len(part)) * share
+                    logits[:, first : first + len(part)] += found.reshape(len(samples), len(part)) * share
+    return logits
+
+
+def shifted(
+    checkpoint: Networks,
+    clean: Scores,
+    logits: np.ndarray,
+    threshold: float,
+    groups: Sequence[str] | None,
+    config: MeasuringOptions,
+) -> Shifted:
+    """The checkpoint on the suite that `config.shift` names.
+
+    Args:
+        clean: its scores of the N images as they are.
+        logits: (N, C) as `shift_logits` gives them.
+        groups: (N,) the patient of each image; None where none is known.
+    """
+    assert config.shift
+    conditions, severities = conditions_of(config), tuple(map(int, config.shift_severities.split(",")))
     reached = over_conditions(
         clean.labels,
         clean.probabilities,
@@ -188,7 +216,7 @@ def shifted(
         config.n_boot,
         config.seed,
     )
-    return Shifted(config.shift, severities, threshold, len(samples), logits, reached)
+    return Shifted(config.shift, severities, threshold, len(clean.samples), logits, reached)
 
 
 def changed_images(
@@ -221,10 +249,11 @@ def _batches(
     preprocess: Preprocess,
     suite: dict[str, Change],
     conditions: Sequence[Condition],
+    rows: range,
     seed: int,
     batch_size: int,
 ) -> Iterator[Batch]:
-    """Every sample under every condition, image by image: no more than one batch is in memory."""
+    """Every sample under every condition, those of the `rows`, image by image: one batch at a time is in memory."""
     waiting: list[tuple[Sample, np.ndarray]] = []
     index = 0
 
@@ -233,8 +262,9 @@ def _batches(
         labels = np.array([[sample.label] for sample in of], np.float32)
         return Batch(index, preprocess.normalise(np.stack(pixels)), labels, list(of))
 
-    for sample in samples:
-        for image in changed_images(sample.path, preprocess, suite, conditions, seed):
+    for place, sample in enumerate(samples):
+        own = [each for row, each in enumerate(conditions, place * len(conditions)) if row in rows]
+        for image in changed_images(sample.path, preprocess, suite, own, seed) if own else ():
             waiting.append((sample, image))
             if len(waiting) == batch_size:
                 yield batch()

@@ -26,6 +26,7 @@ from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
+from pmtrain.system.parallel import ALONE, Processes
 from pmtrain.system.version import __version__
 
 
@@ -50,13 +51,14 @@ def score_networks(
     features: bool = False,
     watch: Callable[[Any], Callable[[Batch], None]] | None = None,
     adapt_bn: bool = False,
+    processes: Processes = ALONE,
 ) -> Scored:
     """As `score_checkpoint`; of several networks the mean logit, of each image by those that weren't trained on it.
 
     Each network's own preprocessing is applied. `watch` is called with each of them.
     """
     if isinstance(networks, Checkpoint):
-        return score_checkpoint(networks, images, options, device, features, watch, adapt_bn)
+        return score_checkpoint(networks, images, options, device, features, watch, adapt_bn, processes)
     may = scorers(networks, images)
     logits = np.full(may.shape, np.nan)
     place_of = {sample: place for place, sample in enumerate(images.samples)}
@@ -65,7 +67,7 @@ def score_networks(
         own = replace(images, samples=tuple(itertools.compress(images.samples, may[row])))
         if own.samples:
             whole = features and bool(may.all())
-            parts.append(score_checkpoint(member, own, options, device, whole, watch, adapt_bn))
+            parts.append(score_checkpoint(member, own, options, device, whole, watch, adapt_bn, processes))
             scores = parts[-1].scores
             logits[row, [place_of[sample] for sample in scores.samples]] = scores.logits
     left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
@@ -115,6 +117,7 @@ def score_checkpoint(
     features: bool = False,
     watch: Callable[[Any], Callable[[Batch], None]] | None = None,
     adapt_bn: bool = False,
+    processes: Processes = ALONE,
 ) -> Scored:
     """The checkpoint's logit for every image that can be decoded.
 
@@ -122,6 +125,7 @@ def score_checkpoint(
         features: compute the shortcut features of the images that are decoded, too.
         watch: given the network, gives what is called after each of its batches of training-size images.
         adapt_bn: estimate the batch norms' statistics on these images first.
+        processes: those that share the images, whole batches in turn; each gets all scores.
     Raises:
         UsageError: as `adapt`.
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
@@ -139,7 +143,7 @@ def score_checkpoint(
     with console.progress(len(samples) * len(scales), "image", "evaluation") as bar:
 
         def on_batch(batch: Batch) -> None:
-            bar.update(len(batch.samples))
+            bar.update(len(batch.samples) * processes.size)
             if watcher and scale == 1:
                 watcher(batch)
 
@@ -157,8 +161,10 @@ def score_checkpoint(
                 cache=open_cache(options.cache_limit),
                 patient=True,
                 features=FeatureTable(sample.path for sample in samples) if features and scale == 1 else None,
+                share=(processes.rank, processes.size),
             ) as loader:
-                scores = score(model, loader.epoch(0), backend, on_batch, changes)
+                scores = joined(score(model, loader.epoch(0), backend, on_batch, changes), loader, processes)
+                loader.require_images()
                 total = total + scores.logits * len(changes)
                 if scale == 1:
                     scored = as_scored(scores, loader, data, backend, views)
@@ -166,7 +172,7 @@ def score_checkpoint(
     scored = replace(scored, scores=scores, computed={**scored.computed, "adapted_bn": adapted})
     for name, reason in scored.left_out.items():
         console.warn(f"left out: {name}: {reason}")
-    check_finite(scores, checkpoint)
+    check_finite(scores.logits, checkpoint)
     return calibrated(scored, checkpoint)
 
 
@@ -203,15 +209,32 @@ def adaptation_stated(images: int | None) -> list[str]:
     ]
 
 
-def check_finite(scores: Scores, checkpoint: Checkpoint) -> None:
+def joined(scores: Scores, loader: Loader, processes: Processes) -> Scores:
+    """All processes' scores, in the order of the samples; the loader then has all bad images and features."""
+    if processes.size == 1:
+        return scores
+    own = dict(zip(loader.own_places(), scores.logits.tolist(), strict=True))
+    logits: dict[int, float] = {}
+    features = loader.features.rows if loader.features else {}
+    for part, bad, rows in processes.gathered((own, loader.bad, features)):
+        logits |= part
+        loader.bad |= bad
+        features |= rows
+    found = sorted(logits)
+    samples = [loader.samples[place] for place in found]
+    labels = np.array([sample.label for sample in samples], np.int64)
+    return Scores(samples, labels, np.array([logits[place] for place in found], np.float64))
+
+
+def check_finite(logits: np.ndarray, checkpoint: Checkpoint) -> None:
     """
     Raises:
         PmtrainError: a score is infinite or no number.
     """
-    if not np.isfinite(scores.logits).all():
+    if not np.isfinite(logits).all():
         raise PmtrainError(
             f"{checkpoint.path}: the network's output isn't finite on"
-            f" {int((~np.isfinite(scores.logits)).sum())} of {len(scores.logits)} images",
+            f" {int((~np.isfinite(logits)).sum())} of {len(logits)} images",
             "evaluate an earlier checkpoint, or give --precision fp32",
         )
 

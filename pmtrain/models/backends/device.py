@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pmtrain.system import parallel
 from pmtrain.system.errors import UsageError
 from pmtrain.system.framework import paddle
 
@@ -19,12 +20,16 @@ def gpu_names() -> list[str]:
 def select_device(wanted: str) -> str:
     """Make `wanted` (auto, cpu, gpu, gpu:N) Paddle's device; return its name, `cpu` or `gpu:N`.
 
+    With several processes, each takes a GPU of its own unless one is named.
+
     Raises:
         UsageError: the GPU isn't available; the message says why.
     """
     count = gpu_count()
     if wanted == "auto":
         wanted = "gpu" if count else "cpu"
+    if wanted == "gpu" and parallel.here().size > 1:
+        wanted = f"gpu:{parallel.local_rank()}"
     if wanted != "cpu":
         index = int(wanted.partition(":")[2] or 0)
         if not paddle.is_compiled_with_cuda():

@@ -11,7 +11,7 @@ import pytest
 from pmtrain.config import EvalConfig, load_config
 from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.preprocessing.preprocess import Preprocess
-from pmtrain.evaluation.robustness.shift import changed_images, shifted
+from pmtrain.evaluation.robustness.shift import changed_images, shift_logits, shifted
 from pmtrain.evaluation.robustness.suite import SHIFTS
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.runs.checkpoint import load_checkpoint
@@ -63,7 +63,8 @@ def test_scores_do_not_depend_on_the_batch_size(adapt, checkpoint, small_set, mo
     for size in (3, 8):
         options = {"shift": "stain", "shift_severities": "2", "batch_size": size, "n_boot": 100, "device": "cpu"}
         config = load_config(EvalConfig, options | {"adapt_bn": adapt})
-        found = shifted(load_checkpoint(checkpoint), clean, 0.4, None, config, "cpu")
+        loaded = load_checkpoint(checkpoint)
+        found = shifted(loaded, clean, shift_logits(loaded, clean.samples, config, "cpu"), 0.4, None, config)
         logits.append(found.logits)
     assert logits[0].shape == (8, len(SHIFTS["stain"]))
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-3, atol=1e-3)
