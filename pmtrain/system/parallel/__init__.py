@@ -22,11 +22,13 @@ from typing import Any, TypeVar
 
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.parallel.pulse import Pulse
 
 Value = TypeVar("Value")
 
 RANK, SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"  # set by Paddle's launchers
-GRACE = 60.0  # seconds for the others to save and end after one has failed
+# Seconds for the others to end after one has failed: time to finish a save where the first one is among them.
+GRACE, GRACE_WITHOUT_SAVES = 60.0, 3.0
 
 
 class LostProcess(PmtrainError):
@@ -52,6 +54,7 @@ class Processes:
         """Replace a tensor's values by their sums over all processes."""
         if self.size > 1:
             with _named_failures():
+                _pulse(self.rank, self.size).meet()
                 _distributed().all_reduce(vector)
 
     def largest(self, value: int) -> int:
@@ -64,6 +67,7 @@ class Processes:
             return [value]
         values: list[Value] = []
         with _named_failures():
+            _pulse(self.rank, self.size).meet()
             _distributed().all_gather_object(values, value)
         return values
 
@@ -98,7 +102,13 @@ def join() -> Processes:
         require_linux()
         with _named_failures(), contextlib.redirect_stderr(io.StringIO()):  # it prints its own settings
             _distributed().init_parallel_env()
+            _pulse(own.rank, own.size)
     return own
+
+
+@functools.cache
+def _pulse(rank: int, size: int) -> Pulse:
+    return Pulse(_distributed(), rank, size)
 
 
 def require_linux() -> None:
@@ -177,12 +187,13 @@ def _waited_for(processes: Sequence[Any]) -> int:
             process.join()
             if process.exitcode and not code:
                 code = 128 - process.exitcode if process.exitcode < 0 else process.exitcode
-                deadline = time.monotonic() + GRACE
+                deadline = time.monotonic() + (GRACE if processes[0] in running else GRACE_WITHOUT_SAVES)
                 if process.exitcode < 0:
                     name = signal.Signals(-process.exitcode).name
                     console.error(f"process {processes.index(process)} was ended by {name}")
         if deadline is not None and time.monotonic() >= deadline:
             for process in running:
+                console.error(f"process {processes.index(process)} didn't answer and was ended")
                 process.kill()
             deadline = None
     return code
