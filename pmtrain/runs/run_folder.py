@@ -81,7 +81,7 @@ class RunFolder:
             config.output.mkdir(parents=True, exist_ok=True)
             folder = cls(config.output)
         else:
-            folder = cls(new_folder(f"resnet{config.layers}"))
+            folder = cls(dated_folder(f"resnet{config.layers}"))
         try:
             # Exclusively: another training may begin in the same folder at the same moment.
             with open(folder.config_file, "xb") as file:
@@ -222,7 +222,7 @@ def _taken(output: Path, command: str = "train") -> UsageError:
     )
 
 
-def new_folder(kind: str) -> Path:
+def dated_folder(kind: str) -> Path:
     """Make runs/DATE-KIND."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{kind}"
     for number in range(1, 1000):

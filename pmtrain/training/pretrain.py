@@ -41,7 +41,7 @@ from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import STATE, CheckpointInfo, notes_info
 from pmtrain.runs.resume_state import load_resume, save_resume
-from pmtrain.runs.run_folder import RunFolder, new_folder, require_new
+from pmtrain.runs.run_folder import RunFolder, dated_folder, require_new
 from pmtrain.system import console, environment
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -83,7 +83,7 @@ def pretrain(config: PretrainConfig) -> int:
     if config.output is not None:
         require_new(config.output, "pretrain")
         config.output.mkdir(parents=True, exist_ok=True)
-    folder = RunFolder(config.output or new_folder(f"pretrain-resnet{config.layers}"))
+    folder = RunFolder(config.output or dated_folder(f"pretrain-resnet{config.layers}"))
     made = Pretraining(config, data, device, folder)
     known = contents(data.samples)
     digest = hashlib.sha256("\n".join(sorted(content.sha256 for content in known.values())).encode()).hexdigest()

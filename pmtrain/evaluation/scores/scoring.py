@@ -252,6 +252,7 @@ def as_scored(scores: Scores, loader: Loader, data: DataSet, backend: Backend, v
         "backend": backend.name,
         "precision": backend.precision,
         "views": [view.name for view in views],
+        "adapted_bn": None,  # or how many images the batch norms were adapted to
         "versions": {"pmtrain": __version__, "paddle": paddle.__version__, "numpy": np.__version__},
     }
     return Scored(scores, left_out, computed, loader.features)
