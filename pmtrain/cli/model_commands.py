@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pmtrain.cli.flags import use_threads, with_options
+from pmtrain.cli.score_commands import ONE
 from pmtrain.config import CalibrateConfig, FitDomainConfig, load_config
 
 
@@ -30,7 +31,9 @@ def fit_domain(
 
 @with_options(CalibrateConfig)
 def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help=f"{ONE}, or that of a cross-validation or of --seeds, whose mean is calibrated.")
+    ],
     **flags: Any,
 ) -> None:
     """Calibrate a checkpoint's probabilities.

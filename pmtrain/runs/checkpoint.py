@@ -19,7 +19,16 @@ from pmtrain.models import layers_of
 from pmtrain.models.backends.onnx_runtime import METADATA, OnnxNetwork
 from pmtrain.runs.formats.state_dict import StateDump, parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
-from pmtrain.runs.records import ENSEMBLE, STATE, CheckpointInfo, notes_info, parse_info, read_info, read_record
+from pmtrain.runs.records import (
+    ENSEMBLE,
+    STATE,
+    CheckpointInfo,
+    notes_info,
+    parse_info,
+    read_ensemble,
+    read_info,
+    read_record,
+)
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot, discard, flush_folder, read_bytes, rename, write_atomic, write_flushed
 
@@ -113,17 +122,37 @@ def save_checkpoint(path: Path, weights: StateDump, info: CheckpointInfo) -> Che
     return info
 
 
-def replace_info(checkpoint: Checkpoint, info: CheckpointInfo) -> Path:
-    """Replace the side file of weights that stay as they are, or give them one; return it.
+def replace_info(checkpoint: Networks, info: CheckpointInfo) -> Path:
+    """Replace the side file of weights that stay as they are, or give them one; of several networks what ensemble.json
+    says of them together; return the file.
 
     Raises:
-        PmtrainError: it can't be written; the one that was there stays.
+        PmtrainError: it can't be written; the one that was there stays. UsageError: several networks have no file.
     """
+    if isinstance(checkpoint, Ensemble):
+        file = kept_in(checkpoint)
+        record = read_ensemble(file).model_copy(update={"info": info})
+        write_atomic(file, (record.model_dump_json(indent=2) + "\n").encode())
+        return file
     _finish_renames(checkpoint.path)
     side = _side_file(checkpoint.path)
     info = CheckpointInfo(**{**dict(info), "weights_sha256": sha256_of(read_bytes(checkpoint.path))})
     write_atomic(side, (info.model_dump_json(indent=2) + "\n").encode())
     return side
+
+
+def kept_in(ensemble: Ensemble) -> Path:
+    """The file that says what holds for several networks together.
+
+    Raises:
+        UsageError: they are only named together.
+    """
+    if ensemble.record is None:
+        raise UsageError(
+            f"{len(ensemble.members)} networks that are only named together have no file to keep this in",
+            "give the folder of a cross-validation or of `pmtrain train --seeds`",
+        )
+    return ensemble.record
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,25 @@ def test_the_ensemble_is_the_mean_of_the_best_weights(trained, run_cli, small_se
     (one,), (other,) = (pmtrain.load_classifier(given).predict(photograph) for given in (named, folder))
     assert one == other
     assert one.spread == pytest.approx(float(rows[f"val/sick/{photograph.name}"]["spread"]), rel=1e-3, abs=1e-4)
+
+
+def test_the_mean_is_calibrated_as_one_classifier(trained, run_cli, tmp_path):
+    folder = Path(shutil.copytree(trained[0], tmp_path / "copy", ignore=shutil.ignore_patterns("last")))
+    done = run_cli("calibrate", folder, "--method", "temperature", "--workers", 0)
+    assert done.exit_code == 0, done.stderr
+    kept = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))["info"]
+    before = json.loads((trained[0] / "ensemble.json").read_text(encoding="utf-8"))["info"]
+    slope, intercept = kept["calibration"]["slope"], kept["calibration"]["intercept"]
+    assert all(kept[key] == before[key] for key in ("threshold", "threshold_rule", "weights_sha256"))
+    rows = table(folder / "ensemble.csv")
+    found = pmtrain.evaluate(folder, workers=0, n_boot=100)
+    for score in found.scores:
+        expected = expit(slope * float(rows[score.file]["logit"]) + intercept)
+        assert score.probability == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert any("the calibration was fitted on these images" in reason for reason in found.exploratory)
+    only_named = f"{folder / 'seed-4'},{folder / 'seed-5'}"
+    done = run_cli("calibrate", only_named, "--workers", 0)
+    assert done.exit_code == 2 and "only named together have no file" in done.stderr
 
 
 def test_resume_says_the_figures_again_and_refuses_a_part(trained, run_cli):

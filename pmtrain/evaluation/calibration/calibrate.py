@@ -9,17 +9,18 @@ from pmtrain.config import CalibrateConfig
 from pmtrain.evaluation.calibration.methods import SHOWN, fit
 from pmtrain.evaluation.calibration.prior import prior_of
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
+from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.operating_point import operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import score_checkpoint
+from pmtrain.evaluation.scores.scoring import score_networks
 from pmtrain.evaluation.scores.units import AGGREGATES, UnitScores, aggregated
 from pmtrain.metrics import MEASURES, evaluate_measures
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH
 from pmtrain.metrics.thresholds import FEW
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.calibrator import Calibrator, raw_threshold
-from pmtrain.runs.checkpoint import MODEL, Checkpoint, load_checkpoint, replace_info
+from pmtrain.runs.checkpoint import MODEL, Ensemble, Networks, kept_in, replace_info
 from pmtrain.runs.records import UnitRecord
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
@@ -33,16 +34,18 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
     Raises:
         PmtrainError: the checkpoint or the data can't be read, or a class has no images.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_networks(path)
     if checkpoint.path.name == MODEL:
         raise UsageError(f"{path}: this state is for resuming", "calibrate best.pdparams, or the run's folder")
+    if isinstance(checkpoint, Ensemble):
+        kept_in(checkpoint)  # now, not after the work
     info = checkpoint.info
     if config.method == NONE:
         replace_info(checkpoint, info.model_copy(update={"calibration": None, "unit": None}))
         console.notice(f"{checkpoint.path}: probabilities are the network's own again")
         return
     images = choose_images(checkpoint, config)
-    scored = score_checkpoint(checkpoint, images, config, select_device(config.device))
+    scored = score_networks(checkpoint, images, config, select_device(config.device))
     scores = replace(scored.scores, calibration=None)
     _warn(checkpoint, images)
     prior, groups = prior_of(checkpoint), patients(scores.samples, images.data.name_of)
@@ -73,7 +76,7 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
     console.notice(f"kept in {kept}; the weights and the logits are as before")
 
 
-def chosen_unit(config: CalibrateConfig, checkpoint: Checkpoint, scores: Scores, images: Images) -> UnitRecord:
+def chosen_unit(config: CalibrateConfig, checkpoint: Networks, scores: Scores, images: Images) -> UnitRecord:
     """The aggregation with the highest AUC (of equal ones the first of AGGREGATES), or the one of --aggregate.
 
     It has a calibration and a threshold of its own.
@@ -161,8 +164,8 @@ def fingerprint_of(images: Images) -> str:
     return replace(images.data, samples=images.samples).fingerprint()
 
 
-def _warn(checkpoint: Checkpoint, images: Images) -> None:
-    if (seen := seen_before(checkpoint, images)).startswith("the network was trained on"):
+def _warn(checkpoint: Networks, images: Images) -> None:
+    if " trained on " in (seen := seen_before(checkpoint, images)):
         console.warn(f"{seen}: a calibration fitted on training images is overconfident")
     if len(images.samples) < FEW:
         console.warn(f"the calibration is fitted on {len(images.samples)} images only; it is uncertain")

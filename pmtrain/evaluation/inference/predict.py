@@ -42,9 +42,12 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
     warn_of_pages(paths)
     if classifier.domain is None:
+        pairs = zip(classifier.described, classifier.networks, strict=True)
+        lacks = [each["path"] for each, network in pairs if network.domain is None]
+        lacking = lacks[0] if classifier.several else checkpoint
         console.notice(
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
-            f" network was trained on; add one with: {quoted('pmtrain', 'fit-domain', checkpoint)}"
+            f" network was trained on; add one with: {quoted('pmtrain', 'fit-domain', lacking)}"
         )
     if config.adapt_bn:
         for line in adaptation_stated(classifier.adapt_bn(paths, config.batch_size, config.workers)):
