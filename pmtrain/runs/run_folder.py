@@ -43,12 +43,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pmtrain.config import AS_TRAINED, ReportConfig, TrainConfig, dump_yaml, load_config
+from pmtrain.config.load import read_yaml
 from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
 
 HOME = Path("runs")
+ALWAYS = ("data", "layers", "epochs", "seed", "save_every", "output")  # in the config.yaml of every run, in this order
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
 
 
@@ -133,7 +135,16 @@ class RunFolder:
             lock.release()
 
     def config(self) -> TrainConfig:
-        """The options of the run."""
+        """The options of the run.
+
+        Raises:
+            PmtrainError: the file is damaged: a default is never taken for what was lost.
+        """
+        kept = read_yaml(self.config_file)
+        if lost := [name for name in ALWAYS if name not in kept]:
+            raise PmtrainError(
+                f"{self.config_file}: isn't whole: it has no {', '.join(lost)}", "bring back the file as it was saved"
+            )
         return load_config(TrainConfig, {}, self.config_file)
 
     def report_config(self, given: Mapping[str, Any]) -> ReportConfig:

@@ -335,7 +335,7 @@ class Run:
 
     def restore(self, saved: ResumeState) -> None:
         """Continue from what `save` wrote."""
-        self.at = RunState(**saved.state)
+        self.at = RunState.of(saved)
         # As in the epoch of the last step: what was frozen until then has no velocity.
         self.model.freeze(self.frozen_stages(self.at.epoch if self.at.batch else self.at.epoch - 1))
         self.learned.restore(saved)

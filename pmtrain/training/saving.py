@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
@@ -25,7 +26,7 @@ from pmtrain.runs.calibrator import Calibrator
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
 from pmtrain.runs.formats.state_dict import StateDump, dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
-from pmtrain.runs.records import CheckpointInfo
+from pmtrain.runs.records import STATE, CheckpointInfo
 from pmtrain.runs.resume_state import ResumeState, save_resume
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
@@ -46,6 +47,23 @@ class RunState:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     scaler: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, saved: ResumeState) -> RunState:
+        """What was saved with a state to resume from.
+
+        Raises:
+            PmtrainError: state.json holds values of other types.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(saved.state)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False)[0]
+            where = saved.checkpoint.path.parents[1] / STATE
+            raise PmtrainError(
+                f"{where} is not as pmtrain writes it: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}",
+                "bring back the file as it was saved",
+            ) from None
 
 
 @dataclass(frozen=True)

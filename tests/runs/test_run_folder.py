@@ -33,3 +33,13 @@ def test_of_two_runs_that_begin_at_once_in_one_folder_the_second_is_refused(tmp_
     with pytest.raises(UsageError, match="exists already"):
         RunFolder.create(config.model_copy(update={"epochs": 99}))
     assert (tmp_path / "run/config.yaml").read_bytes() == written
+
+
+@pytest.mark.parametrize("kept", [0, 1, 300])
+def test_of_a_damaged_config_no_default_is_taken(tmp_path, kept):
+    folder = RunFolder.create(TrainConfig(output=tmp_path / "run", epochs=7))
+    whole = folder.config_file.read_text()
+    assert folder.config().epochs == 7
+    folder.config_file.write_text(whole[: whole.index("\n", kept) + 1] if kept else "")
+    with pytest.raises(PmtrainError, match=r"config\.yaml: isn't whole: it has no .*epochs"):
+        folder.config()

@@ -201,7 +201,7 @@ def train_member(member: Member, device: str, stop: StopSignal) -> tuple[int, Ru
     saved = load_resume(folder.last) if (folder.last / STATE).exists() else None
     if saved and saved.state["epoch"] >= config.epochs:
         folder.write_metrics(saved.state["history"])  # the process may have been killed just before
-        return 0, RunState(**saved.state)
+        return 0, RunState.of(saved)
     # Paddle numbers names per process; with the guard, every member starts from 0 again.
     with paddle.utils.unique_name.guard():
         weights = None if saved else weights_again(config, folder.info().get("weights"))
