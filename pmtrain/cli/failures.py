@@ -18,6 +18,7 @@ from pmtrain.system.errors import PmtrainError
 OUT_OF_MEMORY = (
     "ResourceExhausted", "Cannot allocate memory", "bad allocation", "bad_alloc", "failed to map segment",
     "Failed to allocate memory", "can't start new thread", "Insufficient memory", "Out of memory", "out of memory",
+    "Failed to serialize proto",
 )  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
