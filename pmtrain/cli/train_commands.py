@@ -11,8 +11,9 @@ from pmtrain.cli.failures import show_traceback
 from pmtrain.cli.flags import use_processes, use_threads, with_options
 from pmtrain.config import PretrainConfig, ReportConfig, TrainConfig, flag_of, load_config
 from pmtrain.config.options import RUN
-from pmtrain.system import console
+from pmtrain.system import console, parallel
 from pmtrain.system.errors import UsageError
+from pmtrain.system.hardware import thread_count
 
 if TYPE_CHECKING:
     from pmtrain.evaluation.scores.scoring import Scored
@@ -47,9 +48,16 @@ def train(
         kept = RunFolder.open(resume).config()
     threads = checked.threads or kept.threads  # a different count than the run's would alter the last bits
     processes = flags["nproc"] or kept.nproc
-    if processes > 1:
-        _require_shareable(kept)
-    here = use_processes(1 if dry_run else processes, threads)
+    together = kept.folds or kept.seeds  # whole trainings side by side
+    here = parallel.here()
+    if together and here.size > 1:
+        raise UsageError("several trainings are started by one process", "leave Paddle's launcher out; give --nproc")
+    if together:
+        use_threads(max(1, (threads or thread_count()) // min(processes, together)) if processes > 1 else threads)
+    else:
+        if max(processes, here.size) > 1:
+            _require_shareable(kept)
+        here = use_processes(1 if dry_run else processes, threads)
     from pmtrain.training import train
     from pmtrain.training.several import crossval, seeds
 
@@ -95,8 +103,6 @@ def _require_shareable(config: TrainConfig) -> None:
     reasons = {
         "mixup": "it mixes images that are in different processes",
         "cutmix": "it mixes images that are in different processes",
-        "folds": "the folds are trained one after the other by one process",
-        "seeds": "the networks are trained one after the other by one process",
     }
     for name, reason in reasons.items():
         if value := getattr(config, name):

@@ -19,6 +19,7 @@ from scipy.special import expit
 from scipy.special import logit as logit_of
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from pmtrain.system.hardware import thread_count
 from tests.cli.test_train import BATCH, VALIDATION, weights_of
 from tests.conftest import QUICK, command, environment
 
@@ -266,6 +267,36 @@ def test_stopped_anywhere_it_ends_as_if_never_stopped(patients_table, undisturbe
         history = [rows_of(where / f"fold-{number}" / "metrics.csv") for where in (run, expected)]
         for one, other in zip(*history, strict=True):
             assert one | {"images_per_second": ""} == other | {"images_per_second": ""}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_side_by_side_and_stopped_it_ends_as_one_after_the_other(patients_table, undisturbed, tmp_path):
+    expected, lines, _ = undisturbed
+    run = tmp_path / "run"
+    options = ("--data", patients_table, "--folds", K, "--epochs", 2, "--output", run, *SMALL)
+    options = (*options, "--nproc", 2, "--threads", 2 * thread_count())
+    with subprocess.Popen(
+        command("train", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment({})
+    ) as process:
+        seen = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=300)
+    assert process.returncode == 143, errors
+    printed = (seen + rest).splitlines()
+    first, second = lines.index("[fold] 1/2"), lines.index("[fold] 2/2")
+    until = printed.index("[fold] 2/2") if "[fold] 2/2" in printed else len(printed)
+    assert printed[:until] == lines[first : first + until] and first + until <= second
+    assert printed[until:] == lines[second : second + len(printed) - until]
+    assert f"pmtrain train --resume {run}\n" in errors and not (run / "folds.json").exists()
+    resumed = subprocess.run(
+        command("train", "--resume", run), capture_output=True, text=True, env=environment({}), timeout=300
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    last = resumed.stdout.splitlines()
+    assert last[last.index("") :] == lines[lines.index("") :]
+    for file in ("out-of-fold.csv", "folds.json", "fold-1/best.pdparams", "fold-2/best.pdparams", "fold-2/best.json"):
+        assert (run / file).read_bytes() == (expected / file).read_bytes(), file
 
 
 def test_the_datas_own_folds_decide(run_cli, patients_table, tmp_path):

@@ -90,7 +90,7 @@ def _command_line(pid: int) -> bytes:
         return file.read()
 
 
-@pytest.mark.parametrize("options", [("--mixup", 0.2), ("--cutmix", 1), ("--folds", 3)], ids=lambda options: options[0])
+@pytest.mark.parametrize("options", [("--mixup", 0.2), ("--cutmix", 1)], ids=lambda options: options[0])
 def test_what_can_not_be_shared_is_refused(run_cli, small_set, tmp_path, options):
     done = run_cli("train", "--data", small_set, "--nproc", 2, *options)
     assert done.exit_code == 2 and f"{options[0]} {options[1]}" in done.stderr, done.stderr

@@ -190,7 +190,8 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     )
     nproc: int = option(
         MACHINE,
-        "Processes that compute each batch together, a share of its images each; Linux only. They share the threads.",
+        "Processes that compute each batch together, a share of its images each; Linux only. With --folds or --seeds:"
+        " trainings side by side. They share the threads.",
         default=1,
         ge=1,
         le=1024,

@@ -1,11 +1,13 @@
 """Trainings that belong together, such as the folds of a cross-validation: each is a run in the whole's folder.
 
-They are trained one after the other, with the same records in their `run.json`, and resumed as a whole.
+They are trained one after the other, or side by side with --nproc, with the same records in their `run.json`, and
+resumed as a whole.
 Once all are trained, their best weights become one classifier, kept in `ensemble.json`.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import statistics
@@ -18,7 +20,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pmtrain.config import TrainConfig
-from pmtrain.data.dataset import DataSet
+from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.images.shortcut_features import FeatureTable
+from pmtrain.data.loading.cache_folder import open_cache
+from pmtrain.data.loading.loader import Loader
+from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.select import select
 from pmtrain.data.splits import leakage
 from pmtrain.data.splits.record import contents, read_record, write_record
@@ -26,7 +32,7 @@ from pmtrain.evaluation.scores.ensemble import common_info, ensemble_threshold, 
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.metrics import evaluate_measures
-from pmtrain.models.backends.device import gpu_names, select_device
+from pmtrain.models.backends.device import gpu_count, gpu_names, select_device
 from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
 from pmtrain.runs.records import STATE, CheckpointInfo
 from pmtrain.runs.resume_state import load_resume
@@ -36,6 +42,7 @@ from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
+from pmtrain.system.parallel.side_by_side import side_by_side
 from pmtrain.system.stop import StopSignal
 from pmtrain.training.run import Run, WhenDone
 from pmtrain.training.saving import RunState, calibration
@@ -169,7 +176,7 @@ def _member(
 ) -> Member:
     own = RunFolder(folder.path / part.name)
     own.whole = folder.path
-    options = {"folds": None, "seeds": None, "output": own.path, **part.options}
+    options = {"folds": None, "seeds": None, "nproc": 1, "output": own.path, **part.options}
     return Member(kind, number, count, config.model_copy(update=options), data, own)
 
 
@@ -179,29 +186,75 @@ def go(whole: Whole, conclude: Callable[[Whole, list[RunState]], None], when_don
     Args:
         when_done: called last, where the config wants a report.
     """
-    reached = []
     with console.logged(whole.folder.log), StopSignal() as stop:
-        for member in whole.members:
-            code, at = train_member(member, whole.device, stop)
-            if code:
-                return code
-            if stop.signum:  # it came after the member's last batch
+        if whole.config.nproc > 1:
+            reached = trained_side_by_side(whole, stop)
+        else:
+            reached = [train_member(member, whole.device, stop) for member in whole.members if not stop.signum]
+        if stop.signum:
+            if all(at is None or at.epoch >= whole.config.epochs for at in reached):  # no member has said it
                 console.notice(f"stopped; go on with: pmtrain train --resume {quoted(whole.folder.path)}")
-                return 128 + stop.signum
-            reached.append(at)
+            return 128 + stop.signum
         conclude(whole, reached)
     if when_done and whole.config.report:
         when_done(whole.folder.path, None)
     return 0
 
 
-def train_member(member: Member, device: str, stop: StopSignal) -> tuple[int, RunState]:
-    """Train one network to the end, from its latest state if there is one; return the exit code and position."""
+def trained_side_by_side(whole: Whole, stop: StopSignal) -> list[RunState]:
+    """As `train_member` for all members, --nproc at a time, each in a process of its own."""
+    fill_cache(whole, stop)
+    if stop.signum:
+        return []
+    count = min(whole.config.nproc, len(whole.members))
+    gpus = gpu_count() if whole.device != "cpu" else 0
+    jobs = {
+        f"{member.kind} {member.number} of {member.count}": functools.partial(
+            train_elsewhere, member, f"gpu:{number % gpus}" if gpus else whole.device
+        )
+        for number, member in enumerate(whole.members)
+    }
+    return side_by_side(jobs, count, stop)
+
+
+def train_elsewhere(member: Member, device: str, stop: StopSignal) -> RunState:
+    """As `train_member`, in a process that hasn't chosen a device yet."""
+    return train_member(member, select_device(device), stop)
+
+
+def fill_cache(whole: Whole, stop: StopSignal) -> None:
+    """Decode the images that the cache on disk lacks, once for all members."""
+    config = whole.config
+    cache = open_cache(config.cache_limit)
+    if cache is None:
+        return
+    samples = list(dict.fromkeys(sample.path for member in whole.members for sample in member.data.samples))
+    paths = [Sample(path, 0) for path in samples]
+    with Loader(
+        paths,
+        Preprocess(config.preprocess, config.image_size),
+        config.batch_size,
+        workers=config.workers,
+        on_bad_image="skip",
+        cache=cache,
+        patient=True,
+        features=FeatureTable(samples) if config.shortcut else None,
+        cache_limit_bytes=0,
+    ) as loader:
+        with console.progress(len(paths), "image", "cache") as bar:
+            for _ in loader.pixels():
+                bar.update()
+                if stop.signum:
+                    return
+
+
+def train_member(member: Member, device: str, stop: StopSignal) -> RunState:
+    """Train one network to the end or to a stop, from its latest state if there is one; return its position."""
     folder, config, kind = member.folder, member.config, member.kind
     saved = load_resume(folder.last) if (folder.last / STATE).exists() else None
     if saved and saved.state["epoch"] >= config.epochs:
         folder.write_metrics(saved.state["history"])  # the process may have been killed just before
-        return 0, RunState.of(saved)
+        return RunState.of(saved)
     # Paddle numbers names per process; with the guard, every member starts from 0 again.
     with paddle.utils.unique_name.guard():
         weights = None if saved else weights_again(config, folder.info().get("weights"))
@@ -213,10 +266,11 @@ def train_member(member: Member, device: str, stop: StopSignal) -> tuple[int, Ru
             console.notice(f"resuming {kind} {member.number} of {member.count} at {where}")
         else:
             console.result(f"[{kind}] {member.number}/{member.count}")
-        code, at = run.go(stop), run.at
+        run.go(stop)
+        at = run.at
     del run, saved
     gc.collect()  # free the network's memory before the next one is built
-    return code, at
+    return at
 
 
 @dataclass(frozen=True)
