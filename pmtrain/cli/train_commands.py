@@ -57,6 +57,8 @@ def train(
     else:
         if max(processes, here.size) > 1:
             _require_shareable(kept)
+        elif kept.sync_bn:
+            raise UsageError("--sync-bn with one process, which has all images", "leave it out, or give --nproc")
         here = use_processes(1 if dry_run else processes, threads)
     from pmtrain.training import train
     from pmtrain.training.several import crossval, seeds
@@ -107,6 +109,13 @@ def _require_shareable(config: TrainConfig) -> None:
     for name, reason in reasons.items():
         if value := getattr(config, name):
             raise UsageError(f"{flag_of(name)} {value} with --nproc: {reason}", "leave one of them out")
+    if config.sync_bn and (config.freeze is not None or config.warmup_head):
+        raise UsageError("--sync-bn with --freeze or --warmup-head: Paddle can't freeze it", "leave one of them out")
+    if config.sync_bn and (not config.drop_last or config.on_bad_image == "skip"):
+        raise UsageError(
+            "--sync-bn: every process must have images in every batch, or all would wait for it",
+            "give --drop-last, and leave --on-bad-image skip out",
+        )
 
 
 @with_options(ReportConfig)

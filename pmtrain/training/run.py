@@ -26,7 +26,7 @@ from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored, joined
 from pmtrain.models import build_model
-from pmtrain.models.backends.choose import choose_backend
+from pmtrain.models.backends.choose import choose_backend, with_synchronised_norms
 from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.calibrator import Calibrator
 from pmtrain.runs.records import CheckpointInfo
@@ -96,6 +96,8 @@ class Run:
         INITIALISATIONS[config.init](self.model, config.seed)
         if weights:
             weights.apply(self.model)
+        if config.sync_bn:
+            self.model = with_synchronised_norms(self.model, device)
         self.model.freeze(self.frozen_stages(0))
         self.average = Average(self.model, config.ema) if config.ema else None
         self.optimizer = make_optimizer(self.model, config)

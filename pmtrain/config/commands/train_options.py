@@ -188,6 +188,11 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     accumulate: int = option(
         MACHINE, "Compute each batch in this many parts, one after the other, to need less memory.", default=1, ge=1
     )
+    sync_bn: bool = option(
+        MACHINE,
+        "With --nproc on GPUs: batch norm over the images of all processes (paddle.nn.SyncBatchNorm).",
+        default=False,
+    )
     nproc: int = option(
         MACHINE,
         "Processes that compute each batch together, a share of its images each; Linux only. With --folds or --seeds:"

@@ -59,6 +59,20 @@ def choose_backend(model, device: str, backend: BackendName = "auto", precision:
     return _on_cpu(model, backend, precision) if device == "cpu" else _on_gpu(device, backend, precision)
 
 
+def with_synchronised_norms(model, device: str):
+    """The model with batch norms over the images of all processes.
+
+    Raises:
+        UsageError: the device is a CPU, for which Paddle has no such batch norm.
+    """
+    if device == "cpu":
+        raise UsageError(
+            "--sync-bn: Paddle has synchronised batch norm for GPUs alone (no kernel sync_batch_norm for the CPU)",
+            "leave it out: each process then normalises its share of a batch by itself",
+        )
+    return paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
 def _on_gpu(device: str, backend: BackendName, precision: Precision) -> Backend:
     if backend == "onednn":
         raise UsageError(f"--backend onednn: needs the CPU, but the device is {device}", "give --device cpu")
