@@ -16,6 +16,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pmtrain.system.files import safe_cell
+
 _hushed = False
 _shown = True
 _warnings: list[str] | None = None
@@ -38,7 +40,7 @@ def validation_line(accuracy: float, loss: float) -> str:
 def csv_row(*values: object) -> str:
     """One line of CSV without its end; None is an empty field."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
+    csv.writer(text, lineterminator="").writerow(map(safe_cell, values))
     return text.getvalue()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -27,6 +28,7 @@ WAITS = (0.02, 0.1, 0.5, 1.0)  # seconds between tries for a file that another p
 LONGEST_PATH = 259  # characters that Windows takes, unless long paths are turned on
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -238,6 +240,22 @@ def discard(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def safe_cell(value: Value) -> Value | str:
+    """A cell for a CSV file: text that a spreadsheet would run as a formula gets a ' in front; numbers stay."""
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return "'" + value
+    return value
+
+
+def plain_cell(text: str) -> str:
+    """What `safe_cell` was given."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

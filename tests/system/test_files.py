@@ -12,7 +12,7 @@ import pytest
 
 from pmtrain.system import files
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import new_file, new_folder, read_bytes, write_atomic
+from pmtrain.system.files import new_file, new_folder, plain_cell, read_bytes, safe_cell, write_atomic
 from tests.conftest import environment
 
 
@@ -183,3 +183,26 @@ def test_two_writers_of_one_name_do_not_disturb_each_other(tmp_path):
             second.write(b"second")
         first.write(b"first")
     assert (tmp_path / "out").read_bytes() == b"second" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("'=1", "''=1"),
+        ("-12.5", "-12.5"),
+        ("+7", "+7"),
+        (-0.25, -0.25),
+        (None, None),
+        ("", ""),
+        ("it's", "it's"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_no_cell_is_a_formula_and_each_comes_back(value, written):
+    assert safe_cell(value) == written
+    assert not isinstance(value, str) or plain_cell(written) == value

@@ -13,7 +13,7 @@ from pmtrain.data.layouts.tables.columns import COLUMNS
 from pmtrain.data.layouts.tables.delimited import plain
 from pmtrain.data.splits.split import FOLD
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import new_file
+from pmtrain.system.files import new_file, safe_cell
 
 OWN = ("path", "label", "patient", "split")
 
@@ -44,7 +44,7 @@ def write_manifest(path: Path, dataset: DataSet, fold_of: Mapping[Path, int] | N
         cells = dict(sample.columns)
         rows.append(row + [cells.get(name, "") for name in others])
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *sorted(rows)])
+    csv.writer(text, lineterminator="\n").writerows(map(safe_cell, row) for row in [header, *sorted(rows)])
     with new_file(path) as file:
         file.write(text.getvalue().encode("utf-8"))
 

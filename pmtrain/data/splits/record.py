@@ -15,7 +15,7 @@ from pmtrain.data.images import source
 from pmtrain.data.images.file_table import FILES
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import write_atomic
+from pmtrain.system.files import plain_cell, safe_cell, write_atomic
 from pmtrain.system.hardware import available_cpus
 
 HEADER = ("file", "patient", "label", "split", "bytes", "sha256")
@@ -63,7 +63,8 @@ def write_record(path: Path, dataset: DataSet, known: Mapping[Path, Content] | N
     rows.writerow(HEADER)
     for sample in dataset.samples:
         content = known[sample.path]
-        rows.writerow((dataset.name_of(sample), sample.patient, sample.label, sample.split or "", *content))
+        text_cells = map(safe_cell, (dataset.name_of(sample), sample.patient))
+        rows.writerow((*text_cells, sample.label, sample.split or "", *content))
     write_atomic(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
 
 
@@ -140,9 +141,10 @@ def read_record(path: Path) -> Record:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             for row in csv.DictReader(file):
-                splits[row["file"]] = row["split"] or None
+                name = plain_cell(row["file"])
+                splits[name] = row["split"] or None
                 if row["sha256"]:
-                    by_content.setdefault(Content(int(row["bytes"]), row["sha256"]), []).append(row["file"])
+                    by_content.setdefault(Content(int(row["bytes"]), row["sha256"]), []).append(name)
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise PmtrainError(f"{path}: can't be read: {error}", "restore the file as the run wrote it") from None
     return Record(splits, by_content)

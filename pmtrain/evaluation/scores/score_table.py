@@ -14,6 +14,7 @@ from pmtrain.data.dataset import Sample
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.units import UnitScores
 from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import plain_cell, safe_cell
 
 
 def score_table(
@@ -41,7 +42,7 @@ def score_table(
         called = int(probability >= threshold)
         values = (int(label), float(logit), float(probability), called)
         apart = () if scores.spread is None else (known(scores.spread[place]),)
-        rows.writerow((name_of(sample), sample.patient, *number, *values, *shifted, *apart))
+        rows.writerow((safe_cell(name_of(sample)), safe_cell(sample.patient), *number, *values, *shifted, *apart))
     return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 
@@ -64,7 +65,7 @@ def unit_table(unit: UnitScores, threshold: float, posteriors: np.ndarray | None
     for place, (name, count, label, logit, probability) in enumerate(zip(*columns, strict=True)):
         shifted = () if posteriors is None else (float(posteriors[place]),)
         called = int(probability >= threshold)
-        rows.writerow((name, int(count), int(label), float(logit), float(probability), called, *shifted))
+        rows.writerow((safe_cell(name), int(count), int(label), float(logit), float(probability), called, *shifted))
     return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 
@@ -94,6 +95,9 @@ def read_scores(path: Path) -> dict[str, ScoredRow]:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
-        return {row["file"]: ScoredRow(row["patient"] or "", int(row["label"]), float(row["logit"])) for row in rows}
+        return {
+            plain_cell(row["file"]): ScoredRow(plain_cell(row["patient"] or ""), int(row["label"]), float(row["logit"]))
+            for row in rows
+        }
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise PmtrainError(f"{path}: can't be read: {error}", "bring back the file as the run wrote it") from None

@@ -63,6 +63,15 @@ def test_a_split_reads_back(dataset, tmp_path, monkeypatch, where):
     assert turned.read_bytes() == again.read_bytes()
 
 
+def test_cells_that_a_spreadsheet_would_run_read_back_and_are_none(dataset, tmp_path):
+    samples = tuple(replace(s, patient=f"=p{i // 2}", columns=(("note", "@x"),)) for i, s in enumerate(dataset.samples))
+    split = split_into(replace(dataset, samples=samples), 0.25, 0.25)
+    write_manifest(tmp_path / "split.csv", split)
+    assert {row["note"] for row in rows_of(tmp_path / "split.csv")} == {"'@x"}
+    back = read_dataset(tmp_path / "split.csv")
+    assert told(back) == told(split) and {sample.columns for sample in back.samples} == {(("note", "@x"),)}
+
+
 @pytest.mark.parametrize("test", [0, 0.25])
 def test_folds_read_back(dataset, tmp_path, test):
     data = split_into(dataset, 0, test) if test else dataset

@@ -15,7 +15,7 @@ from pmtrain.data.images import source
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, suffix_of
 from pmtrain.data.layouts.tables.excel import sheet_lines
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.system.files import cannot
+from pmtrain.system.files import cannot, plain_cell
 
 DELIMITERS = ",;\t"
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -159,12 +159,14 @@ def _records(path: Path, text: str, delimiter: str) -> Lines:
 
     reader = csv.reader(lines(), delimiter=delimiter, skipinitialspace=True)
     last: list[str] = []
+    marked = "'" in text
     try:
         for cells in reader:
             last = record.copy() if len(record) > 1 else []
             record.clear()
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
+                cells = [cell.strip() for cell in cells]
+                yield reader.line_num, [*map(plain_cell, cells)] if marked else cells
         # A quote that is never closed makes one record of all that follows.
         for _ in csv.reader(last, delimiter=delimiter, skipinitialspace=True, strict=True):
             pass
