@@ -24,10 +24,10 @@ def load_network(
         PmtrainError: the weights don't fit the network, or an option isn't supported.
     """
     if checkpoint.exported is not None:
-        if checkpoint.exported.takes_bytes:
+        if checkpoint.exported.takes_bytes and not checkpoint.info.normalisation_built_in:
             raise UsageError(
-                f"{checkpoint.path}: its preprocessing is built in (--with-preprocessing), so pmtrain can't run it",
-                "give an export without it, or the checkpoint that it was exported from",
+                f"{checkpoint.path}: an older pmtrain exported it --with-preprocessing, and didn't note that in it",
+                "export the checkpoint again",
             )
         return checkpoint.exported, _exported_backend(checkpoint, device, backend, precision)
     if checkpoint.path.name == PRETRAINED:

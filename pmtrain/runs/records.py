@@ -72,6 +72,7 @@ class CheckpointInfo(BaseModel):
         preprocessing: name of the way from an image to the network's input.
         pixel_mean, pixel_std: mean and standard deviation of the training images, RGB, in [0, 1], where the
             preprocessing normalises by them.
+        normalisation_built_in: the network normalises by itself, as an export `--with-preprocessing` does.
         class_names: negative, positive.
         threshold: P(positive) from which an image is called positive, in [0, 1].
         threshold_rule: how the threshold was chosen.
@@ -94,6 +95,7 @@ class CheckpointInfo(BaseModel):
     preprocessing: str
     pixel_mean: tuple[float, float, float] | None = None
     pixel_std: tuple[Positive, Positive, Positive] | None = None
+    normalisation_built_in: bool = False
     class_names: tuple[str, str]
     threshold: float = Field(ge=0, le=1)
     threshold_rule: str

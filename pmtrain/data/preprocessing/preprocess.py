@@ -135,6 +135,7 @@ class Preprocess:
 
     Args:
         mean, std: RGB, of values in [0, 1]: where the row takes the training set's own.
+        built_in: the network itself normalises, and takes RGB from 0 to 255.
     Raises:
         UsageError: no such row, or a size below 1.
     """
@@ -143,6 +144,7 @@ class Preprocess:
     size: int = 224
     mean: RGB | None = None
     std: RGB | None = None
+    built_in: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in PREPROCESSING:
@@ -153,7 +155,7 @@ class Preprocess:
     @classmethod
     def of(cls, info: CheckpointInfo) -> Preprocess:
         """What a checkpoint was trained with."""
-        return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_std)
+        return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_std, info.normalisation_built_in)
 
     @property
     def row(self) -> Preprocessing:
@@ -250,6 +252,8 @@ class Preprocess:
         Raises:
             PmtrainError: as `channel_statistics`.
         """
+        if self.built_in:
+            return np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2), np.float32)
         statistics = self.row.statistics
         if statistics is None:
             return _minus_one_to_one(images)

@@ -91,11 +91,24 @@ class OnnxNetwork:
         """As of a Paddle layer: it is always in evaluation mode."""
 
     def __call__(self, images: Any) -> Any:
-        """As of a Paddle layer: a tensor (N, 3, S, S) -> a tensor (N, 1)."""
+        """As of a Paddle layer: a tensor (N, 3, S, S) -> a tensor (N, 1).
+
+        Where preprocessing is built in, the tensor holds RGB from 0 to 255.
+        """
         from pmtrain.system.framework import paddle
 
+        given = images.numpy()
+        if self.takes_bytes:
+            given = np.ascontiguousarray(given.transpose(0, 2, 3, 1)).astype(np.uint8)
+        takes = tuple(self.session.get_inputs()[0].shape[1:])
+        if given.shape[1:] != takes:
+            raise PmtrainError(
+                f"{self.path}: exported for images of {' x '.join(map(str, takes))} values, and these have"
+                f" {' x '.join(map(str, given.shape[1:]))}",
+                "leave out what changes their size (--tta-views scales), or give the checkpoint that was exported",
+            )
         wanted = [LOGIT] + [SPREAD] * self.has(SPREAD) + [FEATURES] * bool(self.out.hooks)
-        found = dict(zip(wanted, self.session.run(wanted, {INPUT: images.numpy()}), strict=True))
+        found = dict(zip(wanted, self.session.run(wanted, {INPUT: given}), strict=True))
         if SPREAD in found:
             self.spread = found[SPREAD].reshape(-1)
         for hook in self.out.hooks:

@@ -110,7 +110,7 @@ def onnx_model(source: Source) -> Any:
         model = source.int8(model)
     if source.with_preprocessing:
         model = with_preprocessing(model, source.preprocess)
-    info = source.checkpoint.info
+    info = source.checkpoint.info.model_copy(update={"normalisation_built_in": source.with_preprocessing})
     model = with_probability(model, info.calibration)
     import_onnx().helper.set_model_props(
         model,
