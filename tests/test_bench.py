@@ -118,3 +118,11 @@ def test_a_loader_says_how_many_images_it_loaded_and_what_it_took(bench_data, tu
         assert list(scratch.iterdir()) == []
         assert (runner.error, runner.report["images"], len(runner.times)) == ("", 7, 1)
         assert runner.report.get("rss_mib", 1) > 0
+
+
+def test_a_percentile_is_a_value_that_was_measured(turns):
+    from bench_serve import percentile
+
+    values = [float(number) for number in range(100, 0, -1)]
+    assert [percentile(values, percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 100]
+    assert percentile([3.0, 1.0], 50) == 1.0 and percentile([3.0, 1.0], 99) == 3.0
