@@ -148,5 +148,19 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
+def _external(values: list[str]) -> list[str]:
+    """`NAME=DATA`, each name once."""
+    names: set[str] = set()
+    for text in values:
+        name, _, data = (part.strip() for part in text.partition("="))
+        if not name or not data:
+            raise ValueError(f"{text!r}: write NAME=DATA, such as clinic-b=data/clinic-b")
+        if name in names or name == "internal":
+            raise ValueError(f"{name!r}: give each set a name of its own, other than internal")
+        names.add(name)
+    return values
+
+
 # One name or several.
 Names = Annotated[list[str], BeforeValidator(_listed)]
+ExternalSets = Annotated[list[str], BeforeValidator(_listed), AfterValidator(_external)]

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which people of any colour vision tell apart: negative, positive, and what isn't data.
 NEGATIVE, POSITIVE, GUIDE = "#0072B2", "#D55E00", "#767676"
+# Of several curves on one chart: colour and line, so that they are told apart in print too.
+SERIES = (
+    (POSITIVE, "-"), (NEGATIVE, "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", "-"), ("#56B4E9", "--"),
+)  # fmt: skip
 SIDE = 5.6  # inches
 STYLE = {
     "font.size": 10,
@@ -127,6 +131,41 @@ def roc(axes: Axes, data: ChartData) -> None:
     axes.plot(curve.fpr, curve.tpr, color=POSITIVE, linewidth=1.8)
     axes.plot(fp / (fp + tn), tp / (tp + fn), "o", color="black", markersize=6, label=reached)
     axes.legend(loc="lower right")
+
+
+@dataclass(frozen=True, eq=False)
+class RocLine:
+    """One of several ROC curves on a chart.
+
+    Args:
+        label: for the legend.
+        labels, probabilities: (N,) each.
+        threshold: its point is marked on the curve; None: no point.
+        style: of matplotlib's `plot`.
+    """
+
+    label: str
+    labels: np.ndarray
+    probabilities: np.ndarray
+    threshold: float | None
+    style: dict[str, Any]
+
+
+def rocs(axes: Axes, title: str, lines: Sequence[RocLine]) -> None:
+    """Several ROC curves; one that lacks a class is left out."""
+    axes.set(xlabel="1 − specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_title(title)
+    axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":")
+    for line in lines:
+        if len(np.unique(line.labels)) < 2:
+            continue
+        curve = roc_points(line.labels, line.probabilities)
+        axes.plot(curve.fpr, curve.tpr, label=line.label, **line.style)
+        if line.threshold is not None:
+            called = line.probabilities >= line.threshold
+            shares = [called[line.labels == label].mean() for label in (0, 1)]
+            axes.plot(*shares, "o", color=line.style["color"], markersize=6, markeredgecolor="black")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")  # below: curves lie anywhere
 
 
 def precision_recall(axes: Axes, data: ChartData) -> None:

@@ -1,7 +1,17 @@
 """Metrics of scored images: values, intervals, thresholds, comparisons and curves. Imports only NumPy."""
 
 from pmtrain.metrics.assessment import Assessed, Assessment, assess
-from pmtrain.metrics.comparison import Comparison, Difference, PairedTest, compare_scores, delong_test, mcnemar_test
+from pmtrain.metrics.comparison import (
+    Change,
+    Comparison,
+    Difference,
+    PairedTest,
+    ScoredSet,
+    compare_scores,
+    delong_test,
+    mcnemar_test,
+    unpaired_changes,
+)
 from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
 from pmtrain.metrics.decisions.net_benefit import DecisionCurve, decision_curve
 from pmtrain.metrics.decisions.prevalence import AtPrevalence, assess_at_prevalence, shift_prior
@@ -15,6 +25,7 @@ __all__ = [
     "Assessed",
     "Assessment",
     "AtPrevalence",
+    "Change",
     "ChosenThreshold",
     "Comparison",
     "Confusion",
@@ -23,6 +34,7 @@ __all__ = [
     "Interval",
     "Measure",
     "PairedTest",
+    "ScoredSet",
     "ThresholdRule",
     "Value",
     "WithinStrata",
@@ -34,6 +46,7 @@ __all__ = [
     "calibration_bins",
     "choose_threshold",
     "compare_scores",
+    "unpaired_changes",
     "confusion",
     "decision_curve",
     "delong",

@@ -1,4 +1,4 @@
-"""Compare two models that scored the same images: differences, paired intervals and tests."""
+"""Compare two models on the same images (paired), or one model on two sets of images (unpaired)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 from pmtrain.metrics.decisions.prevalence import SHIFTED, tally_at, values_at
 from pmtrain.metrics.intervals import (
     Interval,
+    bootstrap_draws,
     delong,
+    delong_difference,
     describe_bootstrap,
     group_members,
     interval_of_draws,
@@ -113,6 +115,83 @@ def compare_scores(
     at_prevalence = {name: differences.pop(_shifted_key(name)) for name in there}
     delonged = delong_test(labels, probabilities_a, probabilities_b, groups)
     return Comparison(differences, delonged, mcnemar, at_prevalence)
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The scores of one set of images: (N,) labels, (N,) probabilities, and the patient of each image or None."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: Sequence | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A measure on the second set minus that on the first, with its unpaired bootstrap interval.
+
+    `second`: DeLong's interval, of the AUC alone.
+    """
+
+    value: float | None
+    interval: Interval
+    second: Interval | None = None
+
+
+@one_blas_thread
+def unpaired_changes(
+    first: ScoredSet,
+    others: Sequence[ScoredSet],
+    threshold: float,
+    names: Sequence[str],
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Change]]:
+    """How far one model's measures on other sets of images lie from those on the first set.
+
+    Every set is resampled by itself: their images have nothing to do with one another (`seed`, `seed + 1`, ...).
+
+    Args:
+        threshold: of all sets.
+        names: of `MEASURES`.
+    Returns: for each of `others`, the change of each measure.
+    Raises: ValueError: as `bootstrap_intervals`.
+    """
+    sets = [first, *others]
+    samples = [Sample(each.labels, each.probabilities, threshold) for each in sets]
+    members = [group_members(each.groups, len(each.labels)) for each in sets]
+    drawn = [
+        bootstrap_draws(sample, of, names, n_boot, seed + place)
+        for place, (sample, of) in enumerate(zip(samples, members, strict=True))
+    ]
+    values = [evaluate_measures(each.labels, each.probabilities, threshold) for each in sets]
+    units = ["image" if of is None else "patient" for of in members]
+    found = []
+    for place in range(1, len(sets)):
+        changes = {}
+        for name in names:
+            before, after = values[0][name], values[place][name]
+            reason = before.reason or after.reason
+            reason = reason or too_few(members[0], len(samples[0])) or too_few(members[place], len(samples[place]))
+            change = None if before.value is None or after.value is None else after.value - before.value
+            kind = MEASURES[name].bootstrap
+            by = " and ".join(dict.fromkeys((units[0], units[place])))
+            interval = interval_of_draws(
+                drawn[place][name] - drawn[0][name],
+                level,
+                f"unpaired {kind} bootstrap by {by}, {n_boot} resamples",
+                reason,
+                change if kind == "basic" else None,
+                -1.0,
+            )
+            second = None
+            if name == "auc" and change is not None:
+                triples = [(each.labels, each.probabilities, each.groups) for each in (sets[0], sets[place])]
+                second = delong_difference(triples[0], triples[1], level)
+            changes[name] = Change(change, interval, second)
+        found.append(changes)
+    return found
 
 
 def _shifted_key(name: str) -> str:

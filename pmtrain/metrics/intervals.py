@@ -26,7 +26,7 @@ interval mirrors the resamples about the value, and values below 0 are cut off.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -86,29 +86,42 @@ def bootstrap_intervals(
     checked_level(level)
     sample = Sample(labels, probabilities, threshold)
     members = group_members(groups, len(sample))
-    draws: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
-    # Images are exchangeable, so they can be drawn in sorted order; patients must be sorted like their images.
-    sorted_members = None if members is None else members[sample.order]
-    for weights in resample_weights(len(sample), sorted_members, n_boot, seed):
-        tally = Tally(sample, weights)
-        for name, measure in MEASURES.items():
-            draws[name].append(measure.values(tally))
+    draws = bootstrap_draws(sample, members, MEASURES, n_boot, seed)
     once = Tally.once(sample)
     intervals = {}
     for name, measure in MEASURES.items():
         reason = measure.reason(once) or too_few(members, len(sample))
         mirror = float(measure.values(once)[0]) if measure.bootstrap == "basic" else None
         method = describe_bootstrap(measure.bootstrap, members, n_boot)
-        intervals[name] = interval_of_draws(np.concatenate(draws[name]), level, method, reason, mirror)
+        intervals[name] = interval_of_draws(draws[name], level, method, reason, mirror)
     return intervals
 
 
+def bootstrap_draws(
+    sample: Sample, members: np.ndarray | None, names: Iterable[str], n_boot: int, seed: int
+) -> dict[str, np.ndarray]:
+    """(n_boot,) resampled values of each named measure; `members` as of `group_members`."""
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    # Images are exchangeable, so they can be drawn in sorted order; patients must be sorted like their images.
+    sorted_members = None if members is None else members[sample.order]
+    for weights in resample_weights(len(sample), sorted_members, n_boot, seed):
+        tally = Tally(sample, weights)
+        for name, values in draws.items():
+            values.append(MEASURES[name].values(tally))
+    return {name: np.concatenate(values) for name, values in draws.items()}
+
+
 def interval_of_draws(
-    draws: np.ndarray, level: float, method: str, reason: str = "", mirror: float | None = None
+    draws: np.ndarray,
+    level: float,
+    method: str,
+    reason: str = "",
+    mirror: float | None = None,
+    least: float = 0.0,
 ) -> Interval:
     """The percentile interval of the resampled values; NaN values are counted and left out.
 
-    With `mirror`, the basic interval: the ends are mirrored about that value and are at least 0.
+    With `mirror`, the basic interval: the ends are mirrored about that value and are at least `least`.
     """
     tail = (1 - checked_level(level)) / 2
     defined = draws[np.isfinite(draws)]
@@ -117,7 +130,7 @@ def interval_of_draws(
         return Interval(None, None, level, method, undefined, reason or "undefined in every resample")
     low, high = (float(q) for q in np.quantile(defined, [tail, 1 - tail]))
     if mirror is not None:
-        low, high = max(0.0, 2 * mirror - high), max(0.0, 2 * mirror - low)
+        low, high = max(least, 2 * mirror - high), max(least, 2 * mirror - low)
     note = ""
     if defined.min() == defined.max():
         note = "every resample gives the same value, so the uncertainty can't be estimated"
@@ -295,6 +308,29 @@ def delong_interval(labels, scores, groups: Sequence | None = None, level: float
         return Interval(None, None, level, method, note=note)
     bound = _newcombe_bound(int(y.sum()), int(len(y) - y.sum()), z)
     return Interval(bound if auc == 1 else 0.0, 1.0 if auc == 1 else 1 - bound, level, "Newcombe", note=note)
+
+
+def delong_difference(
+    first: tuple[np.ndarray, np.ndarray, Sequence | None],
+    second: tuple[np.ndarray, np.ndarray, Sequence | None],
+    level: float = 0.95,
+) -> Interval:
+    """The interval of AUC(second) - AUC(first) for two sets of different images, normal, from DeLong's variances.
+
+    Args:
+        first, second: labels, scores, and the patient of each image or None, as `delong` takes them.
+    Source: DeLong et al. 1988; the variances of independent sets add up (Hanley and McNeil 1983).
+    """
+    method = "DeLong, unpaired" + ("" if first[2] is None and second[2] is None else ", by patient")
+    for labels, _, groups in (first, second):
+        if reason := no_variance(np.asarray(labels), groups):
+            return Interval(None, None, level, method, note=reason)
+    ((before,), ((variance_before,),)), ((after,), ((variance_after,),)) = delong(*first), delong(*second)
+    if min(variance_before, variance_after) <= 0:
+        return Interval(None, None, level, method, note="DeLong's standard error is 0 on one of the sets")
+    half = _normal_quantile(level) * math.sqrt(variance_before + variance_after)
+    change = float(after - before)
+    return Interval(max(-1.0, change - half), min(1.0, change + half), level, method)
 
 
 def _newcombe_bound(m: int, n: int, z: float) -> float:

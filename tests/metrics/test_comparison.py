@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pmtrain.metrics import MEASURES, compare_scores, delong, delong_test, evaluate_measures, mcnemar_test
+from pmtrain.metrics import (
+    MEASURES,
+    ScoredSet,
+    compare_scores,
+    delong,
+    delong_test,
+    evaluate_measures,
+    mcnemar_test,
+    unpaired_changes,
+)
 
 
 def two_models(n=200, seed=0):
@@ -108,3 +117,34 @@ def test_one_class_absent_leaves_reasons():
     assert auc.difference is None and auc.interval.note == "no positive image"
     assert comparison.delong.p is None and comparison.mcnemar.p == 1.0
     assert comparison.differences["brier"].difference is not None
+
+
+def test_two_sets_of_other_images_are_resampled_apart():
+    y, first, second = two_models(300)
+    sets = [ScoredSet(y[:200], first[:200]), ScoredSet(y[200:], second[200:])]
+    (changes,) = unpaired_changes(sets[0], sets[1:], 0.5, ("auc", "sensitivity", "ece"), n_boot=1000)
+    values = [evaluate_measures(each.labels, each.probabilities, 0.5) for each in sets]
+    for name, change in changes.items():
+        assert change.value == pytest.approx(values[1][name].value - values[0][name].value)
+        assert change.interval.low < change.value < change.interval.high
+    # Variances of independent sets add up.
+    variances = [delong(each.labels, each.probabilities)[1][0, 0] for each in sets]
+    half = stats.norm.ppf(0.975) * np.sqrt(sum(variances))
+    delonged = changes["auc"].second
+    assert (delonged.low, delonged.high) == pytest.approx((changes["auc"].value - half, changes["auc"].value + half))
+    k = [values[place]["sensitivity"] for place in (0, 1)]
+    half = stats.norm.ppf(0.975) * np.sqrt(sum(v.value * (1 - v.value) / v.n for v in k))
+    found = changes["sensitivity"].interval
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.12)
+    # The same images twice: an interval of two independent sets, not of a difference that is 0 for certain.
+    (same,) = unpaired_changes(sets[0], [sets[0]], 0.5, ("auc",), n_boot=500)
+    assert same["auc"].value == 0
+    assert same["auc"].interval.high - same["auc"].interval.low > 0.05
+
+
+def test_a_set_without_a_class_has_no_change():
+    y, first, _ = two_models(60)
+    (changes,) = unpaired_changes(
+        ScoredSet(y, first), [ScoredSet(np.ones(9, int), first[:9])], 0.5, ("auc",), n_boot=100
+    )
+    assert changes["auc"].value is None and "no negative image" in changes["auc"].interval.note

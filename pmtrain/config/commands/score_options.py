@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
 from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Seed, SharedNproc, TextFormat
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
-from pmtrain.config.values import AnyPath, OneOf, Severities, ThresholdText
+from pmtrain.config.values import AnyPath, ExternalSets, OneOf, Severities, ThresholdText
 
 
 class ImageOptions(DataOptions):
@@ -111,6 +112,16 @@ class ReportConfig(MeasuringOptions):
         ge=0,
         le=100,
     )
+    external: ExternalSets = option(
+        EVALUATION,
+        "Images of another place to set beside the run's own, as NAME=DATA; can be given several times.",
+        default=[],
+    )
+
+    def external_sets(self) -> list[tuple[str, Path]]:
+        """Name and data of each `--external`."""
+        parts = (text.partition("=") for text in self.external)
+        return [(name.strip(), Path(data.strip())) for name, _, data in parts]
 
 
 class CompareConfig(ScoringOptions):

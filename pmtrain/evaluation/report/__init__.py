@@ -10,6 +10,7 @@ from pathlib import Path
 from pmtrain.config import ReportConfig
 from pmtrain.evaluation.evaluate import examine
 from pmtrain.evaluation.report import model_card
+from pmtrain.evaluation.report.external.external_sets import beside, examine_externals, written
 from pmtrain.evaluation.report.page import build
 from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.runs.run_folder import RunFolder
@@ -22,7 +23,7 @@ def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Pa
     """Write the report of the run in the folder `path`; return the file.
 
     The report can be made again at any time, so an older one is replaced. Without `config.output`, the model card in
-    the run's folder is written too.
+    the run's folder is written too; with external sets, their figures as JSON and CSV beside the report.
 
     Args:
         scored: as of `examine`.
@@ -31,11 +32,15 @@ def report(path: Path, config: ReportConfig, scored: Scored | None = None) -> Pa
     """
     run = RunFolder.open(path)
     file = config.output or path / FILE
+    others = examine_externals(run.best, config)  # first: a name that is mistyped there is found at once
     evaluation = examine(run.best, config, scored)
-    text = build(run, evaluation, config)
+    externals = beside(evaluation, others)
+    text = build(run, evaluation, config, externals)
     file.parent.mkdir(parents=True, exist_ok=True)
     # A file name that isn't UTF-8 comes as lone surrogates: shown as \udcXX.
     write_atomic(file, text.encode("utf-8", errors="backslashreplace"))
+    for kind, content in written(evaluation, externals).items() if externals else ():
+        write_atomic(file.with_name(f"{file.stem}-external.{kind}"), content)
     if config.output is None:
-        write_atomic(path / model_card.FILE, model_card.model_card(run, evaluation))
+        write_atomic(path / model_card.FILE, model_card.model_card(run, evaluation, externals))
     return file

@@ -56,7 +56,7 @@ class StudyFacts:
     errors: int  # images shown
     leakage: bool  # whether it was checked
     held_out: bool  # whether the images played no part in choosing epoch, threshold or weights
-    external: bool  # whether they are other data than the run's
+    external: bool  # whether other data than the run's is among them
     seed: int
     origin: str  # of the weights, in words
 
@@ -80,8 +80,8 @@ def _tested(facts: StudyFacts) -> str:
 
 def _external(facts: StudyFacts) -> tuple[Answered, str]:
     if facts.external:
-        return PART, "These images are not from the run's data; describe how they differ."
-    return AUTHOR, "This page has no external data: use pmtrain report RUN --data."
+        return PART, "Images that are not from the run's data were tested; describe how they differ."
+    return AUTHOR, "This page has no external data: use pmtrain report RUN --external NAME=DATA."
 
 
 def _stard_ai(f: StudyFacts) -> Checklist:

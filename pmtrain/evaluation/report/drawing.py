@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pmtrain.evaluation import charts
-from pmtrain.evaluation.charts import GUIDE, NEGATIVE, POSITIVE, ChartData
+from pmtrain.evaluation.charts import GUIDE, NEGATIVE, POSITIVE, ChartData, RocLine
 from pmtrain.metrics import calibration_bins, pr_points, roc_points
 from pmtrain.metrics.text import percent
 
@@ -116,6 +116,19 @@ def roc(data: ChartData) -> Chart:
     low, high = (np.interp(curve.fpr, data.band.fpr, ends) for ends in (data.band.low, data.band.high))
     headings = ("Threshold", "Sensitivity", "Specificity", f"Band ({level}), from", "to")
     return Chart("roc", title, svg, caption, thinned(headings, (curve.thresholds, curve.tpr, 1 - curve.fpr, low, high)))
+
+
+def rocs(name: str, title: str, lines: Sequence[RocLine], caption: str, marks: Iterable[str]) -> Chart:
+    """Several ROC curves, and as a table the sensitivity of each at the same specificities."""
+    svg, _ = draw(name, lambda axes: charts.rocs(axes, title, lines), TALL, marks)
+    drawn = [line for line in lines if len(np.unique(line.labels)) == 2]
+    curves = [roc_points(line.labels, line.probabilities) for line in drawn]
+    grid = np.linspace(0, 1, 21)
+    # At a given share of false positives, the highest sensitivity that the curve reaches.
+    reached = [curve.tpr[np.searchsorted(curve.fpr, grid + 1e-12, side="right") - 1] for curve in curves]
+    rows = [[f"{1 - x:.2f}", *(f"{values[row]:.4f}" for values in reached)] for row, x in enumerate(grid)]
+    headings = ("Specificity at least", *(f"Sensitivity, {line.label.split(':')[0]}" for line in drawn))
+    return Chart(name, title, svg, caption, Table(headings, rows))
 
 
 def precision_recall(data: ChartData) -> Chart:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pmtrain.data.dataset import SPLITS
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.domain.domain_file import load_domain
 from pmtrain.evaluation.evaluate import Evaluation, as_report, examine
+from pmtrain.evaluation.report.external.external_sets import ExternalSet
 from pmtrain.evaluation.report.page import SPLIT_WORDS, initialized, measure_row
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
@@ -48,11 +50,12 @@ def of_checkpoint(path: Path, config: ExportConfig) -> str:
         return model_card(RunFolder.around(path) if isinstance(found.checkpoint, Checkpoint) else None, found)
 
 
-def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
+def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequence[ExternalSet] = ()) -> str:
     """The card as Markdown. What users named (classes, folders) is escaped.
 
     Args:
         run: the checkpoint's own run; None where it lies in none.
+        externals: external sets beside the evaluation.
     """
     info, found = evaluation.checkpoint.info, evaluation.found
     negative, positive = map(escaped, info.class_names)
@@ -84,8 +87,9 @@ def model_card(run: RunFolder | None, evaluation: Evaluation) -> str:
         *(line for why in evaluation.reasons for line in (f"**EXPLORATORY**: {escaped(why)}: likely too good.", "")),
         *_results(evaluation),
         "",
+        *_external_results(externals),
         "## Limits",
-        *_limits(run, evaluation),
+        *_limits(run, evaluation, [each.name for each in externals]),
         "",
         "## Origin",
         f"- pmtrain {__version__}; SHA-256 of the weights: `{info.weights_sha256 or 'not known'}`",
@@ -198,13 +202,22 @@ def _results(evaluation: Evaluation) -> list[str]:
     return [*lines, "", *(escaped(line) + "  " for line in notes.lines() + method_lines(found, evaluation.config.seed))]
 
 
-def _limits(run: RunFolder | None, evaluation: Evaluation) -> list[str]:
+def _external_results(externals: Sequence[ExternalSet]) -> list[str]:
+    lines = ["## Results on images of other places"] if externals else []
+    for each in externals:
+        found, classes = each.evaluation.found, each.evaluation.images.data.classes
+        lines.append(f"- **{escaped(each.name)}**: {counts_text(found, (escaped(classes[0]), escaped(classes[1])))}.")
+        lines += [f"  {escaped(text)}" for text in each.lines()]
+    return [*lines, ""] if lines else []
+
+
+def _limits(run: RunFolder | None, evaluation: Evaluation, others: Sequence[str]) -> list[str]:
     if run is None:
         return ["- The training data isn't known, so it can't be checked whether these images were among it."]
     info, written = run.info(), as_report(evaluation)
     leakage = info.get("leakage") or info["data"].get("leakage")
     external = written["data_fingerprint"] != info["data"]["fingerprint"] and not evaluation.reasons
-    said = verdict(run, evaluation, external, leakage is not None, written.get("shortcut"))
+    said = verdict(run, evaluation, external, leakage is not None, written.get("shortcut"), list(map(escaped, others)))
     return [
         *(f"- Not tested: {text}" for text in said.not_tested),
         *[f"- Shortcut baseline: {said.shortcut}"] * bool(said.shortcut),

@@ -19,6 +19,8 @@ from pmtrain.evaluation.evaluate import Evaluation, as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists
 from pmtrain.evaluation.report.drawing import Chart
+from pmtrain.evaluation.report.external.external_section import external_section
+from pmtrain.evaluation.report.external.external_sets import ExternalSet
 from pmtrain.evaluation.report.shift_section import shift_section
 from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.evaluation.report.worst_cases import worst_cases
@@ -34,9 +36,11 @@ TEMPLATE = "template.html.j2"
 HEADLINE = ("auc", "sensitivity", "specificity")
 
 
-def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
+def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig, externals: Sequence[ExternalSet] = ()) -> str:
     """The report as HTML.
 
+    Args:
+        externals: external sets beside the evaluation.
     Raises:
         PmtrainError: a file of the run is damaged, or an image can no longer be read.
     """
@@ -44,10 +48,12 @@ def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(contents(run, evaluation, config))
+    return template.render(contents(run, evaluation, config, externals))
 
 
-def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> dict[str, Any]:
+def contents(
+    run: RunFolder, evaluation: Evaluation, config: ReportConfig, externals: Sequence[ExternalSet]
+) -> dict[str, Any]:
     """Everything that the template shows, by name."""
     info, trained, written = run.info(), run.config(), as_report(evaluation)
     data, found, checkpoint = evaluation.images.data, evaluation.found, evaluation.checkpoint
@@ -79,7 +85,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         errors=len(shown),
         leakage=leakage is not None,
         held_out=not evaluation.reasons,
-        external=external,
+        external=external or bool(externals),
         seed=trained.seed,
         origin=origin,
     )
@@ -94,7 +100,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
         "written": written,
         "reasons": evaluation.reasons,
-        "verdict": verdict(run, evaluation, external, leakage is not None, shortcut),
+        "verdict": verdict(run, evaluation, external, leakage is not None, shortcut, [each.name for each in externals]),
         "gradient": css_gradient(),
         "synthetic": bool(written["synthetic"] or info["data"]["synthetic"]),
         "classes": data.classes,
@@ -134,6 +140,7 @@ def contents(run: RunFolder, evaluation: Evaluation, config: ReportConfig) -> di
         "domain_lines": [line.strip() for line in evaluation.domain.lines() if line] if evaluation.domain else [],
         "selective": selective_rows(evaluation),
         "shift": shift_section(evaluation.shift),
+        "external": external_section(evaluation, externals),
         "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
         "again": command_again(run, config),
         "checklists": checklists(facts),
@@ -166,6 +173,7 @@ HEADINGS = {
     "errors": "Worst cases",
     "selective": "Leaving doubtful images to a person",
     "subgroups": "Subgroups",
+    "external": "Images of other places",
     "shift": "Changed images",
     "checks": "Data checks",
     "again": "How to reproduce this",

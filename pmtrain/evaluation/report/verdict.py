@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,12 @@ class Verdict:
 
 
 def verdict(
-    run: RunFolder, evaluation: Evaluation, external: bool, leakage: bool, shortcut: Mapping[str, Any] | None
+    run: RunFolder,
+    evaluation: Evaluation,
+    external: bool,
+    leakage: bool,
+    shortcut: Mapping[str, Any] | None,
+    others: Sequence[str] = (),
 ) -> Verdict:
     """The box of an evaluation.
 
@@ -30,6 +35,7 @@ def verdict(
         external: whether the images are from other data than the run's.
         leakage: whether the run looked for duplicates and patients in both training and validation.
         shortcut: the shortcut baseline as metrics.json has it.
+        others: names of the external sets that stand beside it.
     """
     found, classes = evaluation.found, evaluation.images.data.classes
     split = {"train": "training ", "val": "validation ", "test": "test "}.get(evaluation.images.split, "")
@@ -39,7 +45,7 @@ def verdict(
         tested_on=f"{found.n} {split}{evaluation.word}s, {patients}: {counts} (prevalence {found.prevalence:.4f})",
         status=_status(run, external),
         shortcut=_shortcut_text(shortcut, evaluation.config.ci),
-        not_tested=_not_tested(evaluation, external, leakage, shortcut),
+        not_tested=_not_tested(evaluation, external, leakage, shortcut, others),
     )
 
 
@@ -72,10 +78,17 @@ def _shortcut_text(shortcut: Mapping[str, Any] | None, level: float) -> str:
     return text
 
 
-def _not_tested(evaluation: Evaluation, external: bool, leakage: bool, shortcut: Mapping[str, Any] | None) -> list[str]:
+def _not_tested(
+    evaluation: Evaluation,
+    external: bool,
+    leakage: bool,
+    shortcut: Mapping[str, Any] | None,
+    others: Sequence[str],
+) -> list[str]:
     missing = {
-        "External data: other clinics, cameras and populations": not external,
-        "Other external data than this": external,
+        "External data: other clinics, cameras and populations": not external and not others,
+        "Other external data than this": external and not others,
+        f"Other external data than {', '.join(others)}": bool(others),
         "Subgroups, such as sex, age or camera (--group-by)": not evaluation.subgroups,
         "Images changed as other cameras or laboratories would (--shift)": not evaluation.shift,
         "Independence of images of one patient: no patients are named": evaluation.found.patients is None,
