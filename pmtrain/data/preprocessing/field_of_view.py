@@ -147,7 +147,7 @@ def _thoroughly(image: np.ndarray) -> Field:
     ground, brightest = _percentiles(brightness)
     level = _level_between(ground, brightest)
     field = None if level is None else _photographs(brightness > level)
-    if field and field[0].sum() < FILLED * brightness.size:  # the brightest pixels of the image aren't all in it
+    if field and np.count_nonzero(field[0]) < FILLED * brightness.size:  # the brightest pixels of the image aren't all in it
         level = _level_between(ground, float(np.percentile(brightness[field[0]], 95)))
         field = _photographs(brightness > level) or field
     if field is None or _corners(field[0]) > 2:
@@ -244,7 +244,9 @@ def _photographs(lit: np.ndarray) -> tuple[np.ndarray, int] | None:
     several = [part for part in np.flatnonzero(areas >= SECOND * areas[largest]) if _compact(statistics[part])]
     if len(several) > 1:
         return np.isin(parts, several), len(several)
-    return field, 2 if _touching(field) else 1
+    width, height = (int(statistics[largest][i]) for i in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT))
+    long = max(width, height) >= LONG * min(width, height)
+    return field, 2 if long and _touching(field) else 1
 
 
 def _compact(statistics: np.ndarray) -> bool:
@@ -256,8 +258,6 @@ def _compact(statistics: np.ndarray) -> bool:
 def _touching(field: np.ndarray) -> bool:
     """Whether a long field has a waist in its middle, as two discs side by side have."""
     rows, columns = (np.trim_zeros(field.sum(axis=axis)) for axis in (1, 0))
-    if max(len(rows), len(columns)) < LONG * min(len(rows), len(columns)):
-        return False
     counts = max(rows, columns, key=len)
     third, middle = len(counts) // 3, len(counts) // 2
     waist = counts[third : len(counts) - third].min()
@@ -266,7 +266,7 @@ def _touching(field: np.ndarray) -> bool:
 
 def _corners(field: np.ndarray) -> int:
     """How many corners of the image are in the field for the most part."""
-    return sum(part.mean() > 0.5 for part in _corner_parts(field))
+    return sum(2 * np.count_nonzero(part) > part.size for part in _corner_parts(field))
 
 
 def _corner_parts(image: np.ndarray) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +124,8 @@ class DomainModel:
         Args:
             kept: validation images whose features are kept.
         """
-        reference = packed(training.features)
+        features = packed(training.features)
+        reference = unit(features)
         own, cameras = Spread.fit(training.statistics), Spread.fit(training.changed)
         nearest, far = neighbour_distances(validation.features, reference), own.distances(validation.statistics)
         foreign = cameras.distances(validation.changed)
@@ -132,12 +134,17 @@ class DomainModel:
         )
         strangeness = np.sort(np.maximum(nearest / cuts[0], far / cuts[1]))
         unseen = packed(validation.features[:kept])
-        return cls(reference, unseen, training.statistics, own, cameras, cuts, strangeness)
+        return cls(features, unseen, training.statistics, own, cameras, cuts, strangeness)
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """(R, F) float32, the reference training images' features at unit length."""
+        return unit(self.features)
 
     def distances(self, features: np.ndarray, statistics: np.ndarray) -> np.ndarray:
         """The three distances in units of their cuts: (N, F), (N, K) -> (N, 3)."""
         found = [
-            neighbour_distances(features, self.features),
+            neighbour_distances(features, self.reference),
             self.own.distances(statistics),
             self.cameras.distances(statistics),
         ]
@@ -206,9 +213,13 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def neighbour_distances(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The mean distance to the NEIGHBOURS nearest of `reference`, at unit length: (N, F), (R, F) -> (N,) float64."""
+    """The mean distance to the NEIGHBOURS nearest of `reference`, at unit length: (N, F), (R, F) -> (N,) float64.
+
+    Args:
+        reference: of unit length already.
+    """
     count = min(NEIGHBOURS, len(reference))
-    squares = np.maximum(2 - 2 * (unit(features) @ unit(reference).T).astype(np.float64), 0)
+    squares = np.maximum(2 - 2 * (unit(features) @ reference.T).astype(np.float64), 0)
     return np.sqrt(np.partition(squares, count - 1, axis=1)[:, :count]).mean(axis=1)
 
 

@@ -6,6 +6,7 @@ They find strangers that a network's features miss: a network can be very sure f
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -75,32 +76,33 @@ def image_statistics(image: np.ndarray) -> np.ndarray:
     width of a black frame doesn't count.
     """
     seen = _field(image)
-    small = cv2.resize(seen, (SMALL, SMALL), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    # OpenCV's functions take a tenth of NumPy's time on pictures this small.
+    small = _in_unit_range(cv2.resize(seen, (SMALL, SMALL), interpolation=cv2.INTER_AREA))
     mean, std = (each.ravel() for each in cv2.meanStdDev(small))  # blue, green, red
-    grey = small.mean(axis=2)
-    middle = slice(SMALL // 2 - CORNER, SMALL // 2 + CORNER)
-    corners = [grey[rows, columns].mean() for rows in _ENDS for columns in _ENDS]
-    edges = [grey[0].mean(), grey[-1].mean(), grey[:, 0].mean(), grey[:, -1].mean()]
     blue, green, red = cv2.split(small)
-    across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
+    grey = cv2.add(cv2.add(blue, green), red) / 3
+    middle = slice(SMALL // 2 - CORNER, SMALL // 2 + CORNER)
+    corners = [_mean(grey[rows, columns]) for rows in _ENDS for columns in _ENDS]
+    edges = [_mean(grey[:1]), _mean(grey[-1:]), _mean(grey[:, :1]), _mean(grey[:, -1:])]
+    across, down = cv2.absdiff(grey[:, 1:], grey[:, :-1]), cv2.absdiff(grey[1:], grey[:-1])
     return np.array(
         [
-            grey.mean(),
+            _mean(grey),
             mean[2] - mean[1],
             mean[0] - mean[1],
             std[2],
             std[1],
             std[0],
-            np.mean(corners),
-            np.mean(edges),
-            grey[middle, middle].mean(),
-            (red - green).std(),
-            (green - blue).std(),
+            sum(corners) / len(corners),
+            sum(edges) / len(edges),
+            _mean(grey[middle, middle]),
+            _std(cv2.subtract(red, green)),
+            _std(cv2.subtract(green, blue)),
             *_detail(seen),
-            np.mean(across < ALIKE),
-            _alike(red, green),
-            _alike(green, blue),
-            np.log((across.mean() + 0.002) / (down.mean() + 0.002)),
+            np.count_nonzero(across < ALIKE) / across.size,
+            _alike(red, green, mean[2], mean[1]),
+            _alike(green, blue, mean[1], mean[0]),
+            math.log((_mean(across) + 0.002) / (_mean(down) + 0.002)),
         ],
         np.float64,
     )
@@ -124,15 +126,30 @@ _ENDS = (slice(0, CORNER), slice(SMALL - CORNER, SMALL))
 
 def _detail(image: np.ndarray) -> list[float]:
     """The logarithm of the mean absolute Laplacian at SCALES sizes, the finest first."""
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    grey = _in_unit_range(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
     found = []
     for _ in range(SCALES):
-        found.append(float(np.log(0.002 + np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())))
+        found.append(math.log(0.002 + cv2.norm(cv2.Laplacian(grey, cv2.CV_32F), cv2.NORM_L1) / grey.size))
         grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return found
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> float:
+def _alike(one: np.ndarray, other: np.ndarray, one_mean: float, other_mean: float) -> float:
     """The correlation of two channels; near 0 where one of them hardly varies."""
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / ((np.linalg.norm(one) + 0.01) * (np.linalg.norm(other) + 0.01)))
+    one, other = cv2.subtract(one, one_mean), cv2.subtract(other, other_mean)
+    return float(np.vdot(one, other)) / ((cv2.norm(one) + 0.01) * (cv2.norm(other) + 0.01))
+
+
+def _in_unit_range(image: np.ndarray) -> np.ndarray:
+    """uint8, 0 to 255 -> float32, 0 to 1."""
+    return np.divide(image, np.float32(255), dtype=np.float32)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of one channel."""
+    return cv2.mean(values)[0]
+
+
+def _std(values: np.ndarray) -> float:
+    """Of one channel."""
+    return float(cv2.meanStdDev(values)[1][0, 0])

@@ -43,8 +43,8 @@ def test_neighbour_distances_are_scikit_learns():
     features, reference = rng.random((20, 16)), rng.random((60, 16))
     length = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, reference)]
     wanted = NearestNeighbors(n_neighbors=5).fit(length[1]).kneighbors(length[0])[0].mean(axis=1)
-    np.testing.assert_allclose(neighbour_distances(features, reference), wanted, atol=1e-4)
-    assert neighbour_distances(features, reference[:2]).shape == (20,)
+    np.testing.assert_allclose(neighbour_distances(features, unit(reference)), wanted, atol=1e-4)
+    assert neighbour_distances(features, unit(reference[:2])).shape == (20,)
 
 
 def test_packed_features_keep_their_direction():
