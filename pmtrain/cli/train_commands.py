@@ -66,14 +66,14 @@ def train(
     if here.rank:
         code = train.follow()
     elif resume:
-        several = seeds if kept.seeds else train
-        code = crossval.resume(resume, flags) if kept.folds else several.resume(resume, flags, report_finished)
+        kind = seeds if kept.seeds else crossval if kept.folds else train
+        code = kind.resume(resume, flags, report_finished)
     elif dry_run:
         code = (seeds if kept.seeds else crossval if kept.folds else train).dry_run(checked)
     elif kept.seeds:
         code = seeds.train(checked, report_finished)
     else:
-        code = crossval.train(checked) if kept.folds else train.train(checked, report_finished)
+        code = crossval.train(checked, report_finished) if kept.folds else train.train(checked, report_finished)
     raise typer.Exit(code)
 
 
@@ -120,10 +120,10 @@ def _require_shareable(config: TrainConfig) -> None:
 
 @with_options(ReportConfig)
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or that of several trainings (--folds, --seeds).")],
     **flags: Any,
 ) -> None:
-    """Write an HTML report about a run.
+    """Write an HTML report about a run or several.
 
     One file with the data, the curves, all metrics, the errors and how to reproduce them; it opens without a network.
     Without DATA, it uses the run's own validation images; device, precision and the like are those of the run. It

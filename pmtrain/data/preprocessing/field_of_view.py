@@ -147,7 +147,9 @@ def _thoroughly(image: np.ndarray) -> Field:
     ground, brightest = _percentiles(brightness)
     level = _level_between(ground, brightest)
     field = None if level is None else _photographs(brightness > level)
-    if field and np.count_nonzero(field[0]) < FILLED * brightness.size:  # the brightest pixels of the image aren't all in it
+    if (
+        field and np.count_nonzero(field[0]) < FILLED * brightness.size
+    ):  # the brightest pixels of the image aren't all in it
         level = _level_between(ground, float(np.percentile(brightness[field[0]], 95)))
         field = _photographs(brightness > level) or field
     if field is None or _corners(field[0]) > 2:

@@ -44,11 +44,24 @@ def build(run: RunFolder, evaluation: Evaluation, config: ReportConfig, external
     Raises:
         PmtrainError: a file of the run is damaged, or an image can no longer be read.
     """
-    from jinja2 import Environment, StrictUndefined
+    return rendered(TEMPLATE, contents(run, evaluation, config, externals))
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(contents(run, evaluation, config, externals))
+
+def rendered(template: str, shown: Mapping[str, Any]) -> str:
+    """A template of this folder with what it shows."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    def text_of_file(name: str) -> str:
+        return resources.files("pmtrain.evaluation.report").joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        loader=FunctionLoader(text_of_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(shown)
 
 
 def contents(

@@ -65,6 +65,11 @@ def worst_rows(evaluation: Evaluation, most: int) -> list[int]:
     threshold = evaluation.threshold.value
     if evaluation.unit:  # that one is the unit's
         threshold = evaluation.checkpoint.info.decision_threshold
+    return most_confident_errors(labels, probabilities, threshold, most)
+
+
+def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, threshold: float, most: int) -> list[int]:
+    """Rows of (N,) labels and probabilities: missed images and false alarms, worst first, half of `most` of each."""
     wrong = (probabilities >= threshold) != (labels == 1)
     order = np.argsort(-np.abs(probabilities - labels), kind="stable")
     missed, alarms = ([int(row) for row in order if wrong[row] and labels[row] == label] for label in (1, 0))

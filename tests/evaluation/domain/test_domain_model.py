@@ -20,6 +20,7 @@ from pmtrain.evaluation.domain.domain_model import (
     as_other_cameras,
     neighbour_distances,
     packed,
+    unit,
 )
 from pmtrain.evaluation.domain.image_statistics import LEAST, STATISTICS, image_statistics
 

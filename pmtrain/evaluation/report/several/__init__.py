@@ -1,0 +1,1 @@
+"""Several trainings as one page: the folds of a cross-validation, or networks that differ in their seed."""
