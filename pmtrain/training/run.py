@@ -12,7 +12,7 @@ import numpy as np
 
 from pmtrain import metrics
 from pmtrain.config import TrainConfig, dump_yaml
-from pmtrain.data.dataset import DataSet
+from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
@@ -20,6 +20,7 @@ from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.calibration.prior import learned_prior
+from pmtrain.evaluation.domain.fit_domain import features_of
 from pmtrain.evaluation.robustness.baseline import wanted_features
 from pmtrain.evaluation.scores.operating_point import threshold_to_store
 from pmtrain.evaluation.scores.score import Scores, score
@@ -87,6 +88,9 @@ class Run:
         self.cache = open_cache(config.cache_limit)
         self.recorded = data  # what images.csv lists: before --leakage drop
         self.at = RunState()
+        # Of the validation images that a domain model is cut on: by the latest weights, and by the best ones.
+        self.features: dict[Sample, np.ndarray] | None = None
+        self.best_features: dict[Sample, np.ndarray] | None = None
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
         self.batches = batches_in(len(data.split("train")), config.batch_size, config.drop_last)
         self.schedule = Schedule.of(config, self.batches)
@@ -177,7 +181,7 @@ class Run:
                         self.keep_records(features, stop.check)
                 self.writer.wait()
                 if first and self.config.domain and self.at.best:
-                    keep_best_domain(self.folder, self.config, train_loader, val_loader, stop.check)
+                    keep_best_domain(self.folder, self.config, train_loader, val_loader, stop.check, self.best_features)
             except Stopped:
                 self.save()
                 self.writer.wait()
@@ -260,16 +264,23 @@ class Run:
 
     def validate(self, loader: Loader, stop: StopSignal) -> Scored:
         """The score for every validation image, of the averaged weights if there are any (--ema)."""
-        with console.progress(len(loader), "batch", "validation") as bar:
+        alone = self.processes.size == 1
+        with (
+            console.progress(len(loader), "batch", "validation") as bar,
+            self.average.in_model() if self.average else contextlib.nullcontext(),
+            features_of(self.model, loader if self.config.domain and alone else None) as features,
+        ):
 
             def on_batch(batch: Batch) -> None:
                 bar.update(batch.index + 1 - bar.n)
                 self.writer.check()
-                if self.processes.size == 1:
+                if features:
+                    features.take(batch.samples)
+                if alone:
                     stop.check()
 
-            with self.average.in_model() if self.average else contextlib.nullcontext():
-                scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
+            scores = score(self.model, loader.epoch(0), self.step.backend, on_batch)
+        self.features = features.found if features else None
         self.stop_together(stop)
         return as_scored(joined(scores, loader, self.processes), loader, self.data, self.step.backend)
 
@@ -304,6 +315,7 @@ class Run:
             first = at.best is None
             threshold, rule = threshold_to_store(self.config.threshold_rule, scores, first)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
+            self.best_features = self.features
             calibrator = calibration(self.config, self.data, self.prior, scores, first)
             best = self.info(found, threshold, rule, calibrator)
         self.at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)

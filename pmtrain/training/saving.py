@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from pmtrain.config import TrainConfig
-from pmtrain.data.dataset import DataSet
+from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.cache import Cache
 from pmtrain.data.loading.loader import Loader
@@ -206,12 +206,20 @@ def keep_records(
 
 
 def keep_best_domain(
-    folder: RunFolder, config: TrainConfig, training: Loader, validation: Loader, check: Callable[[], None]
+    folder: RunFolder,
+    config: TrainConfig,
+    training: Loader,
+    validation: Loader,
+    check: Callable[[], None],
+    known: Mapping[Sample, np.ndarray] | None,
 ) -> None:
-    """Fit the domain model of the best weights, unless they have one. An error is a warning: the run is done."""
+    """Fit the domain model of the best weights, unless they have one. An error is a warning: the run is done.
+
+    `known`: as of `keep_domain`.
+    """
     try:
         checkpoint = load_checkpoint(folder.best)
         if load_domain(checkpoint)[0] is None:
-            keep_domain(checkpoint, config, training, validation, config.batch_size, check)
+            keep_domain(checkpoint, config, training, validation, config.batch_size, check, known)
     except PmtrainError as error:
         console.warn(f"the domain model is left out: {error.message}")

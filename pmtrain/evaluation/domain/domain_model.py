@@ -66,10 +66,8 @@ class Spread:
     @classmethod
     def fit(cls, values: np.ndarray) -> Spread:
         """Fit (N, K) statistics, N at least 2."""
-        from sklearn.covariance import LedoitWolf  # here: half a second to import, and only a fit needs it
-
         mean, std = values.mean(axis=0), np.hypot(values.std(axis=0), LEAST)
-        covariance = LedoitWolf().fit((values - mean) / std).covariance_ + np.diag((LEAST / std) ** 2)
+        covariance = shrunk_covariance((values - mean) / std) + np.diag((LEAST / std) ** 2)
         return cls(mean, std, np.linalg.inv(covariance))
 
     def standardised(self, values: np.ndarray) -> np.ndarray:
@@ -82,17 +80,24 @@ class Spread:
         return np.sqrt(np.maximum(np.einsum("nj,jk,nk->n", z, self.precision, z), 0))
 
 
+def shrunk_covariance(values: np.ndarray) -> np.ndarray:
+    """The covariance of (N, K), drawn towards a multiple of the identity (Ledoit and Wolf 2004): (K, K)."""
+    centred = values - values.mean(axis=0)
+    n, k = centred.shape
+    covariance = centred.T @ centred / n
+    scale = np.trace(covariance) / k
+    noise = ((centred**2).T @ centred**2).sum() / n - (covariance**2).sum()  # n times that of the covariance
+    apart = ((covariance - scale * np.eye(k)) ** 2).sum()
+    share = min(1.0, noise / n / apart) if apart > 0 else 0.0
+    return (1 - share) * covariance + share * scale * np.eye(k)
+
+
 class Measured(NamedTuple):
-    """What is measured of N images: features (N, F), statistics (N, K), and the statistics of changed copies."""
+    """What is measured of N images: features (R, F) of R of them, statistics (N, K), and those of changed copies."""
 
     features: np.ndarray
     statistics: np.ndarray
     changed: np.ndarray
-
-    @classmethod
-    def joined(cls, parts: Sequence[Measured]) -> Measured:
-        """Several batches as one."""
-        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class DomainModel:
     Args:
         features: (R, F) uint8, the reference training images' features, each in units of its own greatest / 255.
         unseen: (V, F) uint8, the same of validation images.
-        training: (R, K) statistics of the reference training images.
+        training: (N, K) statistics of training images.
         own: their spread.
         cameras: the spread of the training images as other cameras might have taken them.
         cuts: of the three distances, in the order of the module's list.

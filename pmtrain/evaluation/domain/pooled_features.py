@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
+from pmtrain.data.dataset import Sample
 
 
 class PooledFeatures:
@@ -32,3 +35,26 @@ class PooledFeatures:
     def close(self) -> None:
         """Leave the network as it was."""
         self._hook.remove()
+
+
+class PassFeatures:
+    """The features of some images of a scoring pass, taken as they go by.
+
+    Args:
+        model: as of `PooledFeatures`.
+        samples: whose features are kept.
+    """
+
+    def __init__(self, model: Any, samples: Iterable[Sample]) -> None:
+        self._pooled = PooledFeatures(model)
+        self._wanted = frozenset(samples)
+        self.found: dict[Sample, np.ndarray] = {}  # (F,) each
+
+    def take(self, samples: Sequence[Sample]) -> None:
+        """Keep those of the batch just computed; `samples`: its images."""
+        rows = self._pooled.take()
+        self.found |= {sample: row for sample, row in zip(samples, rows, strict=True) if sample in self._wanted}
+
+    def close(self) -> None:
+        """Leave the network as it was."""
+        self._pooled.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
-from sklearn.covariance import ledoit_wolf
+from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
 from pmtrain.evaluation.domain.domain_model import (
@@ -20,6 +20,7 @@ from pmtrain.evaluation.domain.domain_model import (
     as_other_cameras,
     neighbour_distances,
     packed,
+    shrunk_covariance,
     unit,
 )
 from pmtrain.evaluation.domain.image_statistics import LEAST, STATISTICS, image_statistics
@@ -126,3 +127,9 @@ def test_several_networks_say_what_most_of_them_say():
     assert said((0.5, "in domain"), (0.1, "refused")) == ("in domain", pytest.approx(0.3), "by 0")
     assert said((0.5, "in domain"), (0.1, "unusual"), (0.0, "refused"))[0] == "unusual"
     assert agreed([]) == []
+
+
+def test_the_shrunk_covariance_is_scikit_learns():
+    rng = np.random.default_rng(3)
+    for values in (rng.normal(size=(40, 7)) @ rng.normal(size=(7, 7)), rng.normal(size=(12, 30)), np.ones((5, 3))):
+        np.testing.assert_allclose(shrunk_covariance(values), LedoitWolf().fit(values).covariance_, atol=1e-9)
