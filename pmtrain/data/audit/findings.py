@@ -112,6 +112,20 @@ def _fields(facts: DatasetFacts) -> Iterator[Found]:
             yield Found((sample,), "no field of view found; --preprocess fundus uses the whole image")
 
 
+def _poor(facts: DatasetFacts) -> Iterator[Found]:
+    """In a set of fundus photographs, those that are dark, overexposed or out of focus, by reason."""
+    seen = [(index, look) for index, _, look in facts.survey.seen() if not look.one_colour]
+    if sum(look.fundus for _, look in seen) < FUNDUS * len(seen):
+        return
+    by_reason: dict[str, list[int]] = {}
+    for index, look in seen:
+        if look.poor:
+            by_reason.setdefault(look.poor, []).append(index)
+    for reason, indices in by_reason.items():
+        samples = facts.samples(indices)
+        yield Found(samples, f"{_in_classes(samples, facts)} {'is' if len(samples) == 1 else 'are'} {reason}")
+
+
 def _pixels(look: Look) -> str:
     return f"{look.size[0]} x {look.size[1]}"
 
@@ -368,4 +382,5 @@ CHECKS: dict[str, Check] = {
     "colours": Check("note", "several colour modes, or an unusual one", _colours),
     "depths": Check("note", "several bit depths, or an unusual one", _depths),
     "turns": Check("note", "rotated by EXIF orientation", _turns),
+    "quality": Check("note", "fundus photographs of poor quality", _poor),
 }

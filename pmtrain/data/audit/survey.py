@@ -21,6 +21,7 @@ from pmtrain.data.audit.similar import HASH_SIDE, THUMBNAIL, perceptual_hash, te
 from pmtrain.data.audit.tissue import Tissue, tissue_of
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.file_table import FILES, FileContent
+from pmtrain.data.images.quality import fundus_quality, looks_like_fundus
 from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.data.images.shortcut_features import FEATURES_KIND, FeatureTable
 from pmtrain.data.loading.cache import Cache
@@ -70,6 +71,8 @@ class Look:
     one_colour: str = ""  # black, white or grey level, where nothing else is in the image
     tissue: Tissue | None = None
     photographs: int = 0  # fields of view in the image: 0 where no dark or white ground surrounds one
+    fundus: bool = False  # whether it looks like a fundus photograph
+    poor: str = ""  # why, if it is one, its quality is poor
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,8 @@ def look(path: Path, keeper: Keeper | None = None, features: FeatureTable | None
         one_colour=_one_colour(image) if grey.std() < 4 * ONE_COLOUR else "",
         tissue=tissue_of(small),
         photographs=field.photographs,
+        fundus=looks_like_fundus(small),
+        poor=fundus_quality(field.box.of(image)).reason,
     )
     return found, texture(grey), perceptual_hash(grey), points_of(field.box.of(image)) if points else NONE
 

@@ -141,6 +141,12 @@ class DomainModel:
         unseen = packed(validation.features[:kept])
         return cls(features, unseen, training.statistics, own, cameras, cuts, strangeness)
 
+    @property
+    def of_fundus(self) -> bool:
+        """Whether the training images are fundus photographs: dark corners, and more red than green than blue."""
+        medians = dict(zip(STATISTICS, np.median(self.training, axis=0), strict=True))
+        return medians["corners"] < 0.1 and medians["red"] > 0.01 and medians["blue"] < -0.01
+
     @cached_property
     def reference(self) -> np.ndarray:
         """(R, F) float32, the reference training images' features at unit length."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from pmtrain.config import ComputeOptions, PredictConfig, load_config
 from pmtrain.data.dataset import Sample
+from pmtrain.data.images.quality import Quality, fundus_quality
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.calibration.prior import held_prevalence
@@ -53,6 +54,8 @@ class Prediction:
     reason: str | None = None  # why it is unusual or refused
     posterior: float | None = None  # the probability shifted to another prevalence, where that is asked for
     spread: float | None = None  # standard deviation of the logits, where several networks answer
+    quality: str | None = None  # good or poor; None where the network's images aren't fundus photographs
+    quality_reason: str | None = None  # why it is poor
 
 
 def load_classifier(
@@ -119,6 +122,7 @@ class Classifier:
         info: the metadata of the checkpoint.
         domain: tells whether an image is of the kind that the network was trained on; None where the checkpoint has no
             domain model, and `no_domain` says why. Of several networks all have one, or none is used.
+        judges_quality: whether its images are fundus photographs, whose quality can be judged.
         described: path and SHA-256 of each network.
         prevalence: the one that posteriors are shifted to; None: there are none.
         held_prevalence: the one that probabilities hold for; None if unknown.
@@ -144,6 +148,8 @@ class Classifier:
         self.preprocess, self.model, self.backend = first.preprocess, first.model, first.backend
         lacking = next((network for network in self.networks if network.domain is None), None)
         self.domain, self.no_domain = (first.domain, "") if lacking is None else (None, lacking.no_domain)
+        known = self.info.preprocessing.startswith("fundus")
+        self.judges_quality = first.domain.of_fundus if first.domain else known
 
     def adapt_bn(self, paths: Sequence[Path], batch_size: int = 10, workers: int = 0) -> int:
         """Estimate each network's batch norm statistics on these images (--adapt-bn); return how many could be read.
@@ -220,13 +226,15 @@ class Classifier:
             if self.domain:
                 judged.append(network.familiarity(pixels) or [])
         found = iter(self._answers(np.array(logits), agreed(judged)) if decoded else ())
+        qualities = iter(self.quality([images[self.preprocess] for images in decoded]))  # type: ignore[misc]
         predictions = []
         for (path, _), error in zip(read, errors, strict=True):
             if error is not None:
                 predictions.append(Prediction(path, error=error))
             else:
                 probability, spread, familiar = next(found)
-                predictions.append(with_verdict(self.classify(path, probability, spread), familiar, force))
+                judged_one = with_verdict(self.classify(path, probability, spread), familiar, force)
+                predictions.append(with_quality(judged_one, next(qualities)))
         return predictions
 
     def _answers(
@@ -249,6 +257,10 @@ class Classifier:
     def familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
         """What the first domain model says of images just given to `logits`; None each where there is none."""
         return (self.networks[0].familiarity(pixels) if pixels else None) or [None] * len(pixels)
+
+    def quality(self, pixels: Sequence[np.ndarray]) -> Sequence[Quality | None]:
+        """Whether uint8 (S, S, 3) images are good enough; None each where the network's aren't fundus photographs."""
+        return [fundus_quality(image) if self.judges_quality else None for image in pixels]
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3), resized by `preprocess` -> the first network's logits, (N,) float64."""
@@ -296,3 +308,10 @@ def with_verdict(prediction: Prediction, familiarity: Familiarity | None, force:
         verdict=familiarity.verdict,
         reason=familiarity.reason or None,
     )
+
+
+def with_quality(prediction: Prediction, quality: Quality | None) -> Prediction:
+    """The prediction with the image's quality, which changes nothing else."""
+    if quality is None:
+        return prediction
+    return replace(prediction, quality=quality.word, quality_reason=quality.reason or None)

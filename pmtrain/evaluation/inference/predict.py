@@ -52,17 +52,18 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     if config.adapt_bn:
         for line in adaptation_stated(classifier.adapt_bn(paths, config.batch_size, config.workers)):
             console.notice(line)
-    bad = 0
+    bad = poor = 0
     verdicts: Counter[str] = Counter()
 
     def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        nonlocal bad
+        nonlocal bad, poor
         for prediction in predictions:
             if prediction.error:
                 bad += 1
                 console.warn(f"{prediction.path}: {prediction.error}")
             elif prediction.verdict:
                 verdicts[prediction.verdict] += 1
+            poor += prediction.quality == "poor"
             yield prediction
             bar.update()
 
@@ -85,6 +86,8 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
         counts = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name])
         without = " (no class; --force gives it)" if verdicts[REFUSED] and not force else ""
         console.notice(f"of the kind trained on: {counts}{without}")
+    if poor:
+        console.notice(f"of poor quality: {poor} of {len(paths)} images (the column quality_reason says why)")
     if bad:
         console.notice(f"{bad} of {len(paths)} images couldn't be read")
     return 1 if bad else 0
@@ -166,7 +169,11 @@ def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterat
 
 def _more(classifier: Classifier) -> list[str]:
     """The fields of a prediction that only some predictions have."""
-    return ["posterior"] * (classifier.prevalence is not None) + ["spread"] * classifier.several
+    return [
+        *["quality", "quality_reason"] * classifier.judges_quality,
+        *["posterior"] * (classifier.prevalence is not None),
+        *["spread"] * classifier.several,
+    ]
 
 
 def about(classifier: Classifier) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pmtrain.data.audit.check import Finding, as_json, as_text, examine
 from pmtrain.data.audit.findings import CHECKS, SEVERITIES
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.layouts.readers import read_dataset
+from tests.data.images.test_quality import eye as drawn_eye
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 96)) -> np.ndarray:
@@ -118,7 +119,7 @@ def test_each_fault_is_found_and_nothing_else(planted):
     # What no single set can have besides these has tests of its own.
     assert {kind for kind, _ in expected} == set(CHECKS) - {
         "missing-class", "imbalance", "balance", "eyes", "shortcut", "pages", "field",
-        "slide-splits", "overlap", "stain", "tissue-free", "ink",
+        "slide-splits", "overlap", "stain", "tissue-free", "ink", "quality",
     }  # fmt: skip
 
 
@@ -323,3 +324,13 @@ def test_no_false_alarm_in_real_photographs(real_data):
     assert found(read_dataset(real_data / "dr-native")) == []
     # The two classes of cells differ in size and tint alone.
     assert found(read_dataset(real_data / "malaria-gray50")) == [("shortcut", ())]
+
+
+def test_poor_fundus_photographs_are_noted_by_reason(tmp_path):
+    made = Planted(tmp_path)
+    for number in range(12):
+        made.add(f"{number}.png", np.ascontiguousarray(drawn_eye(number)[..., ::-1]))
+    assert "quality" not in {kind for kind, _ in found(made.read())}
+    dark = [made.add(f"dark{n}.png", (drawn_eye(50 + n)[..., ::-1] * 0.15).astype(np.uint8), "sick") for n in range(2)]
+    poor = [finding for finding in examine(made.read()) if finding.kind == "quality"]
+    assert [(each.files, each.message) for each in poor] == [(tuple(dark), "2 images (2 sick) are underexposed")]

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
-from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_verdict
+from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_quality, with_verdict
 from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
 from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
 from pmtrain.evaluation.inference.serving.uploads import MEBIBYTE, Upload, decoded, read_uploads
@@ -47,6 +47,10 @@ class ImageResult(BaseModel):
     familiarity: Annotated[
         float | None, Field(description="Share of the validation images that are as strange or stranger, from 0 to 1.")
     ] = None
+    quality: Annotated[
+        str | None, Field(description="good or poor, of fundus photographs; it changes nothing else.")
+    ] = None
+    quality_reason: Annotated[str | None, Field(description="Why the quality is poor.")] = None
     error: Annotated[str | None, Field(description="Why the image can't be read.")] = None
     heat_map: Annotated[str | None, Field(description="Grad-CAM over what the network saw, a JPEG as a data URI.")] = (
         None
@@ -112,6 +116,8 @@ class Predictor:
             verdict=found.verdict,
             reason=found.reason,
             familiarity=found.familiarity,
+            quality=found.quality,
+            quality_reason=found.quality_reason,
         )
         if heat_map and self.can_explain and found.label is not None:
             result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values)
@@ -142,10 +148,11 @@ class Predictor:
 def computed(classifier: Classifier, batch: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Prediction]:
     """One prediction for each pair of `Predictor._read`; one that the domain model refuses has no class."""
     logits = classifier.network_logits(np.stack([values for _, values in batch]))
-    familiar = classifier.familiarity([seen for seen, _ in batch])
+    pictures = [seen for seen, _ in batch]
+    judged = zip(classifier.familiarity(pictures), classifier.quality(pictures), strict=True)
     return [
-        with_verdict(classifier.classify(None, float(probability)), each)
-        for probability, each in zip(classifier.info.probabilities(logits), familiar, strict=True)
+        with_quality(with_verdict(classifier.classify(None, float(probability)), familiar), quality)
+        for probability, (familiar, quality) in zip(classifier.info.probabilities(logits), judged, strict=True)
     ]
 
 

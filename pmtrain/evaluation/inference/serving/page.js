@@ -4,7 +4,7 @@ const threshold = Number(document.body.dataset.threshold);
 const positive = document.body.dataset.positive;
 const limit = Number(document.body.dataset.limit);
 const AT_ONCE = 3;
-const COLUMNS = ["file", "probability", "prediction", "error", "familiarity", "verdict", "reason"];  // as of `pmtrain predict`
+const COLUMNS = ["file", "probability", "prediction", "error", "familiarity", "verdict", "reason", "quality", "quality_reason"];  // as of `pmtrain predict`
 let queue = [], running = 0, done = 0, total = 0, rows = [];
 
 function made(tag, properties = {}, ...children) {
@@ -76,6 +76,10 @@ async function predict(entry) {
 }
 
 function show(entry, found) {
+  if (found.quality === "poor") {
+    const poor = made("strong", {textContent: "Poor quality"});
+    entry.body.append(made("p", {className: "notice"}, poor, `: ${found.quality_reason}.`));
+  }
   const known = found.verdict === "in domain";
   if (found.verdict && !known) {
     const refused = found.prediction === undefined;

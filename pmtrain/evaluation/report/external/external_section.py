@@ -33,6 +33,7 @@ class ExternalSection:
     names: list[str]
     rows: list[tuple[str, list[Cell]]]
     chart: Chart
+    marks: tuple[str, ...]
     said: list[tuple[str, str, list[str]]]  # name, folder, sentences
 
 
@@ -68,7 +69,7 @@ def external_section(internal: Evaluation, sets: Sequence[ExternalSet]) -> Exter
     )
     title = "ROC: internal and external images"
     said = [(each.name, str(each.evaluation.images.data.root), each.lines()) for each in sets]
-    return ExternalSection(names, rows, rocs("external", title, lines, caption, marks), said)
+    return ExternalSection(names, rows, rocs("external", title, lines, caption, marks), marks, said)
 
 
 def _cells(evaluations: Sequence[Evaluation], text: Callable[[Evaluation], str]) -> list[Cell]:
@@ -107,7 +108,9 @@ def _distance(evaluation: Evaluation) -> str:
     if evaluation.domain is None:
         return "–"
     apart = evaluation.domain.statistics
-    return "not tested" if apart is None else apart.text("image statistics")
+    if apart is None:
+        return "not tested"
+    return f"{apart.auc:.3f}" + ("" if apart.interval.low is None else f" ({ends(apart.interval)})")
 
 
 def _share(verdict: str, evaluation: Evaluation) -> str:

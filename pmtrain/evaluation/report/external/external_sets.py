@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from pmtrain.config import ListingOptions, ReportConfig
+from pmtrain.evaluation.domain.compare_sets import NETWORK, SAME
+from pmtrain.evaluation.domain.domain_model import VERDICTS
 from pmtrain.evaluation.evaluate import Evaluation, examine, metrics_of
 from pmtrain.metrics import Assessed, Assessment, Change, Interval, ScoredSet, roc_points, unpaired_changes
 from pmtrain.metrics.text import ends, percent
@@ -156,9 +159,22 @@ def calibration_sentence(evaluation: Evaluation, at_home: Sequence[str] = ()) ->
 
 def distance_lines(evaluation: Evaluation) -> list[str]:
     """How far the set lies from the training images; none without a domain model."""
-    if evaluation.domain is None:
+    domain = evaluation.domain
+    if domain is None:
         return []
-    return [line.strip() for line in evaluation.domain.lines() if line]
+    counts = Counter(each.verdict for each in domain.familiar)
+    shares = [f"{100 * counts[verdict] / len(domain.familiar):.1f} % {verdict}" for verdict in VERDICTS]
+    lines = [f"Of single images, by the domain model: {', '.join(shares)}."]
+    if domain.statistics is None or domain.features is None:
+        return [*lines, f"How far the set lies from the training images is not tested: {domain.reason}."]
+    verdict = domain.verdict.split(";")[0]  # what is said there of the calibration is measured here
+    told = f"{domain.statistics.text('image statistics')} and {domain.features.text(NETWORK)}"
+    lines.append(f"{verdict[0].upper()}{verdict[1:]}: told from the training images with an AUC of {told}.")
+    if domain.verdict != SAME:
+        lines.append(
+            f"They differ most in {', '.join(f'{name} (AUC {auc:.3f})' for name, auc in domain.named.items())}."
+        )
+    return lines
 
 
 def as_record(internal: Evaluation, sets: Sequence[ExternalSet]) -> dict[str, Any]:

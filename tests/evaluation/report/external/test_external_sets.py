@@ -52,7 +52,7 @@ def evaluation_of(shift: float, scale: float, n: int = 600, seed: int = 0, sprea
     ],
 )
 def test_whether_the_calibration_carries_over(shift, scale, words):
-    (found,) = beside(evaluation_of(0.0, 1.0, seed=1), {"b": evaluation_of(shift, scale)})
+    (found,) = beside(evaluation_of(0.0, 1.0, seed=1), {"b": evaluation_of(shift, scale, n=1500, seed=5)})
     assert words in found.calibration
     assert f"share of positive images {found.evaluation.scores.labels.mean():.2f}" in found.calibration
     assert "aren't right on the internal images either" not in found.calibration
