@@ -15,7 +15,7 @@ from pmtrain.metrics.measures import Confusion, Value, confusion, evaluate_measu
 
 @dataclass(frozen=True)
 class Assessed:
-    """A measure's value with its bootstrap interval, and DeLong's, Wilson's or the log method's where it applies."""
+    """A measure's value with its interval, the bootstrap's unless it is a ratio, and DeLong's or Wilson's for some."""
 
     value: Value
     interval: Interval
@@ -69,8 +69,9 @@ def assess(
 ) -> Assessment:
     """Every measure of `MEASURES` with its intervals.
 
-    Besides the bootstrap's: DeLong's for the AUC, Wilson's for a proportion, and the log method's for a likelihood
-    ratio. The last two assume independent images, so they are omitted if a patient has several.
+    Besides the bootstrap's: DeLong's for the AUC, and Wilson's for a proportion. A likelihood ratio has the log
+    method's instead: with few false positives, its resamples are undefined or far too small. The last two assume
+    independent images; where a patient has several, the bootstrap's stands alone.
 
     Args: as `bootstrap_intervals`.
     Raises: ValueError: as `bootstrap_intervals`.
@@ -84,12 +85,13 @@ def assess(
     ratios = {"lr_positive": (tp, tp + fn, fp, fp + tn), "lr_negative": (fn, tp + fn, tn, fp + tn)}
     measures = {}
     for name, value in evaluate_measures(y, probabilities, threshold).items():
-        second = None
+        second, interval = None, intervals[name]
         if name == "auc":
             second = delong_interval(y, probabilities, groups, level)
         elif value.k is not None and value.n is not None and value.value is not None and independent:
             second = wilson(value.k, value.n, level)
         elif name in ratios and value.value is not None and independent:
-            second = log_ratio(*ratios[name], level)
-        measures[name] = Assessed(value, intervals[name], second)
+            by_log = log_ratio(*ratios[name], level)
+            interval = interval if by_log.low is None else by_log
+        measures[name] = Assessed(value, interval, second)
     return Assessment(len(y), int(y.sum()), patients, threshold, counts, measures)

@@ -20,14 +20,17 @@ def test_each_measure_has_its_intervals():
     found = assess(LABELS, PROBABILITIES, 0.5, n_boot=200, seed=4)
     assert (found.n, found.positives, found.patients, found.prevalence) == (50, 20, None, 0.4)
     intervals = bootstrap_intervals(LABELS, PROBABILITIES, 0.5, n_boot=200, seed=4)
-    assert {name: measured.interval for name, measured in found.measures.items()} == intervals
+    ratios = ("lr_positive", "lr_negative")
+    assert {name: measured.interval for name, measured in found.measures.items() if name not in ratios} == {
+        name: interval for name, interval in intervals.items() if name not in ratios
+    }
     assert found.measures["auc"].second == delong_interval(LABELS, PROBABILITIES)
     called = PROBABILITIES >= 0.5
     ci = binomtest(int((called & (LABELS == 1)).sum()), 20).proportion_ci(method="wilson")
     second = found.measures["sensitivity"].second
     assert (second.low, second.high) == pytest.approx((ci.low, ci.high))
     assert {name for name, measured in found.measures.items() if measured.second} == {
-        "auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative",
+        "auc", "accuracy", "sensitivity", "specificity", "ppv", "npv",
     }  # fmt: skip
 
 
@@ -43,11 +46,20 @@ def test_a_likelihood_ratio_has_simels_interval():
     # Simel et al. 1991 by hand: 8 of 10 positives and 3 of 20 negatives are called; LR+ = 0.8 / 0.15.
     found = assess([1] * 10 + [0] * 20, [0.9] * 8 + [0.1] * 2 + [0.9] * 3 + [0.1] * 17, 0.5, n_boot=100)
     ratio, width = 0.8 / 0.15, 1.959964 * np.sqrt(1 / 8 - 1 / 10 + 1 / 3 - 1 / 20)
-    second = found.measures["lr_positive"].second
-    assert (second.low, second.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
+    interval = found.measures["lr_positive"].interval
+    assert interval.method == "log method"
+    assert (interval.low, interval.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
     ratio, width = 0.2 / 0.85, 1.959964 * np.sqrt(1 / 2 - 1 / 10 + 1 / 17 - 1 / 20)
-    second = found.measures["lr_negative"].second
-    assert (second.low, second.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
+    interval = found.measures["lr_negative"].interval
+    assert (interval.low, interval.high) == pytest.approx((ratio * np.exp(-width), ratio * np.exp(width)), rel=1e-6)
+
+
+def test_the_bootstrap_stands_where_the_log_method_has_no_interval():
+    none_missed = assess([1] * 10 + [0] * 20, [0.9] * 13 + [0.1] * 17, 0.5, n_boot=100)
+    interval = none_missed.measures["lr_negative"].interval
+    assert "bootstrap" in interval.method and (interval.low, interval.high) == (0, 0)
+    of_pairs = assess(LABELS, PROBABILITIES, 0.5, groups=np.arange(50) // 2, n_boot=100)
+    assert "bootstrap by patient" in of_pairs.measures["lr_positive"].interval.method
 
 
 def test_the_sample_size_is_that_of_the_sensitivity_at_this_prevalence():
