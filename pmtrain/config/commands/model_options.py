@@ -23,10 +23,11 @@ class FitDomainConfig(ComputeOptions, DataOptions):
 class CalibrateConfig(ScoringOptions):
     """Options of `pmtrain calibrate`."""
 
-    method: Annotated[str, OneOf("pmtrain.evaluation.calibration.methods:METHODS", "none")] = option(
+    method: Annotated[str, OneOf("pmtrain.evaluation.calibration.methods:METHODS", "none", "auto")] = option(
         EVALUATION,
         "Way to calibrate. temperature: one number, and the share of positives; platt: a logistic regression on the"
-        " logit; isotonic: any increasing function, for many images; none: remove the calibration.",
+        " logit; isotonic: any increasing function, for many images; auto: the one of these with the lowest"
+        " cross-fitted loss; none: remove the calibration.",
         default="platt",
     )
     threshold: ThresholdText = option(

@@ -95,6 +95,9 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray, float | None], dict[str, An
 }
 
 
+AUTO = "auto"  # the method whose cross-fitted loss is the lowest
+
+
 def fit(
     method: str,
     logits: np.ndarray,
@@ -107,7 +110,7 @@ def fit(
     """The calibration, with its measures before and after.
 
     Args:
-        method: a row of METHODS.
+        method: a row of METHODS, or AUTO.
         logits: (N,) the network's.
         labels: (N,) 0 or 1.
         prior: the share of positives that the network learned; None if unknown.
@@ -123,6 +126,8 @@ def fit(
             f" {len(labels) - positives} negative ones",
             "give data with both classes",
         )
+    if method == AUTO:
+        method = best_method(logits, labels, prior, groups, seed)
     crossed, folds = cross_fitted(method, logits, labels, prior, groups, seed)
     return Calibrator(
         method=method,
@@ -135,6 +140,18 @@ def fit(
         after={} if crossed is None else measured(labels, crossed),
         folds=folds,
     )
+
+
+def best_method(
+    logits: np.ndarray, labels: np.ndarray, prior: float | None, groups: Sequence | None = None, seed: int = 0
+) -> str:
+    """The row of METHODS with the lowest cross-fitted loss; `temperature`, the simplest, where that can't be told.
+
+    Args: as `fit`.
+    """
+    crossed = {method: cross_fitted(method, logits, labels, prior, groups, seed)[0] for method in METHODS}
+    losses = {method: bce(labels, values) for method, values in crossed.items() if values is not None}
+    return min(losses, key=lambda method: losses[method], default="temperature")
 
 
 def cross_fitted(

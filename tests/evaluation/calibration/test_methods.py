@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from pmtrain.evaluation.calibration.methods import METHODS, cross_fitted, fit, measured
+from pmtrain.evaluation.calibration.methods import AUTO, METHODS, cross_fitted, fit, measured
 from pmtrain.runs.calibrator import Calibrator
 from pmtrain.system.errors import PmtrainError
 
@@ -113,3 +113,18 @@ def test_scores_the_wrong_way_round_are_refused():
     labels, _, logits = overconfident(100)
     with pytest.raises(PmtrainError, match="higher scores are less often positive"):
         fit("platt", -logits, labels, None)
+
+
+def test_auto_takes_the_lowest_loss_on_images_held_out():
+    labels, _, logits = overconfident(600)
+    found = fit(AUTO, logits, labels, None)
+    losses = {method: fit(method, logits, labels, None).after["loss"] for method in METHODS}
+    assert found.method == min(losses, key=losses.get)
+    assert found.after["loss"] == min(losses.values())
+    # A kink, which no straight line through the logits follows: only a free function does.
+    rng = np.random.default_rng(1)
+    logits = rng.uniform(-4, 4, 4000)
+    labels = (rng.random(4000) < np.where(logits < 0, 0.1, 0.9)).astype(int)
+    assert fit(AUTO, logits, labels, None).method == "isotonic"
+    few = fit(AUTO, np.array([-1.0, 1.0, 2.0]), np.array([0, 1, 1]), None)
+    assert few.method == "temperature"
