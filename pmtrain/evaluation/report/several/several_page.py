@@ -93,7 +93,7 @@ def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[st
         "origin": initialized(info.get("weights"), trained.seed),
         "config": trained,
         "method": (info.get("folds") or {}).get("method", ""),
-        "tested_on": counts_text(found.found, found.classes),
+        "tested_on": f"images: {counts_text(found.found, found.classes)}",
         "cards": [measure_row(name, found.found, notes) for name in ("auc", "sensitivity", "specificity")],
         "auc_spread": spread.get("auc"),
         "roc": roc(found, marks, drawn),
