@@ -32,10 +32,10 @@ def images_and_labels(options: dict[str, Any]):
     return images, rng.integers(0, 2, (batch, 1)).astype(np.float32)
 
 
-def paddle_step(paddle, model, options: dict[str, Any], keep_gradients: bool) -> Work:
+def paddle_step(paddle, model, options: dict[str, Any], momentum: type, keep_gradients: bool) -> Work:
     """The notes' training step; gradients are filled with zeros after it, as they have it, or dropped."""
     images, labels = map(paddle.to_tensor, images_and_labels(options))
-    optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters(), weight_decay=0.001)
+    optimizer = momentum(0.001, 0.9, parameters=model.parameters(), weight_decay=0.001)
     model.train()
 
     def step():
@@ -81,8 +81,10 @@ def own_model(precision: str | None, layers: int):
 
 def own_training(precision: str | None):
     def make(options: dict[str, Any]) -> Work:
+        from pmtrain.training.techniques.optimizer import Momentum
+
         paddle, model, _ = own_model(precision, options["layers"])
-        return paddle_step(paddle, model, options, keep_gradients=False)
+        return paddle_step(paddle, model, options, Momentum, keep_gradients=False)
 
     return make
 
@@ -100,7 +102,7 @@ def notes_training(options: dict[str, Any]) -> Work:
     """Paddle as it is installed, nothing set: its own ResNet in the notes' plain loop."""
     import paddle
 
-    return paddle_step(paddle, vision_model(paddle, options), options, keep_gradients=True)
+    return paddle_step(paddle, vision_model(paddle, options), options, paddle.optimizer.Momentum, keep_gradients=True)
 
 
 def torch_training(precision: str):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import pmtrain.training.techniques.optimizer as module
 from pmtrain.config import TrainConfig
+from pmtrain.models import build_model
 from pmtrain.system.errors import UsageError
 from pmtrain.system.framework import paddle
 from pmtrain.training.techniques.optimizer import make_optimizer
@@ -62,3 +64,37 @@ def test_three_steps_are_those_of_pytorchs_sgd(options, expected):
 def test_nesterov_needs_momentum():
     with pytest.raises(UsageError, match="--nesterov with --momentum 0"):
         make_optimizer(paddle.nn.Linear(2, 2), TrainConfig(nesterov=True, momentum=0.0))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.01},
+        {"weight_decay": 0.01, "nesterov": True, "no_decay_norms": True},
+        {"weight_decay": 0.0, "clip_norm": 0.5, "body_lr": 0.003},
+    ],
+)
+def test_weights_and_velocities_are_paddles_to_the_bit(options, monkeypatch):
+    def stepped_model(kind: type) -> list[np.ndarray]:
+        with paddle.utils.unique_name.guard(), monkeypatch.context() as patch:
+            patch.setattr(module, "Momentum", kind)
+            paddle.seed(0)
+            model = build_model(18)
+            optimizer = make_optimizer(model, TrainConfig(lr=0.01, **options))
+            rng = np.random.default_rng(0)
+            for _ in range(3):
+                for parameter in model.parameters():
+                    if not parameter.stop_gradient:
+                        parameter.grad = paddle.to_tensor(rng.standard_normal(parameter.shape, np.float32))
+                optimizer.step()
+                optimizer.clear_grad(set_to_zero=False)
+        state = optimizer.state_dict()
+        state.pop("LR_Scheduler", None)
+        names[kind] = list(state)
+        return [tensor.numpy() for tensor in (*model.state_dict().values(), *state.values())]
+
+    names: dict[type, list[str]] = {}
+    own, paddles = stepped_model(module.Momentum), stepped_model(paddle.optimizer.Momentum)
+    assert names[module.Momentum] == names[paddle.optimizer.Momentum]
+    assert len(names[module.Momentum]) == 62
+    assert all(np.array_equal(a, b) for a, b in zip(own, paddles, strict=True))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,35 @@ def test_windows_sets_the_count_and_pins_nothing(monkeypatch):
     threads.prepare_threads()
     threads.prepare_threads()
     assert counts == [6]
+
+
+@pytest.mark.parametrize("team", [True, False])
+def test_every_job_is_run_once_and_the_first_error_is_raised(team, monkeypatch):
+    if not team:  # as where there is no oneDNN, or its OpenMP can't start a team
+        monkeypatch.setattr(threads, "_team_runtime", lambda: None)
+    done: list[int] = []
+    threads.share_work([partial(done.append, number) for number in range(100)])
+    assert sorted(done) == list(range(100))
+    seen: list[int] = []
+
+    def job(number: int) -> None:
+        seen.append(number)
+        if number == 3:
+            raise ValueError("the third")
+
+    with pytest.raises(ValueError, match="the third"):
+        threads.share_work([partial(job, number) for number in range(1000)])
+    assert 3 in seen and len(seen) < 1000
+    threads.share_work([])
+
+
+@pytest.mark.skipif(threads.thread_count() < 2, reason="it takes two threads")
+def test_jobs_run_beside_each_other():
+    """Each of two jobs waits until the other one has begun."""
+    if threads._team_runtime() is None:
+        pytest.skip("no team of threads here")
+    begun = threading.Barrier(2)
+    threads.share_work([partial(begun.wait, 60)] * 2)
 
 
 PROBE = """
