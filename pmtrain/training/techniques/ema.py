@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pmtrain.models.backends.onednn.memory import array_at
+from pmtrain.models.backends.onednn.threads import share_work
 from pmtrain.runs.formats.untrusted import first_few
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
+IN_CACHE = 65_536  # numbers that are worked on together
 PREFIX = "ema."  # of its arrays' names in the state that a run resumes from
 
 
@@ -30,29 +33,20 @@ class Average:
 
     def __init__(self, model: Any, decay: float) -> None:
         self.decay = decay
-        self._scratch = np.empty(65_536, np.float32)  # fits the cache
         self._weights = model.state_dict()
         self._average = {name: tensor.clone().detach() for name, tensor in self._weights.items()}
 
     def update(self, steps: int) -> None:
         """Take up the weights after so many steps of the run, from 1."""
         decay = min(self.decay, (steps + 1) / (steps + 10))
+        pairs = [(self._average[name], tensor) for name, tensor in self._weights.items()]
+        on_cpu = [pair for pair in pairs if pair[1].place.is_cpu_place()]
+        largest_first = sorted(on_cpu, key=lambda pair: -pair[0].size)
+        share_work(partial(blend, values_of(average), values_of(tensor), decay) for average, tensor in largest_first)
         with paddle.no_grad():
-            for name, tensor in self._weights.items():
-                average = self._average[name]
-                if tensor.place.is_cpu_place():
-                    self._blend(values_of(average), values_of(tensor), decay)
-                else:
+            for average, tensor in pairs:
+                if not tensor.place.is_cpu_place():
                     average.scale_(decay).add_(tensor * (1 - decay))
-
-    def _blend(self, average: np.ndarray, weights: np.ndarray, decay: float) -> None:
-        """Both (n,); the same as Paddle's operations to the bit, but no second pass over memory that left the cache."""
-        keep, take = np.float32(decay), np.float32(1 - decay)
-        for start in range(0, len(average), len(self._scratch)):
-            part = average[start : start + len(self._scratch)]
-            added = np.multiply(weights[start : start + len(part)], take, out=self._scratch[: len(part)])
-            part *= keep
-            part += added
 
     @contextlib.contextmanager
     def in_model(self) -> Iterator[None]:
@@ -92,6 +86,17 @@ class Average:
             raise PmtrainError(f"{path}: the averaged weights {first_few(wrong)} are missing or have another shape")
         for name, tensor in self._average.items():
             tensor.set_value(state[PREFIX + name])
+
+
+def blend(average: np.ndarray, weights: np.ndarray, decay: float) -> None:
+    """Both (n,); the same as Paddle's operations to the bit, but no second pass over memory that left the cache."""
+    keep, take = np.float32(decay), np.float32(1 - decay)
+    scratch = np.empty(min(len(average), IN_CACHE), np.float32)
+    for start in range(0, len(average), IN_CACHE):
+        part = average[start : start + IN_CACHE]
+        added = np.multiply(weights[start : start + len(part)], take, out=scratch[: len(part)])
+        part *= keep
+        part += added
 
 
 def values_of(tensor: Any) -> np.ndarray:
