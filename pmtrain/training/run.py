@@ -162,6 +162,8 @@ class Run:
                 self.at.epoch * len(train_loader) + self.at.batch,
             ) as self.tracking,
         ):
+            if engine := self.step.backend.engine:
+                console.notice(f"computing with {engine} in {self.step.backend.precision}")
             if recipe := recipe_stated(self.config):
                 console.notice(recipe)
             if added := added_options(self.config):

@@ -24,6 +24,7 @@ from pmtrain.models.backends.onednn.threads import prepare_threads
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
+from pmtrain.system.hardware import thread_count
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: dict[Precision, DataType] = {"fp32": f32, "bf16": bf16}
@@ -125,6 +126,10 @@ class Engine:
         if model is None:
             raise PmtrainError("the model of this oneDNN engine is gone", "keep it as long as its engine is used")
         return model
+
+    def __str__(self) -> str:
+        """What computes, as it is printed."""
+        return f"the oneDNN engine ({open_library().instructions}, threads: {thread_count()})"
 
     def detach(self) -> None:
         """Restore the model's own forward and free the engine's memory, except compiled code."""

@@ -204,6 +204,11 @@ class Library:
         """Whether the processor multiplies bf16 by tiles (AMX), as oneDNN itself sees it."""
         return bool(self.api.dnnl_get_effective_cpu_isa() & ISA_AMX_BF16)
 
+    @property
+    def instructions(self) -> str:
+        """The widest of the instruction sets that the engine tells apart."""
+        return "AMX" if self.has_amx else "AVX-512" if self.has_avx512 else "AVX2"
+
 
 def check(status: int, what: str) -> None:
     """Raise OneDnnError if the status of a call isn't success."""

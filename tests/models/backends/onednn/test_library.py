@@ -119,18 +119,20 @@ def test_a_processor_that_lacks_instructions_is_named(opened_anew, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("bits", "in_f32", "in_bf16"),
+    ("bits", "name", "in_f32", "in_bf16"),
     [
-        (0x7, Layout.blocked8, Layout.blocked8),
-        (0x1F, Layout.blocked8, Layout.blocked8),
-        (0x1EF, Layout.blocked16, Layout.blocked16),
-        (0xFEF, Layout.blocked16, Layout.channels_last),
+        (0x7, "AVX2", Layout.blocked8, Layout.blocked8),
+        (0x1F, "AVX2", Layout.blocked8, Layout.blocked8),
+        (0x1EF, "AVX-512", Layout.blocked16, Layout.blocked16),
+        (0xFEF, "AMX", Layout.blocked16, Layout.channels_last),
     ],
 )
-def test_the_order_of_activations_follows_the_instructions(opened_anew, monkeypatch, bits, in_f32, in_bf16):
+def test_the_order_of_activations_follows_the_instructions(opened_anew, monkeypatch, bits, name, in_f32, in_bf16):
     # dnnl_cpu_isa_avx2, ..._avx2_vnni_2, ..._avx512_core_fp16 and ..._avx512_core_amx, as oneDNN's header gives them.
     api = SimpleNamespace(dnnl_get_effective_cpu_isa=lambda: bits)
-    monkeypatch.setattr(memory, "open_library", lambda: dataclasses.replace(opened_anew.known, api=api))
+    library = dataclasses.replace(opened_anew.known, api=api)
+    monkeypatch.setattr(memory, "open_library", lambda: library)
+    assert library.instructions == name
     assert memory.image_layout(bf16) is in_bf16
     assert memory.image_layout(f32) is in_f32
 

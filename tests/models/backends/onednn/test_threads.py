@@ -57,7 +57,7 @@ def test_every_job_is_run_once_and_the_first_error_is_raised(team, monkeypatch):
     threads.share_work([])
 
 
-@pytest.mark.skipif(threads.thread_count() < 2, reason="it takes two threads")
+@pytest.mark.skipif(thread_count() < 2, reason="it takes two threads")
 def test_jobs_run_beside_each_other():
     """Each of two jobs waits until the other one has begun."""
     if threads._team_runtime() is None:
