@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from pmtrain.system import parallel
+from tests.conftest import environment
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,3 +44,30 @@ def test_a_process_that_stops_is_named_and_ends_all(monkeypatch, capfd):
     assert "heard 0 [0, 1] 1\n" in out and "heard 1 [0, 1] 1\n" in out
     assert "no sign of life for 3 seconds" in out
     assert "error: process 1 didn't answer and was ended" in err
+
+
+STARTS_A_CHILD = """
+import multiprocessing, time
+from pmtrain.system.parallel import _child
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=_child, args=(time.sleep, 60))
+    child.start()
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
+    program = tmp_path / "starts.py"
+    program.write_text(STARTS_A_CHILD)
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True, env=environment({})) as parent:
+        assert parent.stdout
+        stat = Path("/proc", parent.stdout.readline().strip(), "stat")
+        assert "Z" not in stat.read_text().rpartition(")")[2].split()[0]
+        parent.kill()
+    ends = time.monotonic() + 30
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < ends, "it goes on alone"
+        time.sleep(0.05)
