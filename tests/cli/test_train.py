@@ -89,7 +89,7 @@ def test_a_run_leaves_its_record(undisturbed):
 def test_best_is_a_plain_state_dict_with_a_side_file(undisturbed):
     folder, _ = undisturbed
     side = json.loads((folder / "best.json").read_text(encoding="utf-8"))
-    assert (side["layers"], side["image_size"], side["preprocessing"]) == (50, 32, "notes")
+    assert (side["layers"], side["image_size"], side["preprocessing"]) == (18, 32, "notes")
     assert side["class_names"] == ["healthy", "sick"]
     assert side["weights_sha256"] == hashlib.sha256((folder / "best.pdparams").read_bytes()).hexdigest()
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
@@ -142,7 +142,7 @@ def test_stderr_ends_with_what_was_reached_and_what_to_do_next(run_cli, small_se
     assert recipes.startswith("recipes: --recipe robust is for fundus photographs")
     assert ("computing with the oneDNN engine (" in done.stderr) == ("since" not in done.stderr)  # Paddle's, since ...
     (folder,) = (tmp_path / "runs").iterdir()
-    assert re.fullmatch(r"\d{8}-\d{6}-resnet50", folder.name)
+    assert re.fullmatch(r"\d{8}-\d{6}-resnet18", folder.name)
     assert reached.startswith("best: AUC ")
     assert folder.name in where
     assert following.startswith("next: pmtrain eval ")
@@ -250,7 +250,7 @@ def test_classes_without_a_split_are_held_out_and_eval_knows_which(run_cli, smal
     ("options", "said"),
     [
         (("--lr", "0.01"), "--lr 0.01: the run has 0.001"),
-        (("--layers", "101"), "--layers 101: the run has 50"),
+        (("--layers", "101"), "--layers 101: the run has 18"),
         (("--output", "x"), "--output x"),
     ],
 )

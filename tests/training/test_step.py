@@ -30,10 +30,11 @@ def batches(sizes: tuple[int, ...], side: int = 32) -> list[Batch]:
 
 def ready(backend: str, seed: int = 0, precision: str = "fp32"):
     paddle.seed(seed)
-    model = build_model(50)
+    model = build_model(18)
     # Small residual branches and running statistics that fit the images, so that scores are well conditioned.
     for block in (block for blocks in model.stages for block in blocks):
-        block.conv2._batch_norm.weight.set_value(paddle.full_like(block.conv2._batch_norm.weight, 0.1))
+        weight = block.path[-1]._batch_norm.weight
+        weight.set_value(paddle.full_like(weight, 0.1))
     with paddle.no_grad():
         for _ in range(30):
             model(paddle.to_tensor(batches((8,))[0].images))
@@ -45,7 +46,7 @@ def ready(backend: str, seed: int = 0, precision: str = "fp32"):
 
 def in_float64(model, images: np.ndarray) -> np.ndarray:
     """Logits of the model's own forward, weights and all in float64."""
-    twin = build_model(50)
+    twin = build_model(18)
     twin.to(dtype="float64")
     twin.set_state_dict({name: tensor.astype("float64") for name, tensor in model.state_dict().items()})
     twin.eval()
@@ -154,7 +155,7 @@ def test_bf16_on_the_engine_is_near_float64():
 
 
 def test_what_cannot_be_had_is_refused_with_the_reason():
-    model = build_model(50)
+    model = build_model(18)
     for options, said in (
         ({"precision": "fp16"}, "needs a GPU"),
         ({"precision": "bf16", "backend": "paddle"}, "--backend onednn"),
@@ -166,13 +167,13 @@ def test_what_cannot_be_had_is_refused_with_the_reason():
 
 
 def test_the_engine_is_never_used_on_a_gpu():
-    model = build_model(50)
+    model = build_model(18)
     assert choose_backend(model, "gpu:0").engine is None
     assert "forward" not in model.__dict__
 
 
 def test_auto_takes_the_engine_on_a_cpu_that_has_it(capsys):
-    model = build_model(50)
+    model = build_model(18)
     try:
         has_it = open_library().has_avx2
     except LibraryUnavailable:
@@ -183,7 +184,7 @@ def test_auto_takes_the_engine_on_a_cpu_that_has_it(capsys):
 
 
 def test_precision_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys):
-    model = build_model(50)
+    model = build_model(18)
     assert choose_backend(model, "cpu", precision="auto", backend="paddle").precision == "fp32"
     for lacks, expected in ((set(), "bf16"), ({"bf16"}, "fp32"), ({"bf16", "fp32"}, "fp32")):
         monkeypatch.setattr(
@@ -198,7 +199,7 @@ def test_precision_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys):
 
 
 def test_auto_falls_back_to_paddle_with_one_line_that_names_the_reason(monkeypatch, capsys):
-    model = build_model(50)
+    model = build_model(18)
     monkeypatch.setattr("pmtrain.models.backends.choose.unavailable_reason", lambda *_: "this is a test")
     assert choose_backend(model, "cpu").name == "paddle"
     assert capsys.readouterr().err == "computing with Paddle's own kernels, since this is a test\n"
