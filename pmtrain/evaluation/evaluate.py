@@ -26,7 +26,7 @@ from pmtrain.evaluation.robustness.shift import Shifted, shift_logits, shifted
 from pmtrain.evaluation.scores.chosen_images import Images, by_column, choose_images, patients
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
-from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
+from pmtrain.evaluation.scores.prior_use import also_trained_on, scorers, seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import score_table, unit_table
 from pmtrain.evaluation.scores.scoring import Scored, adaptation_stated, calibrated, score_networks, scored_by_lines
@@ -189,15 +189,15 @@ def pass_over(
 
     other_data = images.run is None or images.run.data is None
     domains = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
-    if scored is None:
-        watching = watch if domains and all(domains) else None
-        baseline = has_baseline(checkpoint.members[0])
-        scored = score_networks(checkpoint, images, config, device, baseline, watching, config.adapt_bn, processes)
-    if config.shift and not scores_by_all(scored.scores, checkpoint):
+    if config.shift and not scorers(checkpoint, images).all():
         raise UsageError(
             f"--shift {config.shift}: some of these images were trained on by some of the networks",
             "evaluate a single network, or other images",
         )
+    if scored is None:
+        watching = watch if domains and all(domains) else None
+        baseline = has_baseline(checkpoint.members[0])
+        scored = score_networks(checkpoint, images, config, device, baseline, watching, config.adapt_bn, processes)
     watched = [watcher.collected(processes) for watcher in watchers]
     samples = scored.scores.samples
     shift = shift_logits(checkpoint, samples, config, device, processes) if config.shift else None

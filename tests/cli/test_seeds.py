@@ -25,10 +25,10 @@ TINY = (*QUICK, "--layers", "18", "--batch-size", "6", "--lr", "0.0005", "--no-d
 
 @pytest.fixture(scope="module")
 def trained(small_set, tmp_path_factory) -> tuple[Path, list[str]]:
-    """Three small networks that nothing stopped: their folder, and what was printed."""
+    """Two small networks that nothing stopped: their folder, and what was printed."""
     folder = tmp_path_factory.mktemp("seeds") / "run"
     done = subprocess.run(
-        command("train", "--data", small_set, "--seeds", 3, "--seed", 4, "--output", folder, *TINY),
+        command("train", "--data", small_set, "--seeds", 2, "--seed", 4, "--output", folder, *TINY),
         capture_output=True,
         text=True,
         env=environment({}),
@@ -45,20 +45,20 @@ def table(file: Path) -> dict[str, dict[str, str]]:
 
 def test_the_members_differ_in_their_seed_alone(trained):
     folder, lines = trained
-    assert [line for line in lines if line.startswith("[seed]")] == ["[seed] 1/3", "[seed] 2/3", "[seed] 3/3"]
-    images = {(folder / f"seed-{seed}" / "images.csv").read_bytes() for seed in (4, 5, 6)}
+    assert [line for line in lines if line.startswith("[seed]")] == ["[seed] 1/2", "[seed] 2/2"]
+    images = {(folder / f"seed-{seed}" / "images.csv").read_bytes() for seed in (4, 5)}
     assert len(images) == 1
-    configs = [(folder / f"seed-{seed}" / "config.yaml").read_text().splitlines() for seed in (4, 5, 6)]
+    configs = [(folder / f"seed-{seed}" / "config.yaml").read_text().splitlines() for seed in (4, 5)]
     differing = {line.split(":")[0] for line in set(configs[0]) ^ set(configs[1])}
     assert differing == {"seed", "output"}
-    assert len({(folder / f"seed-{seed}" / "best.pdparams").read_bytes() for seed in (4, 5, 6)}) == 3
+    assert len({(folder / f"seed-{seed}" / "best.pdparams").read_bytes() for seed in (4, 5)}) == 3
 
 
 def test_mean_and_spread_are_those_of_the_last_epoch(trained):
     folder, lines = trained
     report = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
     areas, accuracies = [], []
-    for seed in (4, 5, 6):
+    for seed in (4, 5):
         rows = table(folder / f"seed-{seed}" / "validation.csv").values()
         y, z = (np.array([float(row[key]) for row in rows]) for key in ("label", "logit"))
         areas.append(roc_auc_score(y, z))
@@ -69,18 +69,18 @@ def test_mean_and_spread_are_those_of_the_last_epoch(trained):
         assert found["std"] == pytest.approx(np.std(values, ddof=1))
         assert (found["min"], found["max"]) == (min(values), max(values))
         if np.std(values):
-            low, high = t.interval(0.95, 2, np.mean(values), sem(values))
+            low, high = t.interval(0.95, 1, np.mean(values), sem(values))
             assert (found["low"], found["high"]) == pytest.approx((max(low, 0), min(high, 1)))
-    assert [one["seed"] for one in report["seeds"]] == [4, 5, 6]
+    assert [one["seed"] for one in report["seeds"]] == [4, 5]
     assert any(line.startswith("AUC  ") and f"{np.mean(areas):.4f}" in line for line in lines)
     assert report["best_epoch"]["exploratory"] and report["ensemble"]["exploratory"]
 
 
 def test_the_ensemble_is_the_mean_of_the_best_weights(trained, run_cli, small_set):
     folder = trained[0]
-    tables = [table(folder / f"seed-{seed}" / "best-validation.csv") for seed in (4, 5, 6)]
+    tables = [table(folder / f"seed-{seed}" / "best-validation.csv") for seed in (4, 5)]
     kept = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
-    assert (kept["kind"], kept["members"]) == ("seeds", ["seed-4", "seed-5", "seed-6"])
+    assert (kept["kind"], kept["members"]) == ("seeds", ["seed-4", "seed-5"])
     assert kept["info"]["threshold_rule"] == "youden on 8 validation images"
     rows = table(folder / "ensemble.csv")
     for name, row in rows.items():
@@ -90,7 +90,7 @@ def test_the_ensemble_is_the_mean_of_the_best_weights(trained, run_cli, small_se
         assert row["prediction"] == str(int(expit(np.mean(logits)) >= kept["info"]["threshold"]))
     done = run_cli("eval", folder, "--workers", 0, "--n-boot", 100, "--defer", 0.25, "--output", "all")
     assert done.exit_code == 0, done.stderr
-    assert "scores: mean logit of 3 networks" in done.stdout
+    assert "scores: mean logit of 2 networks" in done.stdout
     assert "EXPLORATORY: the epochs and the stored threshold were chosen on these 8 images" in done.stdout
     found = table(Path("all/predictions.csv"))
     for key in ("logit", "spread"):
@@ -98,20 +98,31 @@ def test_the_ensemble_is_the_mean_of_the_best_weights(trained, run_cli, small_se
         assert {name: float(row[key]) for name, row in found.items()} == pytest.approx(values, rel=1e-3, abs=1e-4)
     written = json.loads(Path("all/metrics.json").read_text(encoding="utf-8"))
     assert [Path(each["path"]).parent.name for each in written["networks"]] == kept["members"]
+    photographs = sorted((small_set / "val" / "sick").iterdir())[:2]
+    predictions = pmtrain.load_classifier([folder / "seed-4", folder / "seed-5"]).predict(photographs)
+    for photograph, one in zip(photographs, predictions, strict=True):
+        row = rows[f"val/sick/{photograph.name}"]
+        assert one.probability == pytest.approx(expit(float(row["logit"])), rel=1e-3)
+        assert one.spread == pytest.approx(float(row["spread"]), rel=1e-3, abs=1e-4)
+        assert one.label == int(row["prediction"])
+
+
+@pytest.mark.slow
+def test_compare_and_python_take_several(trained, run_cli):
+    folder = trained[0]
     done = run_cli("compare", folder, folder / "seed-4", "--workers", 0, "--n-boot", 100)
     assert done.exit_code == 0, done.stderr
-    assert "A: scores: mean logit of 3 networks" in done.stdout and "B: scores" not in done.stdout
-    # Python, by a list and by the folder.
-    named = [folder / f"seed-{seed}" for seed in (4, 5, 6)]
-    result = pmtrain.evaluate(named, workers=0, n_boot=100)
-    assert [score.logit for score in result.scores] == pytest.approx([float(row["logit"]) for row in found.values()])
+    assert "A: scores: mean logit of 2 networks" in done.stdout and "B: scores" not in done.stdout
+    kept = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
+    result = pmtrain.evaluate([folder / "seed-4", folder / "seed-5"], workers=0, n_boot=100)
+    rows = table(folder / "ensemble.csv")
+    for score in result.scores:
+        assert score.logit == pytest.approx(float(rows[score.file]["logit"]), rel=1e-3, abs=1e-4)
+        assert score.spread == pytest.approx(float(rows[score.file]["spread"]), rel=1e-3, abs=1e-4)
     assert result.threshold == kept["info"]["threshold"]
-    photograph = next((small_set / "val" / "sick").iterdir())
-    (one,), (other,) = (pmtrain.load_classifier(given).predict(photograph) for given in (named, folder))
-    assert one == other
-    assert one.spread == pytest.approx(float(rows[f"val/sick/{photograph.name}"]["spread"]), rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_mean_is_calibrated_as_one_classifier(trained, run_cli, tmp_path):
     folder = Path(shutil.copytree(trained[0], tmp_path / "copy", ignore=shutil.ignore_patterns("last")))
     done = run_cli("calibrate", folder, "--method", "temperature", "--workers", 0)
@@ -140,8 +151,8 @@ def test_resume_says_the_figures_again_and_refuses_a_part(trained, run_cli):
     assert before == {name: (folder / name).read_bytes() for name in before}
     done = run_cli("train", "--resume", folder / "seed-5")
     assert done.exit_code == 2
-    assert "is seed 2 of 3 of a training with --seeds" in done.stderr
-    done = run_cli("train", "--resume", folder, "--seeds", 4)
+    assert "is seed 2 of 2 of a training with --seeds" in done.stderr
+    done = run_cli("train", "--resume", folder, "--seeds", 3)
     assert (done.exit_code, done.stdout) == (2, "")
 
 
@@ -168,12 +179,12 @@ def test_what_cannot_be_is_refused(run_cli, small_set, options, said):
 def test_killed_in_the_second_network_it_ends_as_if_never_stopped(trained, small_set, tmp_path):
     expected, lines = trained
     run = tmp_path / "run"
-    options = ("--data", small_set, "--seeds", 3, "--seed", 4, "--output", run, "--save-every", 1, *TINY)
+    options = ("--data", small_set, "--seeds", 2, "--seed", 4, "--output", run, "--save-every", 1, *TINY)
     with subprocess.Popen(
         command("train", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment({})
     ) as process:
         for line in process.stdout:
-            if line == "[seed] 2/3\n":
+            if line == "[seed] 2/2\n":
                 process.stdout.readline()
                 process.send_signal(signal.SIGKILL)
                 break
@@ -186,5 +197,5 @@ def test_killed_in_the_second_network_it_ends_as_if_never_stopped(trained, small
     assert resumed.stdout.splitlines()[-len(lines[lines.index("") :]) :] == lines[lines.index("") :]
     for name in ("seeds.json", "ensemble.json", "ensemble.csv"):
         assert (run / name).read_bytes() == (expected / name).read_bytes(), name
-    for seed in (4, 5, 6):
+    for seed in (4, 5):
         assert weights_of(run / f"seed-{seed}") == weights_of(expected / f"seed-{seed}")
