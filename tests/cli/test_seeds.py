@@ -163,7 +163,6 @@ def test_resume_says_the_figures_again_and_refuses_a_part(trained, run_cli):
         (("--seeds", 2, "--folds", 2), "--seeds 2 with --folds 2"),
         (("--seeds", 2, "--patience", 2), "--patience 2 with --seeds"),
         (("--seeds", 2, "--seed", 2**31 - 1), "seeds must be below"),
-        (("--seeds", 2, "--nproc", 2), "--seeds 2 with --nproc"),
     ],
 )
 def test_what_cannot_be_is_refused(run_cli, small_set, options, said):
