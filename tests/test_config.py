@@ -16,6 +16,7 @@ from pmtrain.config import (
     EvalConfig,
     ExplainConfig,
     PredictConfig,
+    PretrainConfig,
     PreviewConfig,
     ReportConfig,
     SplitConfig,
@@ -177,7 +178,7 @@ def test_an_empty_file_changes_nothing(tmp_path):
 OPTIONS = [
     pytest.param(model, name, id=f"{model.__name__}-{name}")
     for model in (
-        *(TrainConfig, EvalConfig, ReportConfig, CompareConfig, PredictConfig, ExplainConfig),
+        *(TrainConfig, PretrainConfig, EvalConfig, ReportConfig, CompareConfig, PredictConfig, ExplainConfig),
         *(SplitConfig, PreviewConfig, CheckConfig, CacheConfig, SynthConfig, TraceConfig, EnvConfig),
     )
     for name in model.model_fields
@@ -233,6 +234,7 @@ def test_the_same_option_has_the_same_place_and_help_in_every_command():
     own = {"output", "format", "backend", "precision"}
     others = {(SplitConfig, "group_by"), (CheckConfig, "workers")}
     others |= {(TrainConfig, "nproc")}  # processes share each batch there, and whole batches elsewhere
+    others |= {(PretrainConfig, "data")}  # without labels
     others |= {(SynthConfig, "train"), (SynthConfig, "val"), (SplitConfig, "val")}  # numbers here, a share there
     told: dict[str, set[tuple[str, str]]] = {}
     for model, name in (each.values for each in OPTIONS):

@@ -8,6 +8,7 @@ from typing import Annotated
 from pmtrain.config.commands.shared_options import (
     AugmentName,
     AugmentStrength,
+    CacheLimit,
     Folds,
     ImageSize,
     OnBadImage,
@@ -82,14 +83,7 @@ class DataOptions(ListingOptions):
 
     on_bad_image: OnBadImage = "stop"
     workers: Workers = min(2, available_cpus())
-    cache_limit: float | None = option(
-        MACHINE,
-        "Disk space in GiB for decoded images that later runs reuse; 0 keeps this run's images in memory only."
-        "  [default: a fifth of the free disk, at most 32]",
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-    )
+    cache_limit: CacheLimit = None
 
 
 class SplitConfig(ListingOptions):

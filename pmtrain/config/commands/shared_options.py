@@ -51,6 +51,16 @@ AugmentStrength = Annotated[
         allow_inf_nan=False,
     ),
 ]
+CacheLimit = Annotated[
+    float | None,
+    option(
+        MACHINE,
+        "Disk space in GiB for decoded images that later runs reuse; 0 keeps this run's images in memory only."
+        "  [default: a fifth of the free disk, at most 32]",
+        ge=0,
+        allow_inf_nan=False,
+    ),
+]
 AdaptBn = Annotated[
     bool,
     option(
