@@ -126,3 +126,13 @@ def test_a_percentile_is_a_value_that_was_measured(turns):
     values = [float(number) for number in range(100, 0, -1)]
     assert [percentile(values, percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 100]
     assert percentile([3.0, 1.0], 50) == 1.0 and percentile([3.0, 1.0], 99) == 3.0
+
+
+def test_a_ring_moves_each_byte_twice_less_its_own_share(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from bench_scale import ring
+
+    assert ring(1, 100e6, 1e9, 1e-3) == 0
+    # Of two, each sends a half and gets a half, twice: 100 MB at 1 GB/s, and two messages.
+    assert ring(2, 100e6, 1e9, 1e-3) == pytest.approx(0.1 + 0.002)
+    assert ring(4, 100e6, 1e9, 1e-3) == pytest.approx(0.15 + 0.006)
