@@ -127,6 +127,8 @@ def use_processes(count: int, threads: int | None) -> Processes:
         raise typer.Exit(parallel.launch(count, max(1, (threads or thread_count()) // count), again))
     if here.size == 1:
         use_threads(threads)
+    elif of_launcher := parallel.started_by_launcher():
+        use_threads(max(1, (threads or thread_count()) // of_launcher))
     return here
 
 

@@ -90,6 +90,11 @@ def local_rank() -> int:
     return int(os.environ.get("PADDLE_LOCAL_RANK", os.environ.get(RANK, "0")))
 
 
+def started_by_launcher() -> int:
+    """How many processes Paddle's launcher, if it is not `launch`, has started on this machine, else 0."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", "0"))
+
+
 @functools.cache
 def join() -> Processes:
     """Connect to the other processes, if there are any; once.
