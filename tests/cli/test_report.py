@@ -242,6 +242,21 @@ def test_subgroups_errors_and_another_file_as_asked(run_cli, run):
     assert (refused.exit_code, refused.stdout) == (2, "")
 
 
+def test_images_of_another_place_stand_beside_the_own(run_cli, run, data, page):
+    assert "--external NAME=DATA" in page.text("section", aria_labelledby="external")
+    options = ("--positive", CLASS, "--n-boot", 100, "--errors", 0, "--output", "page.html")
+    done = run_cli("report", run, "--external", f"clinic b={data}", *options)
+    assert done.exit_code == 0, done.stderr
+    shown = Page(Path("page.html").read_text(encoding="utf-8"))
+    section = shown.text("section", aria_labelledby="external")
+    assert "Figure internal clinic b" in section
+    assert "Images 8 (4 positive) 20 (10 positive)" in section  # its own validation images; all of the other set's
+    assert "Other external data than clinic b" in shown.text("section", aria_labelledby="summary")
+    assert json.loads(Path("page-external.json").read_text(encoding="utf-8"))["external"].keys() == {"clinic b"}
+    assert Path("page-external.csv").read_text(encoding="utf-8").count("clinic b,20,10") == 7
+    assert (run_cli("report", run, "--external", "nowhere").exit_code, Path("report.html").exists()) == (2, False)
+
+
 @pytest.mark.slow
 def test_curves_of_changed_images_as_asked(run, page, tmp_path):
     assert "Not tested" in page.text("section", aria_labelledby="shift")

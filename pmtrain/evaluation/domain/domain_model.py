@@ -145,7 +145,7 @@ class DomainModel:
     def of_fundus(self) -> bool:
         """Whether the training images are fundus photographs: dark corners, and more red than green than blue."""
         medians = dict(zip(STATISTICS, np.median(self.training, axis=0), strict=True))
-        return medians["corners"] < 0.1 and medians["red"] > 0.01 and medians["blue"] < -0.01
+        return bool(medians["corners"] < 0.1 and medians["red"] > 0.01 and medians["blue"] < -0.01)
 
     @cached_property
     def reference(self) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
@@ -133,3 +135,9 @@ def test_the_shrunk_covariance_is_scikit_learns():
     rng = np.random.default_rng(3)
     for values in (rng.normal(size=(40, 7)) @ rng.normal(size=(7, 7)), rng.normal(size=(12, 30)), np.ones((5, 3))):
         np.testing.assert_allclose(shrunk_covariance(values), LedoitWolf().fit(values).covariance_, atol=1e-9)
+
+
+def test_fundus_photographs_are_known_by_their_statistics(model):
+    assert model.of_fundus is False
+    red = dict.fromkeys(STATISTICS, 0.2) | {"corners": 0.0, "red": 0.1, "blue": -0.1}
+    assert replace(model, training=np.tile(list(red.values()), (5, 1))).of_fundus is True

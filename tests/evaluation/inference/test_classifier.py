@@ -13,11 +13,13 @@ from scipy.special import expit
 
 import pmtrain
 from pmtrain import load_classifier
+from pmtrain.evaluation.inference.predict import FORMATS
 from pmtrain.models import build_model
 from pmtrain.runs.formats.state_dict import load_state
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.framework import paddle
 from tests.conftest import environment
+from tests.data.images.test_quality import eye
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,16 @@ def test_three_lines_in_a_plain_script(checkpoint, paths, tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment({}), timeout=600)
     assert done.returncode == 0, done.stderr
     assert set(eval(done.stdout)) <= {"healthy", "sick"}
+
+
+def test_quality_is_told_of_networks_for_fundus_photographs_alone(checkpoint):
+    made = load_classifier(checkpoint, backend="paddle")
+    images = [eye(), (eye() * 0.15).astype(np.uint8)]
+    plain = made.predict(images)
+    assert [each.quality for each in plain] == [None, None]
+    made.judges_quality = True
+    judged = made.predict(images)
+    assert [(each.quality, each.quality_reason) for each in judged] == [("good", None), ("poor", "underexposed")]
+    assert [each.probability for each in judged] == [each.probability for each in plain]
+    header, *rows = FORMATS["csv"](made, judged)
+    assert header.endswith("reason,quality,quality_reason") and rows[1].endswith(",poor,underexposed")
