@@ -15,6 +15,7 @@ from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.read import BadImage
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.eye import aligned
 from pmtrain.data.select import select
 from pmtrain.data.splits.split import hold_out
 from pmtrain.system import console
@@ -38,9 +39,12 @@ def preview(config: PreviewConfig) -> None:
         raise UsageError(f"--output {config.output}: a contact sheet is a PNG file", "give a name that ends in .png")
     with new_file(config.output) as file:
         data = hold_out(select(config), config.val_fraction, config.seed)
+        preprocess = _preprocess(config)
         names, rows = [], []
         for sample, images in versions(data, config):
-            names.append(f"{data.classes[sample.label]}   {data.name_of(sample)}")
+            eye = preprocess.eye(np.ascontiguousarray(images[0][..., ::-1]), sample.path, sample.columns)
+            which = f"   eye: {eye.side}{f' ({eye.source})' if eye.source else ''}" if eye else ""
+            names.append(f"{data.classes[sample.label]}   {data.name_of(sample)}{which}")
             rows.append([as_tile(image) for image in images])
         heads = ["as it is", *(f"epoch {epoch}" for epoch in range(config.versions))]
         title = f"augment {config.augment}, strength {config.augment_strength:g}, seed {config.seed}"
@@ -55,11 +59,13 @@ def preview(config: PreviewConfig) -> None:
 def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, list[np.ndarray]]]:
     """Some training images of both classes, chosen by the seed: the image as it is, then one version an epoch, RGB.
 
+    Where eyes are aligned, the versions are those of a left eye.
+
     Raises:
         PmtrainError: an image is bad and `on_bad_image` is `stop`; there is none that can be read.
     """
-    preprocess = Preprocess(config.preprocess, config.image_size)
-    augment = Augment(config.augment, config.seed, config.augment_strength)
+    preprocess = _preprocess(config)
+    augment = Augment(config.augment, config.seed, config.augment_strength, mirror=not config.align_eyes)
     samples = data.split("train")
     left = config.images
     for index in _choice([sample.label for sample in samples], config.seed):
@@ -73,11 +79,17 @@ def versions(data: DataSet, config: PreviewConfig) -> Iterator[tuple[Sample, lis
                 raise BadImage(name, bad.reason, "to leave such images out: --on-bad-image skip") from None
             console.warn(f"left out: {name}: {bad.reason}")
             continue
-        changed = [augment(plain, epoch, index) for epoch in range(config.versions)]
+        eye = preprocess.eye(plain, samples[index].path, samples[index].columns)
+        shown = aligned(plain, eye) if eye else plain
+        changed = [augment(shown, epoch, index) for epoch in range(config.versions)]
         yield samples[index], [np.rint(image[..., ::-1]).astype(np.uint8) for image in (plain, *changed)]
         left -= 1
     if left == config.images:
         raise PmtrainError(f"{data.root}: no training image can be read", "look at the files, or give other --data")
+
+
+def _preprocess(config: PreviewConfig) -> Preprocess:
+    return Preprocess(config.preprocess, config.image_size, align_eyes=config.align_eyes)
 
 
 def _choice(labels: list[int], seed: int) -> list[int]:

@@ -22,6 +22,7 @@ from pmtrain.system.files import read_bytes
 from pmtrain.system.version import __version__
 
 FORMAT = 1  # of the side file and of state.json: raised when an older pmtrain could misread them
+ALIGNED_FORMAT = 2  # of a side file with `align_eyes`, which an older pmtrain would overlook
 MAX_JSON_BYTES = 64 << 20
 
 STATE = "state.json"
@@ -73,6 +74,7 @@ class CheckpointInfo(BaseModel):
         pixel_mean, pixel_std: mean and standard deviation of the training images, RGB, in [0, 1], where the
             preprocessing normalises by them.
         normalisation_built_in: the network normalises by itself, as an export `--with-preprocessing` does.
+        align_eyes: right eyes are mirrored, so that all look like left ones.
         class_names: negative, positive.
         threshold: P(positive) from which an image is called positive, in [0, 1].
         threshold_rule: how the threshold was chosen.
@@ -96,6 +98,7 @@ class CheckpointInfo(BaseModel):
     pixel_mean: tuple[float, float, float] | None = None
     pixel_std: tuple[Positive, Positive, Positive] | None = None
     normalisation_built_in: bool = False
+    align_eyes: bool = False
     class_names: tuple[str, str]
     threshold: float = Field(ge=0, le=1)
     threshold_rule: str
@@ -217,7 +220,7 @@ def _parse_json(kind: type[_Content], data: bytes, path: Path) -> _Content:
     """Check JSON against `kind`, its format number first: a newer format may have other fields."""
     try:
         version = _Versioned.model_validate_json(data, strict=True).format
-        if version == FORMAT:
+        if version == FORMAT or (kind is CheckpointInfo and version == ALIGNED_FORMAT):
             if kind is CheckpointInfo:
                 data = to_json(with_new_keys("side file", from_json(data)))
             return kind.model_validate_json(data, strict=True)

@@ -19,6 +19,7 @@ from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.eye import eyes_stated
 from pmtrain.evaluation.calibration.prior import learned_prior
 from pmtrain.evaluation.domain.fit_domain import features_of
 from pmtrain.evaluation.robustness.baseline import wanted_features
@@ -30,7 +31,7 @@ from pmtrain.models import build_model
 from pmtrain.models.backends.choose import choose_backend, with_synchronised_norms
 from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.records import CheckpointInfo
+from pmtrain.runs.records import ALIGNED_FORMAT, FORMAT, CheckpointInfo
 from pmtrain.runs.resume_state import ResumeState
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
@@ -80,7 +81,7 @@ class Run:
         self.config = config
         self.processes = processes
         self.data = data
-        plain = Preprocess(config.preprocess, config.image_size)
+        plain = Preprocess(config.preprocess, config.image_size, align_eyes=config.align_eyes)
         self.preprocess = weights.preprocess(config) if weights else plain
         self.class_weights = weights_of_classes(config, data)
         labels = np.array([sample.label for sample in data.split("train")])
@@ -119,7 +120,8 @@ class Run:
 
     def loader(self, split: str, features: FeatureTable | None = None) -> Loader:
         """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
-        augment = Augment(self.config.augment, self.config.seed, self.config.augment_strength)
+        config = self.config
+        augment = Augment(config.augment, config.seed, config.augment_strength, mirror=not config.align_eyes)
         changes = Erasing(augment, self.config.erasing) if self.config.erasing else augment
         return Loader(
             self.data.split(split),
@@ -246,6 +248,8 @@ class Run:
                 if at.batch % config.save_every == 0:
                     self.save()
         at.batch = len(loader)
+        if at.epoch == 0 and loader.eyes:
+            console.notice(f"training images, {eyes_stated(loader.eyes.values())}")
 
     def train_batch(self, batch: Batch) -> float:
         step = self.at.epoch * self.batches + batch.index
@@ -329,7 +333,7 @@ class Run:
         places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
         return {
             f"worst_cases/{rank}": annotated(
-                read_one(scores.samples[place].path, self.preprocess, self.cache)[..., ::-1],
+                read_one(scores.samples[place], self.preprocess, self.cache)[..., ::-1],
                 int(scores.labels[place]),
                 float(probabilities[place]),
             )
@@ -366,11 +370,13 @@ class Run:
     ) -> CheckpointInfo:
         """What a checkpoint's side file tells of it; weights that weren't validated have no threshold but 0.5."""
         return CheckpointInfo(
+            format=ALIGNED_FORMAT if self.preprocess.align_eyes else FORMAT,
             layers=self.config.layers,
             image_size=self.config.image_size,
             preprocessing=self.preprocess.name,
             pixel_mean=self.preprocess.mean,
             pixel_std=self.preprocess.std,
+            align_eyes=self.preprocess.align_eyes,
             class_names=self.data.classes,
             threshold=threshold,
             threshold_rule=rule,

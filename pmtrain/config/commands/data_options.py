@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pmtrain.config.commands.shared_options import (
+    AlignEyes,
     AugmentName,
     AugmentStrength,
     CacheLimit,
@@ -111,6 +112,7 @@ class PreviewConfig(ListingOptions):
     val_fraction: ValFraction = 0.2
     image_size: ImageSize = 224
     preprocess: PreprocessName = "notes"
+    align_eyes: AlignEyes = False
     augment: AugmentName = "fundus"
     augment_strength: AugmentStrength = 1.0
     seed: Seed = 0

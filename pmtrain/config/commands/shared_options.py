@@ -28,6 +28,14 @@ PreprocessName = Annotated[
         " own statistics; standardised: the whole image, normalized by its own mean and standard deviation.",
     ),
 ]
+AlignEyes = Annotated[
+    bool,
+    option(
+        NETWORK,
+        "Mirror right eyes, so that all look like left ones (fundus photographs). The eye is known from a column `eye`,"
+        " the file name (12_left, 12_OD) or the optic disc's side; an image where it is unknown is left as it is.",
+    ),
+]
 AugmentName = Annotated[
     str,
     OneOf("pmtrain.data.preprocessing.augment:AUGMENTATIONS"),

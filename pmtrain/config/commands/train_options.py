@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
 from pmtrain.config.commands.shared_options import (
+    AlignEyes,
     AugmentName,
     AugmentStrength,
     BatchSize,
@@ -127,6 +128,7 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     layers: Layers = 50
     image_size: ImageSize = 224
     preprocess: PreprocessName = "notes"
+    align_eyes: AlignEyes = False
     weights: str | None = option(
         NETWORK,
         "Weights to start from: a file (pmtrain, paddle.vision, PaddleClas, torchvision, timm), a run folder, or"

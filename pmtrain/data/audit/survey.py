@@ -25,8 +25,8 @@ from pmtrain.data.images.quality import fundus_quality, looks_like_fundus
 from pmtrain.data.images.read import BadImage, ImageFile
 from pmtrain.data.images.shortcut_features import FEATURES_KIND, FeatureTable
 from pmtrain.data.loading.cache import Cache
-from pmtrain.data.preprocessing.field_of_view import find_field
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.field_of_view import find_field
 from pmtrain.system import console
 
 # Pillow's modes, in words; a mode that isn't here goes by its own name.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThr
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.eye import Eye, aligned, find_eye
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.hardware import available_memory, use_every_core
@@ -122,6 +122,7 @@ class Loader:
         room = min(len(self.samples), limit // int(np.prod(shape)))
         self.features = features
         self._cache = np.empty((room, *shape), np.uint8)  # memory is taken as it fills
+        self.eyes: dict[int, Eye] = {}  # index of a sample -> which eye it is, where eyes are aligned
         self._cached: dict[int, int] = {}  # index of a sample -> its place in the cache
         self.bad: dict[int, str] = {}  # index of a sample -> why it can't be read
         self._decoding: dict[int, Future[Decoded]] = {}
@@ -300,7 +301,17 @@ class Loader:
         return each > WORTH_A_PIPE and each * left > WORTH_A_START
 
     def _take(self, index: int) -> np.ndarray | None:
-        """One image, uint8 (S, S, 3); None where it is bad and left out."""
+        """One image, uint8 (S, S, 3), mirrored where eyes are aligned; None where it is bad and left out."""
+        image = self._read(index)
+        if image is None or not self.preprocess.align_eyes:
+            return image
+        if index not in self.eyes:
+            sample = self.samples[index]
+            self.eyes[index] = find_eye(image, sample.path, sample.columns)
+        return aligned(image, self.eyes[index])
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """One image as `Preprocess.read` gives it."""
         if index in self._cached:
             return self._cache[self._cached[index]]
         if index in self._new:
@@ -383,12 +394,17 @@ class Loader:
         return Batch(index, self.preprocess.normalise(pixels), labels, samples, None if self.augment else pixels)
 
 
-def read_one(path: Path, preprocess: Preprocess, cache: Cache | None) -> np.ndarray:
-    """`Preprocess.read` of one image that a loader may have decoded already: uint8 (S, S, 3), from the cache if there.
+def read_one(sample: Sample, preprocess: Preprocess, cache: Cache | None) -> np.ndarray:
+    """One image as a loader gives it, which may have decoded it already: uint8 (S, S, 3), from the cache if there.
 
     Raises:
         BadImage: as `Preprocess.read`.
     """
-    if cache and (place := cache.find(path, preprocess.pixels_key)) and (pixels := cache.read(place)) is not None:
-        return pixels.reshape(preprocess.size, preprocess.size, 3)
-    return preprocess.read(path)
+    place = cache.find(sample.path, preprocess.pixels_key) if cache else None
+    pixels = cache.read(place) if cache and place else None
+    if pixels is None:
+        image = preprocess.read(sample.path)
+    else:
+        image = pixels.reshape(preprocess.size, preprocess.size, 3)
+    eye = preprocess.eye(image, sample.path, sample.columns)
+    return aligned(image, eye) if eye else image

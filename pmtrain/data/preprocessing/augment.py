@@ -5,7 +5,7 @@ So an epoch is the same whatever the batch size or the number of workers, and af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -61,16 +61,19 @@ class Augment:
 
     Args:
         strength: as the row takes it.
+        mirror: False: no image is mirrored, where the row would mirror some.
     Raises:
         UsageError: no such row.
     """
 
-    def __init__(self, name: str, seed: int, strength: float = 1.0) -> None:
+    def __init__(self, name: str, seed: int, strength: float = 1.0, mirror: bool = True) -> None:
         if name not in AUGMENTATIONS:
             raise UsageError(f"no augmentation {name!r}", f"one of: {', '.join(AUGMENTATIONS)}")
         self.name = name
         self.seed = seed
         self.strength = strength
+        row = AUGMENTATIONS[name]
+        self.row = row if mirror else replace(row, geometry=replace(row.geometry, mirror=False, upside_down=False))
         # On images this small OpenCV's own threads gain nothing and would compete with the training's.
         cv2.setNumThreads(1)
 
@@ -85,4 +88,4 @@ class Augment:
             return image
         key = (1, epoch, index, repeat) if repeat else (1, epoch, index)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-        return AUGMENTATIONS[self.name](image, rng, self.strength)
+        return self.row(image, rng, self.strength)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
 
 from pmtrain.data.images.read import ImageFile
-from pmtrain.data.preprocessing.field_of_view import Box, field_of_view
 from pmtrain.data.preprocessing.per_image import PerImage
+from pmtrain.data.preprocessing.retina.eye import Eye, find_eye
+from pmtrain.data.preprocessing.retina.field_of_view import Box, field_of_view
 from pmtrain.system.errors import PmtrainError, UsageError
 
 if TYPE_CHECKING:
@@ -136,8 +138,10 @@ class Preprocess:
     Args:
         mean, std: RGB, of values in [0, 1]: where the row takes the training set's own.
         built_in: the network itself normalises, and takes RGB from 0 to 255.
+        align_eyes: right eyes are mirrored, so that all look like left ones. What `read` gives is not mirrored yet:
+            which eye it is may depend on the file's name, on which the cache must not depend; see `retina.eye`.
     Raises:
-        UsageError: no such row, or a size below 1.
+        UsageError: no such row, a size below 1, or eyes in a row that doesn't find the retina.
     """
 
     name: str = "notes"
@@ -145,21 +149,39 @@ class Preprocess:
     mean: RGB | None = None
     std: RGB | None = None
     built_in: bool = False
+    align_eyes: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in PREPROCESSING:
             raise UsageError(f"no preprocessing {self.name!r}", f"one of: {', '.join(PREPROCESSING)}")
         if self.size < 1:
             raise UsageError(f"image size {self.size} is below 1 pixel")
+        if self.align_eyes and self.row.part is not field_of_view:
+            fundus = [name for name, row in PREPROCESSING.items() if row.part is field_of_view]
+            raise UsageError(
+                f"--align-eyes with --preprocess {self.name}: eyes are told apart in photographs of the retina only",
+                f"give --preprocess {' or '.join(fundus)}, or leave --align-eyes out",
+            )
 
     @classmethod
     def of(cls, info: CheckpointInfo) -> Preprocess:
         """What a checkpoint was trained with."""
-        return cls(info.preprocessing, info.image_size, info.pixel_mean, info.pixel_std, info.normalisation_built_in)
+        return cls(
+            info.preprocessing,
+            info.image_size,
+            info.pixel_mean,
+            info.pixel_std,
+            info.normalisation_built_in,
+            info.align_eyes,
+        )
 
     @property
     def row(self) -> Preprocessing:
         return PREPROCESSING[self.name]
+
+    def eye(self, image: np.ndarray, path: Path | None = None, columns: Sequence[tuple[str, str]] = ()) -> Eye | None:
+        """Which eye an image that `read` gave shows, as `find_eye`; None where eyes aren't aligned."""
+        return find_eye(image, path, columns) if self.align_eyes else None
 
     @property
     def pixels_key(self) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pmtrain.data.preprocessing.field_of_view import Box, field_of_view
+from pmtrain.data.preprocessing.retina.field_of_view import Box, field_of_view
 
 RULES = 1  # raised when the statistics of the same pixels change
 SIDE, SMALL = 128, 64  # pixels: of the copies that detail and colour are measured on

@@ -18,6 +18,7 @@ from pmtrain.data.dataset import Sample
 from pmtrain.data.images.quality import Quality, fundus_quality
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.eye import Eye, aligned
 from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.domain_file import load_domain
 from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity, agreed
@@ -52,6 +53,8 @@ class Prediction:
     familiarity: float | None = None  # share of the validation images that are as strange or stranger, in [0, 1]
     verdict: str | None = None  # in domain, unusual or refused; None where the checkpoint has no domain model
     reason: str | None = None  # why it is unusual or refused
+    eye: str | None = None  # left, right or unknown, where the network sees all eyes as left ones
+    eye_from: str | None = None  # column, file name or optic disc: how that is known
     posterior: float | None = None  # the probability shifted to another prevalence, where that is asked for
     spread: float | None = None  # standard deviation of the logits, where several networks answer
     quality: str | None = None  # good or poor; None where the network's images aren't fundus photographs
@@ -219,14 +222,20 @@ class Classifier:
         read = [(path, {way: future.result() for way, future in futures.items()}) for path, futures in batch]
         errors = [next((x for x in images.values() if isinstance(x, str)), None) for _, images in read]
         decoded = [images for (_, images), error in zip(read, errors, strict=True) if error is None]
+        paths = [path for (path, _), error in zip(read, errors, strict=True) if error is None]
         logits, judged = [], []
+        eyes: list[Eye | None] = [None] * len(decoded)
         for network in self.networks if decoded else ():
             pixels: list[np.ndarray] = [images[network.preprocess] for images in decoded]  # type: ignore[misc]
+            if network.preprocess.align_eyes:
+                eyes = [network.preprocess.eye(image, path) for image, path in zip(pixels, paths, strict=True)]
+                pixels = [aligned(image, eye) if eye else image for image, eye in zip(pixels, eyes, strict=True)]
             logits.append(network.logits(network.preprocess.normalise(np.stack(pixels))))
             if self.domain:
                 judged.append(network.familiarity(pixels) or [])
         found = iter(self._answers(np.array(logits), agreed(judged)) if decoded else ())
         qualities = iter(self.quality([images[self.preprocess] for images in decoded]))  # type: ignore[misc]
+        known = iter(eyes)
         predictions = []
         for (path, _), error in zip(read, errors, strict=True):
             if error is not None:
@@ -234,6 +243,8 @@ class Classifier:
             else:
                 probability, spread, familiar = next(found)
                 judged_one = with_verdict(self.classify(path, probability, spread), familiar, force)
+                if eye := next(known):
+                    judged_one = replace(judged_one, eye=eye.side, eye_from=eye.source)
                 predictions.append(with_quality(judged_one, next(qualities)))
         return predictions
 

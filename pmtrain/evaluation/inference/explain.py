@@ -13,6 +13,7 @@ import numpy as np
 from pmtrain.config import ExplainConfig
 from pmtrain.data.images.find import find_images
 from pmtrain.data.images.read import BadImage, ImageFile
+from pmtrain.data.preprocessing.retina.eye import UNKNOWN, Eye, aligned
 from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
@@ -67,8 +68,11 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
                 console.result(csv_row(path, None, None, None, None, error.reason))
                 bar.update()
                 continue
-            pixels = classifier.preprocess.normalise(classifier.preprocess.read_file(file)[None])
+            seen = classifier.preprocess.read_file(file)
+            eye = classifier.preprocess.eye(seen, path) or Eye(UNKNOWN)
+            pixels = classifier.preprocess.normalise(aligned(seen, eye)[None])
             (heat,), (logit,) = grad_cam(classifier.model, layers[name], pixels)
+            heat = aligned(heat, eye)  # mirrored back
             probability = float(classifier.info.probabilities(logit))
             classified = classifier.classify(path, probability)
             captions = _captions(classifier, probability, name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pmtrain.config import PredictConfig, flag_of
 from pmtrain.data.images.find import find_images
+from pmtrain.data.preprocessing.retina.eye import NAME, Eye, eyes_stated
 from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.domain.domain_model import REFUSED, VERDICTS
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction
@@ -54,6 +55,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             console.notice(line)
     bad = poor = 0
     verdicts: Counter[str] = Counter()
+    eyes: Counter[Eye] = Counter()
 
     def watched(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         nonlocal bad, poor
@@ -64,6 +66,8 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             elif prediction.verdict:
                 verdicts[prediction.verdict] += 1
             poor += prediction.quality == "poor"
+            if prediction.eye:
+                eyes[Eye(prediction.eye, prediction.eye_from or "")] += 1
             yield prediction
             bar.update()
 
@@ -88,6 +92,10 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
         console.notice(f"of the kind trained on: {counts}{without}")
     if poor:
         console.notice(f"of poor quality: {poor} of {len(paths)} images (the column quality_reason says why)")
+    if eyes:
+        console.notice(eyes_stated(eyes.elements()))
+        if by_name := sum(count for eye, count in eyes.items() if eye.source == NAME):
+            console.notice(f"the eye of {by_name} images is taken from the file name: another name changes the result")
     if bad:
         console.notice(f"{bad} of {len(paths)} images couldn't be read")
     return 1 if bad else 0
@@ -171,6 +179,7 @@ def _more(classifier: Classifier) -> list[str]:
     """The fields of a prediction that only some predictions have."""
     return [
         *["quality", "quality_reason"] * classifier.judges_quality,
+        *["eye", "eye_from"] * any(network.preprocess.align_eyes for network in classifier.networks),
         *["posterior"] * (classifier.prevalence is not None),
         *["spread"] * classifier.several,
     ]

@@ -70,6 +70,7 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
         "",
         "## Use",
         f"- Input: a photograph; {row.geometry}, to {info.image_size} x {info.image_size} pixels.",
+        *["- Eyes: right ones are mirrored, so that all look like left ones; see `--align-eyes`."] * info.align_eyes,
         f"- Values: {row.values}.",
         f"- Output: one logit; {_probability(info.calibration)} the probability of {positive}.",
         f"- Threshold: {positive} from {info.decision_threshold:.6g} on ({escaped(info.threshold_rule)}).",

@@ -47,7 +47,7 @@ def worst_cases(evaluation: Evaluation, most: int) -> list[WorstCase]:
     found = []
     for row in chosen:
         sample = scores.samples[row]
-        seen = read_one(sample.path, classifier.preprocess, cache)  # (S, S, 3)
+        seen = read_one(sample, classifier.preprocess, cache)  # (S, S, 3)
         (heat,), _ = grad_cam(classifier.model, last, classifier.preprocess.normalise(seen[None]))
         side = int(np.clip(len(seen), *SIDES))
         seen = cv2.resize(seen, (side, side), interpolation=cv2.INTER_AREA if side < len(seen) else cv2.INTER_LINEAR)

@@ -12,7 +12,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from pmtrain.data.preprocessing.field_of_view import Box, field_of_view
+from pmtrain.data.preprocessing.retina.field_of_view import Box, field_of_view
 from pmtrain.data.preprocessing.stain import with_amounts
 
 DISPLAY_GAMMA = 2.2  # a stored value is about light ** (1 / 2.2)

@@ -18,6 +18,7 @@ from pmtrain.data.images.file_table import FILES
 from pmtrain.data.images.read import ImageFile
 from pmtrain.data.loading.loader import Batch
 from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.data.preprocessing.retina.eye import aligned
 from pmtrain.evaluation.robustness.changes import Scene
 from pmtrain.evaluation.robustness.conditions import Condition, Metrics, Reached, over_conditions
 from pmtrain.evaluation.robustness.suite import SHIFTS, Change
@@ -220,13 +221,20 @@ def shifted(
 
 
 def changed_images(
-    path: Path, preprocess: Preprocess, suite: dict[str, Change], conditions: Sequence[Condition], seed: int
+    path: Path,
+    preprocess: Preprocess,
+    suite: dict[str, Change],
+    conditions: Sequence[Condition],
+    seed: int,
+    columns: Sequence[tuple[str, str]] = (),
 ) -> Iterator[np.ndarray]:
     """One image under each condition, uint8 (S, S, 3); the file is decoded once.
 
     What is random is drawn from the seed, the file's content, the change's name and the severity: so it doesn't depend
     on the other images, conditions and rows, nor on batches and threads.
 
+    Args:
+        columns: (name, cell) of a table, which may say which eye it is.
     Raises:
         BadImage: it can't be read.
     """
@@ -236,12 +244,16 @@ def changed_images(
         content = None  # reading it again raises the error that names the file
     file = ImageFile(path, content.data if content else None)
     digest = content.digest if content else hashlib.sha256(file.data).digest()
-    scene = Scene(preprocess.reduced(file))
+    reduced = preprocess.reduced(file)
+    # Before any change: a strong one could hide the optic disc.
+    eye = preprocess.eye(preprocess.resize_reduced(reduced), path, columns) if preprocess.align_eyes else None
+    scene = Scene(reduced)
     for name, severity in conditions:
         change = suite[name]
         key = (int.from_bytes(digest[:8], "little"), zlib.crc32(name.encode()), severity)
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7, *key)))
-        yield preprocess.resize_reduced(change.apply(scene, change.amounts[severity - 1], rng))
+        image = preprocess.resize_reduced(change.apply(scene, change.amounts[severity - 1], rng))
+        yield aligned(image, eye) if eye else image
 
 
 def _batches(
@@ -264,7 +276,7 @@ def _batches(
 
     for place, sample in enumerate(samples):
         own = [each for row, each in enumerate(conditions, place * len(conditions)) if row in rows]
-        for image in changed_images(sample.path, preprocess, suite, own, seed) if own else ():
+        for image in changed_images(sample.path, preprocess, suite, own, seed, sample.columns) if own else ():
             waiting.append((sample, image))
             if len(waiting) == batch_size:
                 yield batch()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pmtrain.config import ImageOptions, ListingOptions
 from pmtrain.data.dataset import DataSet, Sample
+from pmtrain.data.preprocessing.retina.eye import UNKNOWN, eye_in_name
 from pmtrain.data.select import select
 from pmtrain.evaluation.scores.own_run import OwnRun, own_run
 from pmtrain.runs.checkpoint import Networks, refuse_networks
@@ -107,12 +108,14 @@ MAX_GROUPS = 20  # values of a column to report by; one with more holds numbers 
 
 
 def by_column(images: Images, column: str) -> dict[Sample, str]:
-    """The cell of each image in a column of the data's table.
+    """The cell of each image in a column of the data's table; `eye` is known from file names, too.
 
     Raises:
         UsageError: there is no such column, or it has more than MAX_GROUPS values.
     """
     names = dict.fromkeys(name for sample in images.samples for name, _ in sample.columns)
+    if column == "eye" and column not in names:
+        return {sample: eye_in_name(sample.path) or UNKNOWN for sample in images.samples}
     if column not in names:
         raise UsageError(
             f"--group-by {column!r}: {images.data.root} has no such column",

@@ -18,13 +18,13 @@ from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.scores.chosen_images import Images
 from pmtrain.evaluation.scores.prior_use import scorers
 from pmtrain.evaluation.scores.score import Scores, score
-from pmtrain.evaluation.scores.views import PLAIN, View, views_of
+from pmtrain.evaluation.scores.views import PLAIN, View, mirrored, views_of
 from pmtrain.models.adapt_bn import adapt, even_batches
 from pmtrain.models.backends.choose import Backend
 from pmtrain.runs.checkpoint import Checkpoint, Networks
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.framework import paddle
 from pmtrain.system.parallel import ALONE, Processes
 from pmtrain.system.version import __version__
@@ -130,6 +130,7 @@ def score_checkpoint(
         UsageError: as `adapt`.
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
+    refuse_mirror_images(checkpoint, options)
     model, backend = load_network(checkpoint, device, options.backend, options.precision)
     data, samples = images.data, images.samples
     preprocess, adapted = Preprocess.of(checkpoint.info), None
@@ -224,6 +225,18 @@ def joined(scores: Scores, loader: Loader, processes: Processes) -> Scores:
     samples = [loader.samples[place] for place in found]
     labels = np.array([sample.label for sample in samples], np.int64)
     return Scores(samples, labels, np.array([logits[place] for place in found], np.float64))
+
+
+def refuse_mirror_images(checkpoint: Checkpoint, options: ScoringOptions) -> None:
+    """
+    Raises:
+        UsageError: the network was trained on eyes of one side, and the views are mirror images.
+    """
+    if checkpoint.info.align_eyes and any(view.change is mirrored for view in views_of(options)):
+        raise UsageError(
+            f"--tta: {checkpoint.path} was trained with --align-eyes, so it has seen no mirror images",
+            "leave it out, or give --tta-views turns or scales",
+        )
 
 
 def check_finite(logits: np.ndarray, checkpoint: Checkpoint) -> None:

@@ -105,7 +105,7 @@ class StartingWeights:
     def preprocess(self, config: TrainConfig) -> Preprocess:
         """The config's, with the statistics that these weights were trained with where it is theirs."""
         mean, std = (self.mean, self.std) if config.preprocess == self.preprocessing else (None, None)
-        return Preprocess(config.preprocess, config.image_size, mean, std)
+        return Preprocess(config.preprocess, config.image_size, mean, std, align_eyes=config.align_eyes)
 
 
 def read_weights(given: str, layers: int, download: bool = True) -> StartingWeights:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pmtrain.data.audit.keypoints import NONE, Points, candidates, points_of, same_pairs
-from pmtrain.data.preprocessing.field_of_view import field_of_view
+from pmtrain.data.preprocessing.retina.field_of_view import field_of_view
 
 
 def tree(seed: int, side: int = 320) -> np.ndarray:

@@ -110,6 +110,11 @@ def _preprocessing(source: Source) -> dict[str, Any]:
         "decode to 8 bits per channel, turned upright by the EXIF orientation; transparent pixels become black",
         f"{row.geometry}; to {preprocess.size} x {preprocess.size} pixels",
     ]
+    if preprocess.align_eyes:
+        steps.append(
+            "a right eye is mirrored (left and right exchanged), so that all look like left ones; which eye it is: by"
+            " a label, else by the optic disc, which is on the left in a left eye; an unknown one is left as it is"
+        )
     told: dict[str, Any] = {"name": preprocess.name, "left_to_the_caller": steps, "built_in": []}
     told["built_in" if source.with_preprocessing else "left_to_the_caller"].append(row.values)
     if isinstance(row.statistics, PerImage):

@@ -181,7 +181,7 @@ def read_pixels(samples: Sequence[Sample], preprocess: Preprocess, cache_limit: 
     """
     cache = open_cache(cache_limit)
     try:
-        return np.stack([read_one(sample.path, preprocess, cache) for sample in samples])
+        return np.stack([read_one(sample, preprocess, cache) for sample in samples])
     finally:
         if cache:
             cache.close()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
+from pmtrain.data.preprocessing.retina.eye import Eye, aligned
 from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_quality, with_verdict
 from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
 from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
@@ -51,6 +53,10 @@ class ImageResult(BaseModel):
         str | None, Field(description="good or poor, of fundus photographs; it changes nothing else.")
     ] = None
     quality_reason: Annotated[str | None, Field(description="Why the quality is poor.")] = None
+    eye: Annotated[
+        str | None, Field(description="left, right or unknown, where the network sees all eyes as left ones.")
+    ] = None
+    eye_from: Annotated[str | None, Field(description="What the eye is taken from: file name or optic disc.")] = None
     error: Annotated[str | None, Field(description="Why the image can't be read.")] = None
     heat_map: Annotated[str | None, Field(description="Grad-CAM over what the network saw, a JPEG as a data URI.")] = (
         None
@@ -104,7 +110,7 @@ class Predictor:
         """
         in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            seen, values = await in_thread(self._decoders, self._read, upload)
+            seen, values, eye = await in_thread(self._decoders, self._read, upload)
         except BadImage as bad:
             return ImageResult(file=upload.name, error=bad.reason)
         found = await self._batches.result((seen, values))
@@ -118,22 +124,29 @@ class Predictor:
             familiarity=found.familiarity,
             quality=found.quality,
             quality_reason=found.quality_reason,
+            eye=eye and eye.side,
+            eye_from=eye and eye.source,
         )
         if heat_map and self.can_explain and found.label is not None:
-            result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values)
+            result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values, eye)
         return result
 
-    def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (S, S, 3) as the network sees it, and float32 (3, S, S), normalised."""
-        seen = decoded(upload, self.classifier.preprocess, int(self.config.max_megapixels * 1e6))
-        return seen, self.classifier.preprocess.normalise(seen[None])[0]
+    def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray, Eye | None]:
+        """uint8 (S, S, 3) as the network sees it, float32 (3, S, S), normalised, and the eye where eyes are aligned."""
+        preprocess = self.classifier.preprocess
+        seen = decoded(upload, preprocess, int(self.config.max_megapixels * 1e6))
+        if eye := preprocess.eye(seen, Path(upload.name)):
+            seen = aligned(seen, eye)
+        return seen, preprocess.normalise(seen[None])[0], eye
 
-    def _heat_map(self, seen: np.ndarray, values: np.ndarray) -> str:
+    def _heat_map(self, seen: np.ndarray, values: np.ndarray, eye: Eye | None) -> str:
         if self._explainer is None:  # Paddle's own kernels give the gradients; most requests want none
             options = load_config(ExplainConfig, {"device": self.config.device})
             self._explainer = Classifier(self.checkpoint, options)
         last = list(layers_for(self._explainer.model).values())[-1]
         (heat,), _ = grad_cam(self._explainer.model, last, values[None])
+        if eye:  # mirrored back
+            seen, heat = aligned(seen, eye), aligned(heat, eye)
         shown = cv2.resize(seen, (SHOWN, SHOWN), interpolation=cv2.INTER_LINEAR)
         picture = cv2.imencode(".jpg", overlay(shown, heat), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
         return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")

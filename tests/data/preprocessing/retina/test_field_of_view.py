@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pmtrain.data.images.read import read_image
-from pmtrain.data.preprocessing.field_of_view import Box, field_of_view, find_field
+from pmtrain.data.preprocessing.retina.field_of_view import Box, field_of_view, find_field
 
 
 def disc(

@@ -1,0 +1,1 @@
+"""Where the retina is in a photograph, and which eye it is."""
