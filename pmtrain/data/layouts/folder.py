@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pmtrain.data.dataset import first_few
-from pmtrain.data.layouts.listing import holds_images, images_under, is_empty, look_into
+from pmtrain.data.layouts.listing import folders_listed, holds_images, images_under, is_empty, look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError
 
@@ -39,7 +39,8 @@ def read(data: Path, options: TableOptions) -> Found:
         if split:
             splits[split] = folder
     if not splits:
-        return Found(list(_rows(_class_folders(base, notes), None)), notes=tuple(notes))
+        rows = list(_rows(_class_folders(base, notes), None))
+        return Found(rows, notes=tuple(notes), folders=folders_listed())
     strangers = [folder.name for folder in folders if folder not in splits.values()]
     if strangers:
         raise PmtrainError(
@@ -55,7 +56,7 @@ def read(data: Path, options: TableOptions) -> Found:
                 "add images, or delete the folder",
             )
         rows += in_split
-    return Found(rows, notes=tuple(notes))
+    return Found(rows, notes=tuple(notes), folders=folders_listed())
 
 
 def _split(folder: Path) -> str | None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmtrain.data.images import source
+from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.system.errors import PmtrainError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")
+PACKED = tuple(suffix for suffix in CONTAINERS if suffix not in ARCHIVES)
 
 # Folders that operating systems and network drives create, in lower case; some contain thumbnails.
 JUNK = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
@@ -26,6 +28,7 @@ class Listing(NamedTuple):
     images: list[str]  # names only: a data set may have 100,000
     tables: list[Path]  # .csv, .tsv
     sheets: list[Path]  # Excel's own files
+    packed: list[Path]  # .parquet, .h5, ...: files that contain images
 
 
 _known: ContextVar[dict[str, Listing] | None] = ContextVar("listings", default=None)
@@ -39,6 +42,11 @@ def list_once() -> Iterator[None]:
         yield
     finally:
         _known.reset(token)
+
+
+def folders_listed() -> frozenset[str]:
+    """The folders with images that were listed in the block of `list_once`."""
+    return frozenset(folder for folder, listing in (_known.get() or {}).items() if listing.images)
 
 
 def look_into(folder: Path) -> Listing:
@@ -57,7 +65,7 @@ def look_into(folder: Path) -> Listing:
 
 
 def _list(folder: Path) -> Listing:
-    folders, images, tables, sheets = [], [], [], []
+    folders, images, tables, sheets, packed = [], [], [], [], []
     for entry in _visible(folder):
         suffix = suffix_of(entry.name)
         if entry.folder:
@@ -68,8 +76,10 @@ def _list(folder: Path) -> Listing:
             tables.append(entry.name)
         elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock file
             sheets.append(entry.name)
-    within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets)]
-    return Listing(within[0], sorted(images), within[1], within[2])
+        elif suffix in PACKED:
+            packed.append(entry.name)
+    within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets, packed)]
+    return Listing(within[0], sorted(images), *within[1:])
 
 
 def images_under(folder: Path) -> Iterator[Path]:
@@ -110,7 +120,7 @@ def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
 def _visible(folder: Path) -> Iterator[source.Entry]:
     try:
         for entry in source.scan(folder):
-            if entry.name[0] != "." and entry.name.lower() not in JUNK:
+            if entry.name[0] != "." and not (entry.folder and entry.name.lower() in JUNK):
                 yield entry
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None

@@ -105,7 +105,10 @@ def _dataset(
         Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in rows
     )
     root = found.root or (data if source.is_dir(data) else data.parent)
-    synthetic = _is_synthetic(root, {os.path.dirname(sample.path) for sample in samples})
+    folders = found.folders
+    if folders is None:
+        folders = frozenset(os.path.dirname(sample.path) for sample in samples)
+    synthetic = _is_synthetic(root, folders)
     return DataSet(root, layout, (classes.negative, classes.positive), samples, synthetic, found.notes + notes)
 
 
@@ -130,7 +133,7 @@ def _is_part(name: str) -> bool:
     return name.lower() in SPLIT_NAMES or palm.PART.fullmatch(name) is not None
 
 
-def _is_synthetic(root: Path, folders: set[str]) -> bool:
+def _is_synthetic(root: Path, folders: frozenset[str]) -> bool:
     """Whether some of the images are synthetic: a folder above them contains the note that says so."""
     above = {folder for start in map(Path, folders) for folder in (start, *list(start.parents)[:2])}
     return any(source.is_file(folder / SYNTHETIC_NOTE) for folder in {root, root.resolve().parent} | above)
@@ -156,7 +159,8 @@ def _read(
         paths = Counter(os.path.abspath(row.path) for row in rows)
         if shared := [path for path, count in paths.items() if count > 1]:
             raise PmtrainError(f"{data} and {val_data} share files: {first_few(shared)}", "keep the two apart")
-        found = replace(found, rows=rows, notes=tuple(dict.fromkeys(found.notes + held_out.notes)))
+        notes = tuple(dict.fromkeys(found.notes + held_out.notes))
+        found = replace(found, rows=rows, notes=notes, folders=None)
     if (given := columns.given()) and not any(READERS[name].columns for name in layouts):
         raise UsageError(
             f"{flag_of(given[0])}: {data} is read in the {layout} layout, which doesn't use it",

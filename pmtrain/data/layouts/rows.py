@@ -37,13 +37,15 @@ class Found:
     """What a reader found.
 
     `root` is the folder that image names are relative to, None for the data's own folder; `positive` the positive class
-    if the layout defines it; `notes` messages to print, one per line.
+    if the layout defines it; `notes` messages to print, one per line; `folders` those of all images, None if they must
+    be found from the paths.
     """
 
     rows: list[Row]
     root: Path | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
+    folders: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

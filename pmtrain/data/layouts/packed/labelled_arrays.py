@@ -17,6 +17,7 @@ from pmtrain.data.dataset import first_few
 from pmtrain.data.images import source
 from pmtrain.data.images.packed.image_arrays import ImageArrays
 from pmtrain.data.images.packed.opening import opened
+from pmtrain.data.layouts.listing import look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot
@@ -62,12 +63,13 @@ def read(data: Path, options: TableOptions) -> Found:
     labels = [_labels(pair) for pair in pairs]
     if not names or {label for each in labels for label in each} - {"0", "1"}:
         names, positive = None, None
+    folders = [Path(f"{pair.path}{source.MARK}/{pair.images}") for pair in pairs]
     rows = [
-        Row(Path(f"{pair.path}{source.MARK}/{pair.images}/{index}"), names[int(label)] if names else label, pair.split)
-        for pair, own in zip(pairs, labels, strict=True)
+        Row(folder / str(index), names[int(label)] if names else label, pair.split)
+        for folder, pair, own in zip(folders, pairs, labels, strict=True)
         for index, label in enumerate(own)
     ]
-    return Found(rows, positive=positive)
+    return Found(rows, positive=positive, folders=frozenset(map(str, folders)))
 
 
 def _arrays(path: Path) -> ImageArrays:
@@ -78,11 +80,7 @@ def _arrays(path: Path) -> ImageArrays:
 
 
 def _hdf5_files(folder: Path) -> list[Path]:
-    try:
-        names = sorted(entry.name for entry in source.scan(folder) if not entry.folder and entry.name[0] != ".")
-    except OSError as error:
-        raise cannot("read", folder, error) from None
-    return [folder / name for name in names if name.lower().endswith(HDF5)]
+    return [path for path in look_into(folder).packed if path.suffix.lower() in HDF5]
 
 
 def _pairs(path: Path) -> Iterator[_Pair]:

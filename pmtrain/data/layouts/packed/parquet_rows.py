@@ -17,6 +17,7 @@ from pmtrain.data.dataset import first_few
 from pmtrain.data.images import source
 from pmtrain.data.images.packed.opening import opened
 from pmtrain.data.images.packed.parquet_file import ParquetFile
+from pmtrain.data.layouts.listing import look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
 from pmtrain.data.layouts.tables.columns import COLUMNS
 from pmtrain.data.layouts.tables.delimited import plain
@@ -46,21 +47,20 @@ def read(data: Path, options: TableOptions) -> Found:
         raise UsageError(f"{flag_of(others[0])}: has no meaning for Parquet files", "leave it out")
     files = sorted(_files(data)) if source.is_dir(data) else [data]
     rows = [row for path in files for row in _rows(path, data, options)]
-    return Found(rows)
+    return Found(rows, folders=frozenset(f"{path}{source.MARK}" for path in files))
 
 
 def _files(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    try:
-        entries = sorted(source.scan(folder))
-    except OSError as error:
-        raise cannot("read", folder, error) from None
-    for entry in entries:
-        if entry.name.startswith((".", "_")):
+    listing = look_into(folder)
+    folders = set(listing.folders)
+    for path in sorted((*listing.packed, *listing.folders), key=lambda path: path.name):
+        if path.name.startswith("_"):
             continue
-        if not entry.folder and entry.name.lower().endswith(SUFFIXES):
-            yield folder / entry.name
-        elif entry.folder and depth and not entry.link:
-            yield from _files(folder / entry.name, depth - 1)
+        if path in folders:
+            if depth and not path.is_symlink():
+                yield from _files(path, depth - 1)
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
 
 
 def _split_of(path: Path, data: Path) -> str | None:
@@ -86,22 +86,26 @@ def _rows(path: Path, data: Path, options: TableOptions) -> Iterator[Row]:
     names = _class_names(file.schema.metadata, label)
     by_name = _split_of(path, data)
     others = [name for name in simple if name not in places.values()]
+    columns_of = list(zip(*(map(_text, values[name]) for name in others), strict=True)) if others else []
+    texts = {role: list(map(_text, values[place])) for role, place in places.items() if place is not None}
+    folder = Path(f"{path}{source.MARK}")
     for index in range(file.rows):
-        where = f"{path}, row {index}"
-        text = _text(values[label][index])
+        text = texts["label"][index]
         if names and text.isdecimal() and int(text) < len(names):
             text = names[int(text)]
         if not text and not options.blank_labels:
-            raise PmtrainError(f"{where}: the label is empty", "--exclude '' leaves out rows without a label")
+            raise PmtrainError(
+                f"{path}, row {index}: the label is empty", "--exclude '' leaves out rows without a label"
+            )
         split = by_name
-        if places["split"] is not None:
-            cell = _text(values[places["split"]][index])
+        if "split" in texts:
+            cell = texts["split"][index]
             split = SPLIT_NAMES.get(cell.lower())
             if split is None:
-                raise PmtrainError(f"{where}: unknown split {cell!r}", f"one of: {', '.join(SPLIT_NAMES)}")
-        patient = _text(values[places["patient"]][index]) if places["patient"] is not None else ""
-        columns = tuple((name, _text(values[name][index])) for name in others)
-        yield Row(Path(f"{path}{source.MARK}/{index}"), text, split, patient, columns)
+                raise PmtrainError(f"{path}, row {index}: unknown split {cell!r}", f"one of: {', '.join(SPLIT_NAMES)}")
+        patient = texts["patient"][index] if "patient" in texts else ""
+        columns = tuple(zip(others, columns_of[index], strict=True)) if others else ()
+        yield Row(folder / str(index), text, split, patient, columns)
 
 
 def _place(path: Path, names: list[str], role: str, options: TableOptions) -> str | None:

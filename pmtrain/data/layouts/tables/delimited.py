@@ -59,7 +59,7 @@ class Table:
                     f"{self.path}, line {line}: {len(cells)} cells, but the header has {width}",
                     "put cells that contain the delimiter in double quotes",
                 )
-            rest = tuple((name, cells[place] if place < len(cells) else "") for name, place in others)
+            rest = tuple((name, cells[place] if place < len(cells) else "") for name, place in others) if others else ()
             yield line, {key: cells[place] for key, place in columns.items()}, rest
 
 
@@ -164,9 +164,9 @@ def _records(path: Path, text: str, delimiter: str) -> Lines:
         for cells in reader:
             last = record.copy() if len(record) > 1 else []
             record.clear()
-            if any(cell.strip() for cell in cells):
-                cells = [cell.strip() for cell in cells]
-                yield reader.line_num, [*map(plain_cell, cells)] if marked else cells
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield reader.line_num, [*map(plain_cell, stripped)] if marked else stripped
         # A quote that is never closed makes one record of all that follows.
         for _ in csv.reader(last, delimiter=delimiter, skipinitialspace=True, strict=True):
             pass

@@ -60,7 +60,7 @@ def read(data: Path, options: TableOptions) -> Found:
                 "\n".join([f"paths are relative to {root}; {where}; --skip-missing leaves these rows out", *notes]),
             )
         notes.append(f"left out {len(told)} rows whose file doesn't exist: {first_few(told)}")
-    return Found(rows, root=root, notes=(*notes, *read.notes(), *files.notes()))
+    return Found(rows, root, notes=(*notes, *read.notes(), *files.notes()), folders=frozenset(files.folders))
 
 
 class _Lines:
@@ -96,7 +96,7 @@ class _Lines:
                     continue
                 label = self._label(cells, number, where)
                 listed_once(seen, os.path.normcase(matches[0]), cell, line, label, self.table.path)
-                yield Row(Path(matches[0]), label, split, patient, others, line)
+                yield Row(self.files.path(matches[0]), label, split, patient, others, line)
 
     def _label(self, cells: dict[str, str], number: int, where: str) -> str:
         """The label of an image: from the only label column or its own, or the name of the column that is 1."""
@@ -155,6 +155,14 @@ class _Files:
         self.asked: Counter[str] = Counter()
         self.listed: dict[str, frozenset[str]] = {}
         self.completed = 0
+        self.folders: dict[str, Path] = {}  # of the files that became paths
+
+    def path(self, match: str) -> Path:
+        """A file that `of` found, as a path."""
+        folder, name = _parted(match)
+        if folder not in self.folders:
+            self.folders[folder] = Path(folder)
+        return self.folders[folder] / name
 
     def is_file(self, cell: str) -> bool:
         """Whether the cell names an image that exists; not counted in `completed`."""
@@ -169,8 +177,7 @@ class _Files:
             path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
         if not path.startswith(self.archive):  # a table in an archive names nothing outside of it
             return []
-        folder, name = os.path.split(path)
-        folder = folder or os.curdir
+        folder, name = _parted(path)
         if name in self._images(folder) or source.is_file(path):
             return [path]
         if suffix_of(name) in SUFFIXES:
@@ -195,6 +202,15 @@ class _Files:
 
     def notes(self) -> tuple[str, ...]:
         return (f"{self.completed} paths without a suffix: each matches exactly one image",) * bool(self.completed)
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """`os.path.split` of a normalized path, but quicker; a bare name is in the current folder."""
+    folder, _, name = path.rpartition(os.sep)
+    if folder and not folder.endswith(os.sep):
+        return folder, name
+    folder, name = os.path.split(path)
+    return folder or os.curdir, name
 
 
 def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[Path, list[str]]:

@@ -50,6 +50,37 @@ def test_members_are_those_that_were_written(tmp_path, mode, form):
     assert [opened.size(name) for name in CONTENT] == [3000, 9000, 0, 3]
 
 
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.parametrize("times", [1.5, 1])
+@pytest.mark.parametrize("globally", [{}, {"comment": "of all"}])
+def test_headers_of_every_kind_are_read_as_tarfile_reads_them(tmp_path, form, times, globally):
+    """With times as Python's `add` writes them, in extended headers, and long names in two parts."""
+    names = ["a/1.png", "d" * 90 + "/" + "e" * 60 + "/2.png", "folder", "folder/3.png", "4"]
+    more = {"pax_headers": globally} if form == tarfile.PAX_FORMAT else {}
+    with tarfile.open(tmp_path / "a.tar", "w", format=form, **more) as file:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.mtime, info.size, info.uname = times, 700 * number, "é"
+            if name == "folder":
+                info.type, info.size = tarfile.DIRTYPE, 0
+            file.addfile(info, io.BytesIO(bytes([number]) * info.size))
+    with tarfile.open(tmp_path / "a.tar") as file:
+        expected = {info.name: (info.offset_data, info.size) for info in file if info.isreg()}
+    opened = TarArchive(str(tmp_path / "a.tar"))
+    assert {name: tuple(member) for name, member in opened.members.items()} == expected
+    assert opened.folders == ["folder"]
+    assert opened.read(names[3]) == b"\3" * 2100
+
+
+def test_an_extended_header_that_changes_a_name_is_heeded(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        file.addfile(tarfile.TarInfo("first"))
+        info = tarfile.TarInfo("plain.png")
+        info.pax_headers = {"mtime": "1.5", "path": "other.png"}
+        file.addfile(info)
+    assert list(TarArchive(str(tmp_path / "a.tar")).members) == ["first", "other.png"]
+
+
 def test_folders_count_and_leading_dots_do_not(tmp_path):
     (tmp_path / "set/empty").mkdir(parents=True)
     (tmp_path / "set/1.png").write_bytes(b"1")
