@@ -41,9 +41,14 @@ def images_in(path: AnyPath) -> list[Path]:
         PmtrainError: it can't be read.
     """
     text = os.fspath(path)
-    if is_archive(path) or not text.lower().endswith(tuple(CONTAINERS)) or not os.path.isfile(path):
+    if is_archive(path) or not is_packed(text) or not os.path.isfile(path):
         return []
     return [Path(f"{text}{MARK}/{name}") for name in opened(text).container.members]
+
+
+def is_packed(name: str) -> bool:
+    """Whether a name has the suffix of a file that contains many images."""
+    return name.lower().endswith(tuple(CONTAINERS))
 
 
 def is_archive(path: AnyPath) -> bool:

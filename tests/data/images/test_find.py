@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pmtrain.data.images.find import find_images
@@ -113,3 +114,21 @@ def test_an_archive_stands_for_the_images_in_it(photos):
     assert find_images(["all.zip!/眼", "all.zip!/notes.txt"]) == [Path("all.zip!/眼/a.jpg"), Path("all.zip!/notes.txt")]
     with pytest.raises(UsageError, match="no such file"):
         find_images(["all.zip!/gone.png"])
+
+
+def test_a_folder_of_archives_and_arrays_stands_for_what_they_hold(photos):
+    for name in ("many/a.zip", "many/deep/b.zip"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(name, "w") as archive:
+            archive.writestr("1.png", b"1")
+    np.savez("many/c.npz", val_images=np.zeros((2, 3, 3), np.uint8), val_labels=np.zeros((2, 1), np.uint8))
+    arrays = ["many/c.npz!/val_images/0", "many/c.npz!/val_images/1"]
+    assert found("many") == ["many/a.zip!/1.png", *arrays, "many/deep/b.zip!/1.png"]
+    assert found("many/*") == ["many/a.zip!/1.png", *arrays]
+    assert found("many/*.npz") == arrays
+    # Beside images they are rather the same images packed.
+    (Path("many") / "7.jpg").write_bytes(b"")
+    assert found("many") == ["many/7.jpg"]
+    Path("none").mkdir()
+    with pytest.raises(UsageError, match="hold no image"):
+        find_images(["none"])
