@@ -34,7 +34,8 @@ class Tissue(NamedTuple):
 
 def tissue_of(small: np.ndarray) -> Tissue | None:
     """Of a thumbnail, uint8 (h, w, 3) BGR; None where it is no stained section: grey, or without a light part."""
-    least, most = small.min(axis=2), small.max(axis=2)
+    blue, green, red = cv2.split(small)
+    least, most = cv2.min(cv2.min(blue, green), red), cv2.max(cv2.max(blue, green), red)
     glass = (least >= LIGHT) & (most - least < COLOURLESS)
     grey = (most - least).mean() < TINT and not glass.all()
     if np.percentile(least, 95) < STAINED or grey:
