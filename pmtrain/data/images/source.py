@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, Opened, opened
+from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, Container, Opened, opened
 from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import cannot
 
 AnyPath = str | os.PathLike[str]
 
@@ -44,6 +45,23 @@ def images_in(path: AnyPath) -> list[Path]:
     if is_archive(path) or not is_packed(text) or not os.path.isfile(path):
         return []
     return [Path(f"{text}{MARK}/{name}") for name in opened(text).container.members]
+
+
+def container(path: AnyPath) -> Container:
+    """The open file of arrays or Parquet file.
+
+    Raises:
+        PmtrainError: it can't be read, or is in an archive.
+    """
+    if within := container_of(path):
+        raise PmtrainError(
+            f"{os.fspath(path)}: such a file can't be read inside an archive",
+            f"unpack {within.removesuffix(MARK)} first",
+        )
+    try:
+        return opened(os.fspath(path)).container
+    except OSError as error:
+        raise cannot("read", Path(path), error) from None
 
 
 def is_packed(name: str) -> bool:

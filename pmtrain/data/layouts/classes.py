@@ -16,8 +16,14 @@ from pmtrain.system.errors import PmtrainError, UsageError
 
 # Class names that mean "without the disease", in lower case with `_` for `-` and spaces.
 NEGATIVE_NAME = re.compile(
-    r"0|0\.0|no|false|normal|healthy|negative|neg|uninfected|unaffected|benign|control|controls|no_.+|not_.+|non.*"
-    r"|gesund|nein|kein.*|unauffällig|正常|健康|阴性|良性|否|无.*|非.*"
+    r"0|0\.0|n|_|no|none|false|normal|healthy|negative|neg\.?|uninfected|unaffected|unremarkable|benign|absent"
+    r"|controls?|no_.+|not_.+|non.*|without_.+"
+    r"|gesund|nein|kein.*|ohne_.+|negativ|unauffällig|gezond|nee|geen.*|normaal"
+    r"|sain|saine|normale|négatif|négative|sans_.+|aucun.*|bénin"
+    r"|san[oa]|negativ[oa]|sin_.+|ningun[oa]?|benign[oa]|saudável|não|não_.+|sem_.+|senza_.+|nessun[oa]?"
+    r"|zdrow[ya]|nie|prawidłow.*|sağlıklı|hayır|سليم|طبيعي|لا"
+    r"|норма|здоров.*|нет|отрицательн.*|без_.+"
+    r"|正常|健康|健常|阴性|陰性|良性|否|无.*|無.*|非.*|なし|いいえ|정상|음성|없음|아니오"
 )
 
 
@@ -115,8 +121,8 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
     and `0/1`.
 
     Args:
-        positive: the positive label or a comma-separated list of them; None: of two labels, the one that
-            isn't called normal, healthy, no_..., 0 and so on.
+        positive: the positive label or a comma-separated list of them, against all others; None: of two labels, the
+            one that isn't called normal, healthy, no_..., 0 and so on.
         one_will_do: a set with a single class is not an error; `positive` may be "" for one without positive images.
     Raises:
         PmtrainError: the labels don't make two classes.
@@ -127,7 +133,8 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
     if positive == "" and one_will_do:
         return Classes("/".join(names), "", frozenset())
     listed = _listed(positive, names)
-    if not listed and len(names) != 2 and not (one_will_do and len(names) == 1):
+    too_many = len(names) > 2 and positive is None
+    if not listed and (too_many or len(names) < 2) and not (one_will_do and len(names) == 1):
         raise _not_two(rows, counts, names, where)
     if positive is not None:
         chosen = listed or [positive]

@@ -100,7 +100,10 @@ def _dataset(
     data = source.as_folder(data)
     layout, found = _read(data, val_data, data_format, columns, patient_pattern)
     known = found.positive if positive is None and negative is None else positive
-    rows, classes, notes = classify_rows(found.rows, data, known, negative, exclude)
+    try:
+        rows, classes, notes = classify_rows(found.rows, data, known, negative, exclude)
+    except PmtrainError as error:
+        raise type(error)(error.message, "\n".join(filter(None, [error.hint, *found.notes]))) from None
     samples = tuple(
         Sample(row.path, int(row.label in classes.labels), row.split, row.patient, row.columns) for row in rows
     )
@@ -210,13 +213,23 @@ def _recognise(data: Path, columns: TableOptions) -> str:
     if not names and data.suffix.lower() in OTHER_ARCHIVES:
         raise PmtrainError(f"{data}: archives of this kind can't be read", "unpack it, or pack it as .zip or .tar")
     if not names:
-        raise PmtrainError(f"{data}: no known layout was found", LAYOUTS_HINT)
+        packed = _packed_in(data)
+        hint = f"it holds {first_few(packed)}: unpack them, or give as --data one that can be read\n" if packed else ""
+        raise PmtrainError(f"{data}: no known layout was found", hint + LAYOUTS_HINT)
     if len(names) > 1:
         raise PmtrainError(
             f"{data}: more than one layout is possible: {', '.join(names)}",
             f"choose one: --data-format {' or '.join(names)}\n{LAYOUTS_HINT}",
         )
     return names[0]
+
+
+def _packed_in(data: Path) -> list[str]:
+    """The names of archives and the like in a folder."""
+    if not source.is_dir(data):
+        return []
+    names = sorted(entry.name for entry in source.scan(data) if not entry.folder)
+    return [name for name in names if source.is_packed(name) or os.path.splitext(name)[1].lower() in OTHER_ARCHIVES]
 
 
 def _read_joined(data: Path, columns: TableOptions) -> Found:
@@ -247,6 +260,7 @@ READERS: dict[str, Reader] = {
     "npz": Reader(
         labelled_arrays.read,
         "an .npz file of arrays as MedMNIST has them: train_images, train_labels, val_images, ...",
+        labelled_arrays.recognise_npz,
         files=labelled_arrays.NPZ,
     ),
     "hdf5": Reader(

@@ -16,8 +16,18 @@ SPLIT_NAMES = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "validate": "val",
+    "dev": "val",
+    "eval": "val",
     "test": "test",
     "testing": "test",
+    "holdout": "test",
+    "训练": "train",
+    "训练集": "train",
+    "验证": "val",
+    "验证集": "val",
+    "测试": "test",
+    "测试集": "test",
 }
 
 

@@ -30,6 +30,7 @@ def rows(*labels: str) -> list[Row]:
         ("a/b c", "a/b", ("c", "a/b"), {"a/b"}),
         ("a/b c d", "a/b,c", ("d", "a/b/c"), {"a/b", "c"}),
         ("0 1", "0", ("1", "0"), {"0"}),
+        ("BCC MEL NV", "MEL", ("BCC/NV", "MEL"), {"MEL"}),
         ("a A", "A", ("a", "A"), {"A"}),
     ],
 )
@@ -43,7 +44,6 @@ def test_positive_labels(labels, positive, classes, positives):
     ("labels", "positive", "said"),
     [
         ("0 1 2", None, ["3 classes", "2 (1 images, first on line 4)", "--positive 1,2"]),
-        ("0 1 2", "2", ["3 classes", "--positive 1,2"]),
         ("0 1 2", "3,4", ["--positive '3'", "no such label", "its labels are 0, 1, 2"]),
         ("0 1", "0,1", ["no other label"]),
         ("0 1", "", ["--positive ''", "its labels are 0, 1"]),
@@ -164,3 +164,17 @@ def test_a_list_of_grades_may_have_one_without_images():
     for wrong in ("7", "7,8", "2,x"):
         with pytest.raises(UsageError, match="no such label"):
             classify_rows(rows("0", "1", "2", "4"), WHERE, wrong)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"),
+    [
+        ("AMD", "no finding"), ("+", "-"), ("y", "n"), ("malade", "sain"), ("glaucoma", "sano"), ("doente", "saudável"),
+        ("緑内障", "正常"), ("녹내장", "정상"), ("глаукома", "норма"), ("chory", "zdrowy"), ("hasta", "sağlıklı"),
+        ("مريض", "سليم"), ("glaucoom", "geen glaucoom"), ("retinopathy", "without retinopathy"),
+    ],
+)  # fmt: skip
+def test_the_negative_class_in_other_words_and_languages(positive, negative):
+    for labels in ((positive, negative), (negative, positive)):
+        found = name_classes(rows(*labels), None, WHERE)
+        assert (found.negative, found.positive) == (negative, positive)

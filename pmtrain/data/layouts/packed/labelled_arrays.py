@@ -16,11 +16,9 @@ import numpy as np
 from pmtrain.data.dataset import first_few
 from pmtrain.data.images import source
 from pmtrain.data.images.packed.image_arrays import ImageArrays
-from pmtrain.data.images.packed.opening import opened
 from pmtrain.data.layouts.listing import look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import cannot
 
 NPZ, HDF5 = (".npz",), (".h5", ".hdf5")
 LABELS = {"images": "labels", "image": "label", "x": "y"}  # the name of the labels for that of the images
@@ -48,18 +46,27 @@ def recognise(data: Path, options: TableOptions) -> bool:
     return any(_partner(path, "x", "y") for path in _hdf5_files(data))
 
 
+def recognise_npz(data: Path, options: TableOptions) -> bool:
+    """Whether a folder has a single .npz file, and no images."""
+    listing = look_into(data)
+    return len(_npz_files(data)) == 1 and not listing.images
+
+
 def read(data: Path, options: TableOptions) -> Found:
     """The images of a file of arrays, or of the HDF5 files in a folder.
 
     Raises:
         PmtrainError: there are no images, images and labels don't fit, or an image has several labels.
     """
-    pairs = [pair for path in (_hdf5_files(data) if source.is_dir(data) else [data]) for pair in _pairs(path)]
+    files = [data]
+    if source.is_dir(data):
+        files = _npz_files(data) if recognise_npz(data, options) else _hdf5_files(data)
+    pairs = [pair for path in files for pair in _pairs(path)]
     if not pairs:
         raise PmtrainError(
             f"{data}: no file with an array of images", "give the file of images (..._x.h5), or the folder of both"
         )
-    names, positive = MEDMNIST.get(re.split(r"[_.]", data.name.lower())[0], (None, None))
+    names, positive = MEDMNIST.get(re.split(r"[_.]", files[0].name.lower())[0] if files else "", (None, None))
     labels = [_labels(pair) for pair in pairs]
     if not names or {label for each in labels for label in each} - {"0", "1"}:
         names, positive = None, None
@@ -73,10 +80,11 @@ def read(data: Path, options: TableOptions) -> Found:
 
 
 def _arrays(path: Path) -> ImageArrays:
-    try:
-        return cast(ImageArrays, opened(str(path)).container)
-    except OSError as error:
-        raise cannot("read", path, error) from None
+    return cast(ImageArrays, source.container(path))
+
+
+def _npz_files(folder: Path) -> list[Path]:
+    return [path for path in look_into(folder).packed if path.suffix.lower() in NPZ]
 
 
 def _hdf5_files(folder: Path) -> list[Path]:
@@ -97,8 +105,8 @@ def _pairs(path: Path) -> Iterator[_Pair]:
         found = True
         split = SPLIT_NAMES.get((match["before"] or match["after"] or "").lower()) or _split_of(path)
         name = _labels_name(match)
-        if name in arrays.arrays:
-            yield _Pair(path, key, path, name, split)
+        if own := next((each for each in (name, name.lower()) if each in arrays.arrays), None):  # X_train, y_train
+            yield _Pair(path, key, path, own, split)
         elif partner := _partner(path, match["what"].lower(), name):
             yield _Pair(path, key, partner, name, split)
         else:
@@ -119,7 +127,7 @@ def _pairs(path: Path) -> Iterator[_Pair]:
 def _order(key: str) -> tuple[int, str]:
     """Training before validation before test."""
     splits = list(dict.fromkeys(SPLIT_NAMES.values()))
-    split = SPLIT_NAMES.get(re.split("_", key.lower())[0])
+    split = next((SPLIT_NAMES[word] for word in key.lower().split("_") if word in SPLIT_NAMES), None)
     return (splits.index(split) if split else len(splits), key)
 
 
@@ -158,8 +166,14 @@ def _labels(pair: _Pair) -> list[str]:
     where = f"{pair.labels_path}: {pair.labels}"
     if values.shape[:1] != (count,):
         raise PmtrainError(f"{pair.path}: {pair.images} has {count} images, but {where} has the shape {values.shape}")
-    if values.size != count:
-        raise PmtrainError(f"{where}: {values.size // max(1, count)} labels per image; only one per image can be read")
+    values = values.reshape(count, -1)
+    if values.shape[1] != 1:
+        if not np.isin(values, (0, 1)).all() or (values.sum(axis=1) != 1).any():
+            raise PmtrainError(
+                f"{where}: {values.shape[1]} labels per image; only one per image can be read",
+                "make a file with an array of the one label that is to be learned",
+            )
+        values = values.argmax(axis=1)  # one-hot: the place of the 1
     values = values.reshape(count)
     if values.dtype.kind == "f":
         wrong = np.flatnonzero(values != np.floor(values))  # NaN too

@@ -15,14 +15,12 @@ from typing import Any, cast
 from pmtrain.config import flag_of
 from pmtrain.data.dataset import first_few
 from pmtrain.data.images import source
-from pmtrain.data.images.packed.opening import opened
 from pmtrain.data.images.packed.parquet_file import ParquetFile
 from pmtrain.data.layouts.listing import look_into
 from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
 from pmtrain.data.layouts.tables.columns import COLUMNS
 from pmtrain.data.layouts.tables.delimited import plain
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.system.files import cannot
 
 SUFFIXES = (".parquet",)
 DEPTH = 3  # folders: default/train/0000.parquet
@@ -71,10 +69,7 @@ def _split_of(path: Path, data: Path) -> str | None:
 
 
 def _rows(path: Path, data: Path, options: TableOptions) -> Iterator[Row]:
-    try:
-        file = cast(ParquetFile, opened(str(path)).container)
-    except OSError as error:
-        raise cannot("read", path, error) from None
+    file = cast(ParquetFile, source.container(path))
     simple = [name for name in file.schema.names if SIMPLE.fullmatch(str(file.schema.field(name).type))]
     places = {role: _place(path, simple, role, options) for role in ROLES}
     label = places["label"]

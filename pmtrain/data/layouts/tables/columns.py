@@ -21,10 +21,41 @@ COLUMNS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "label": (
         {"label", "labels", "class", "target", "diagnosis"},
-        {"level", "grade", "dx", "klasse", "diagnose", "befund", "标签", "类别", "诊断", "诊断结果"},
+        {
+            "level",
+            "grade",
+            "dx",
+            "klasse",
+            "diagnose",
+            "befund",
+            "标签",
+            "类别",
+            "诊断",
+            "诊断结果",
+            "標籤",
+            "類別",
+            "診斷",
+        }
+        | {"étiquette", "classe", "etiqueta", "clase", "rótulo", "etichetta", "etykieta", "etiket", "метка", "диагноз"}
+        | {"ラベル", "診断", "라벨", "진단"},
     ),
     "split": ({"split", "set", "subset", "partition"}, {"isvalid", "isval", "fold"}),
-    "patient": ({"patient", "patientid", "subject", "subjectid"}, {"患者", "病人", "患者编号"}),
+    "patient": (
+        {"patient", "patientid", "subject", "subjectid"},
+        {
+            "患者",
+            "病人",
+            "患者编号",
+            "患者id",
+            "病人编号",
+            "patientenid",
+            "paciente",
+            "paziente",
+            "пациент",
+            "환자",
+            "환자id",
+        },
+    ),
 }
 LABEL_PREFIX = "has"  # has_glaucoma
 IS_VALIDATION = {"isvalid", "isval"}  # True or False instead of a split name
@@ -203,7 +234,16 @@ class _Search:
             for place in ([] if "split" in self.none else self._named("split"))
             if self.names[place] != "fold" or all(text in SPLIT_NAMES for text in self._values(place))
         ]
+        if not found and "split" not in self.none:
+            # Whatever it is called, and of the patient's, label's and other columns none has such cells.
+            found = [place for place in self._free() if "train" in self._splits(place)]
+            self.notes += [f"the column {self.table.header[place]!r} has the splits" for place in found]
         return [self._only("split", found)] if found else []
+
+    def _splits(self, place: int) -> set[str]:
+        """The splits in the first cells of a column; none if it has other cells."""
+        values = self._values(place)
+        return {SPLIT_NAMES[text] for text in values} if values <= SPLIT_NAMES.keys() else set()
 
     def _values(self, place: int) -> set[str]:
         return {cells[place].lower() for cells in self.peek if place < len(cells)}

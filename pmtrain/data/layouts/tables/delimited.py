@@ -17,7 +17,8 @@ from pmtrain.data.layouts.tables.excel import sheet_lines
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot, plain_cell
 
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
+COMMENTS = re.compile(r"(?:#[ \t!].*\n)+")  # above the header
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Encodings of Excel's plain CSV, by country.
 OLD_ENCODINGS = {
@@ -67,8 +68,8 @@ def open_table(path: Path, sheet: str | None = None) -> Table:
     """Open a text table, or an Excel file (by suffix); `sheet` names one of its sheets.
 
     Text is UTF-8 or, as saved by Excel, UTF-16 with a byte order mark, GB18030 (includes GBK and GB 2312) or
-    Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma, semicolon or tab that splits the header
-    into the most cells.
+    Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma, semicolon, tab or `|` that splits the
+    header into the most cells, or a blank if none of them splits it. Comments (`# ...`) above the header are skipped.
 
     Raises:
         PmtrainError: it can't be read or decoded.
@@ -117,7 +118,7 @@ def plain(name: str) -> str:
 
 def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str, ...]]:
     """The text, and notes on its encoding; unless `whole`, the last character may be incomplete."""
-    marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None)
+    marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None) or _utf16(raw)
     for encoding in [marked] if marked else ["utf-8", "cp1252" if _is_western(raw) else "gb18030"]:
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
@@ -133,6 +134,19 @@ def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str,
     )
 
 
+def _utf16(raw: bytes) -> str | None:
+    """The encoding of UTF-16 without a mark: of the bytes of Western letters, every second one is 0."""
+    start = raw[:200]
+    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if (
+            len(start) > 1
+            and start[place::2].count(0) > 0.6 * len(start[place::2])
+            and not start[1 - place :: 2].count(0)
+        ):
+            return encoding
+    return None
+
+
 def _is_western(raw: bytes) -> bool:
     """Whether bytes above 127 are single, like Western letters, rather than in pairs, like Chinese characters."""
     runs = re.findall(rb"[\x80-\xff]+", raw)
@@ -144,7 +158,16 @@ def _text_lines(path: Path, text: str) -> Lines:
         delimiter, skipped = said[1], 1
         text = text[said.end() :]
     else:
-        delimiter, skipped = max(DELIMITERS, key=lambda mark: len(next(_records(path, text, mark), (0, []))[1])), 0
+        comments = COMMENTS.match(text)
+        skipped = comments[0].count("\n") if comments else 0
+        text = text[comments.end() :] if comments else text
+
+        def width(mark: str) -> int:
+            return len(next(_records(path, text, mark), (0, []))[1])
+
+        delimiter = max(DELIMITERS, key=width)
+        if width(delimiter) == 1:
+            delimiter = " "
     for line, cells in _records(path, text, delimiter):
         yield line + skipped, cells
 

@@ -40,14 +40,17 @@ def read(data: Path, options: TableOptions) -> Found:
     table = open_table(_the_table(data, options), options.sheet)
     peek = list(itertools.islice(table.lines, PEEK))
     first_lines = [table.header, *(cells for _, cells in peek)]
-    root, root_note = _root(table.path, first_lines, options)
-    files = _Files(root)
+    files, root_note = _root(table.path, first_lines, options)
+    root = Path(files.root)
     table = replace(table, lines=itertools.chain(peek, table.lines))
     notes = [*table.notes, *root_note]
     if has_no_header(table.header, files.is_file):
         notes.append(f"{table.path.name} has no header: its columns are called 1, 2, ...")
         table, first_lines = table.without_header(), [[], *first_lines]
-    columns = find_columns(table, first_lines[1:], options, files.is_file)
+    try:
+        columns = find_columns(table, first_lines[1:], options, files.is_file)
+    except PmtrainError as error:
+        raise type(error)(error.message, "\n".join([error.hint, *table.notes])) from None
     notes += columns.notes
     read = _Lines(table, columns, files, options)
     rows = list(read.rows())
@@ -57,7 +60,13 @@ def read(data: Path, options: TableOptions) -> Found:
             where = "as set by --root" if options.root else "--root FOLDER sets another folder"
             raise PmtrainError(
                 f"{table.path}: files that don't exist: {first_few(told)}",
-                "\n".join([f"paths are relative to {root}; {where}; --skip-missing leaves these rows out", *notes]),
+                "\n".join(
+                    [
+                        *files.like(read.missing[0][0]),
+                        f"paths are relative to {root}; {where}; --skip-missing leaves these rows out",
+                        *notes,
+                    ]
+                ),
             )
         notes.append(f"left out {len(told)} rows whose file doesn't exist: {first_few(told)}")
     return Found(rows, root, notes=(*notes, *read.notes(), *files.notes()), folders=frozenset(files.folders))
@@ -145,10 +154,14 @@ def listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: in
 
 
 class _Files:
-    """Find the files that the cells of a table name, below `root`."""
+    """Find the files that the cells of a table name, below `root`.
 
-    def __init__(self, root: Path) -> None:
-        self.root = os.path.normpath(root)
+    Args:
+        moved: what the cells begin with and what isn't here: paths of another machine.
+    """
+
+    def __init__(self, root: Path, moved: str = "") -> None:
+        self.root, self.moved = os.path.normpath(root), moved
         self.prefix = "" if self.root == os.curdir else os.path.join(self.root, "")
         self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> names
         self.archive = source.container_of(self.root)
@@ -172,6 +185,8 @@ class _Files:
 
     def of(self, cell: str) -> list[str]:
         """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
+        if self.moved:
+            cell = cell.replace("\\", "/").removeprefix(self.moved)
         path = self.prefix + cell
         if _UNUSUAL.search(cell):
             path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
@@ -200,6 +215,16 @@ class _Files:
             self.listed[folder] = frozenset(look_into(Path(folder)).images if source.is_dir(folder) else ())
         return self.listed[folder]
 
+    def like(self, cell: str) -> list[str]:
+        """A hint that names the images whose names differ from the cell's in case or suffix only."""
+        folder, name = _parted(os.path.normpath(os.path.join(self.root, cell.replace("\\", "/"))))
+        stem = os.path.splitext(name)[0].casefold()
+        beside = look_into(Path(self.root)).folders if source.is_dir(self.root) else []
+        folders = [Path(folder), *beside] if source.is_dir(folder) else beside
+        images = [image for each in dict.fromkeys(folders) for image in look_into(each).images]
+        alike = [image for image in images if os.path.splitext(image)[0].casefold() == stem]
+        return [f"there is {first_few(alike)}: the table must have the same letters and suffix, or none"] * bool(alike)
+
     def notes(self) -> tuple[str, ...]:
         return (f"{self.completed} paths without a suffix: each matches exactly one image",) * bool(self.completed)
 
@@ -213,22 +238,41 @@ def _parted(path: str) -> tuple[str, str]:
     return folder or os.curdir, name
 
 
-def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[Path, list[str]]:
-    """The folder that paths are relative to: as given, the table's own, or the one folder next to it with the files."""
-    if options.root:
-        return source.as_folder(options.root), []
-    cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
+def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[_Files, list[str]]:
+    """Where the files are: as given, in the table's own folder, or in the one folder next to it that has them.
 
-    def names_files(folder: Path) -> bool:
-        files = _Files(folder)
+    Absolute paths of another machine are read from the first part on that is here.
+    """
+    cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
+    own = source.as_folder(options.root) if options.root else table.parent
+
+    def found(folder: Path, moved: str = "") -> bool:
+        files = _Files(folder, moved)
         return any(files.is_file(cell) for cell in cells)
 
-    own = table.parent
-    if not names_files(own):
-        found = [folder for folder in look_into(own).folders if names_files(folder)]
-        if len(found) == 1:
-            return found[0], [f"paths are relative to {found[0].name}/, where the files are"]
-    return own, []
+    if found(own):
+        return _Files(own), []
+    beside = [] if options.root else look_into(own).folders
+    told = {folder: f"paths are relative to {folder.name}/, where the files are" for folder in beside}
+    if len(having := [folder for folder in beside if found(folder)]) == 1:
+        return _Files(having[0]), [told[having[0]]]
+    moved = {folder: start for folder in (own, *beside) if (start := _moved(cells, _Files(folder)))}
+    if own in moved or len(moved) == 1:
+        folder = own if own in moved else next(iter(moved))
+        note = f"the paths begin with {moved[folder]}, as on another machine; that is left out"
+        return _Files(folder, moved[folder]), [*([told[folder]] if folder in told else []), note]
+    return _Files(own), []
+
+
+def _moved(cells: Iterable[str], files: _Files) -> str:
+    """What is to be left out of absolute paths, with `/`, so that they name files here; "" if there is no such path."""
+    for cell in cells:
+        parts = cell.replace("\\", "/").split("/")
+        if len(parts) > 1 and (not parts[0] or re.fullmatch("[A-Za-z]:", parts[0])):
+            for start in range(1, len(parts)):
+                if files.is_file("/".join(parts[start:])):
+                    return "/".join(parts[:start]) + "/"
+    return ""
 
 
 def _the_table(data: Path, options: TableOptions) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import cv2
 import numpy as np
 import pytest
@@ -105,3 +107,28 @@ def test_half_of_a_pair_is_refused(pcam):
     assert "camelyonpatch_level_2_split_test_x.h5 isn't there" in refusal(pcam)
     (pcam / "camelyonpatch_level_2_split_valid_y.h5").unlink()
     assert "no file camelyonpatch_level_2_split_valid_y.h5" in refusal(pcam / "camelyonpatch_level_2_split_valid_x.h5")
+
+
+def test_arrays_as_keras_names_them_and_labels_with_a_place_a_class(tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 1, 0])
+    np.savez(tmp_path / "a.npz", X_train=images, y_train=labels, X_test=images, y_test=np.eye(2)[labels])
+    data = read_dataset(tmp_path / "a.npz")
+    assert [(s.split, s.label) for s in data.samples] == [(s, n) for s in ("train", "test") for n in (0, 1, 1, 0)]
+    np.savez(tmp_path / "b.npz", train_images=images, train_labels=np.array([[1, 1], [0, 1], [1, 0], [0, 0]]))
+    assert "2 labels per image" in refusal(tmp_path / "b.npz")
+
+
+def test_a_folder_with_one_file_of_arrays(tmp_path):
+    medmnist(tmp_path / "breastmnist.npz", np.array([[0], [1], [1], [0]]))
+    data = read_dataset(tmp_path)
+    assert data.layout == "npz" and data.classes == ("normal or benign", "malignant")
+    medmnist(tmp_path / "other.npz", np.array([[0], [1], [1], [0]]))
+    assert "it holds breastmnist.npz, other.npz: unpack them, or give" in refusal(tmp_path)
+
+
+def test_files_of_arrays_in_an_archive_are_refused_by_name(tmp_path):
+    medmnist(tmp_path / "a.npz", np.array([[0], [1], [1], [0]]))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.npz", "a.npz")
+    message = refusal(tmp_path / "a.zip")
+    assert "a.npz: such a file can't be read inside an archive" in message and f"unpack {tmp_path / 'a.zip'}" in message

@@ -213,7 +213,7 @@ def test_an_empty_label_in_an_excel_file(images):
 
 def test_a_third_label_is_told_with_its_line(images):
     table = write(images / "t.csv", "path,label\neyes/1.jpg,ill\neyes/2 b.jpg,normal\neyes/三.jpg,norml\n")
-    message = refusal(table, positive="ill")
+    message = refusal(table)
     assert "3 classes" in message and "norml (1 images, first on line 4)" in message and "--positive" in message
 
 
@@ -365,3 +365,65 @@ def test_one_patient_written_in_two_ways(pairs, tmp_path):
     dataset = read_dataset(train, val_data=val)
     assert [sample.patient for sample in dataset.samples] == ["1", "2", "1", "2"]
     assert "001 and 1, 002 and 2" in dataset.describe()
+
+
+BOTH = {"1_left.jpg": (None, 0), "2_left.jpg": (None, 1)}
+
+
+@pytest.mark.parametrize(
+    "start", ["C:\\\\data\\\\eyes\\\\", "/home/anna/eyes/", "/home/anna/"], ids=["Windows", "Linux", "another folder"]
+)
+def test_paths_of_another_machine_are_read_from_the_part_on_that_is_here(pairs, start):
+    table = write(pairs / "t.csv", f"path,label\n{start}1_left.jpg,0\n{start}2_left.jpg,1\n")
+    data = read_dataset(table)
+    assert listed(data) == BOTH
+    said = start.replace("\\", "/")
+    assert f"the paths begin with {said}, as on another machine; that is left out" in data.notes
+    beside = write(pairs / "lists/../list/t.csv", table.read_text())
+    assert listed(read_dataset(beside, columns=TableOptions(root=pairs))) == BOTH
+
+
+def test_a_path_of_another_machine_names_no_second_folder(pairs):
+    write(pairs / "t.csv", "path,label\n/a/eyes/1_left.jpg,0\n/b/eyes/2_left.jpg,1\n")
+    assert "files that don't exist: /b/eyes/2_left.jpg (line 3)" in refusal(pairs / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("image|label\n1_left.jpg|0\n2_left.jpg|1\n", "utf-8"),
+        ("1_left.jpg 0\n2_left.jpg 1\n", "utf-8"),
+        ("# made by Anna, 2024\n# eyes\nimage,label\n1_left.jpg,0\n2_left.jpg,1\n", "utf-8"),
+        ("image,label\n1_left.jpg,0\n2_left.jpg,1\n", "utf-16-le"),
+        ("image,label\n1_left.jpg,0\n2_left.jpg,1\n", "utf-16-be"),
+        ("#,image,label\n1,1_left.jpg,0\n2,2_left.jpg,1\n", "utf-8"),
+    ],
+    ids=["pipes", "blanks", "comments", "UTF-16", "UTF-16, big end first", "a column #"],
+)
+def test_text_in_other_forms(pairs, text, encoding):
+    assert listed(read_dataset(write(pairs / "t.txt", text, encoding))) == BOTH
+
+
+def test_a_column_of_splits_is_found_by_its_cells(pairs):
+    lines = ["图像,患者编号,标签,数据集", "1_left.jpg,1,否,训练集", "2_left.jpg,2,是,训练集", "3_left.jpg,3,否,验证集"]
+    data = read_dataset(write(pairs / "t.csv", "\n".join(lines)))
+    assert [(sample.split, sample.patient, sample.label) for sample in data.samples] == [
+        ("train", "1", 0),
+        ("train", "2", 1),
+        ("val", "3", 0),
+    ]
+    assert "the column '数据集' has the splits" in data.notes
+    whole = read_dataset(pairs / "t.csv", columns=TableOptions(split_column=""))
+    assert {sample.split for sample in whole.samples} == {None}
+
+
+def test_a_missing_file_whose_name_is_nearly_there(pairs):
+    table = write(pairs / "t.csv", "image,label\n1_LEFT.png,0\n2_LEFT.png,1\n")
+    assert "there is 1_left.jpg: the table must have the same letters and suffix" in refusal(table)
+
+
+def test_what_was_decided_is_told_with_an_error(pairs):
+    table = write(pairs / "t.csv", "图像,标签\n1_left.jpg,甲\n2_left.jpg,乙\n", "gb18030")
+    assert "it was read as GB18030" in refusal(table)
+    book = workbook(pairs / "t.xlsx", [("Clinic of eyes",)], [("image", "label"), ("1_left.jpg", 0)])
+    assert "sheet 'Tabelle1' was read, not 'Tabelle2'" in refusal(book)
