@@ -14,7 +14,7 @@ from pmtrain.data.audit.facts import DatasetFacts, Photograph
 from pmtrain.data.audit.patient_names import eye_pairs, suggestions
 from pmtrain.data.audit.slides import overlapping, slides_of
 from pmtrain.data.audit.survey import Look
-from pmtrain.data.audit.tissue import Tissue, two_stains
+from pmtrain.data.audit.tissue import Tissue, told_by_stain, two_stains
 from pmtrain.data.dataset import SPLITS, DataSet, Sample, first_few
 from pmtrain.data.images.read import count_pictures
 
@@ -255,17 +255,30 @@ def _ink(facts: DatasetFacts) -> Iterator[Found]:
 
 
 def _stains(facts: DatasetFacts) -> Iterator[Found]:
-    """Two stains of which each class has another share: a network can tell them by the laboratory."""
-    stained = [(index, tissue.stain) for index, _, tissue in _stained(facts) if tissue.empty < EMPTY and not tissue.ink]
-    second = two_stains(np.array([stain for _, stain in stained]).reshape(-1, 3))
-    if second is None:
-        return
-    groups = [facts.samples([index for (index, _), is_second in zip(stained, second, strict=True) if is_second == of])
-              for of in (False, True)]  # fmt: skip
-    shares = [sum(sample.label for sample in group) / len(group) for group in groups]
-    if abs(shares[0] - shares[1]) >= STAIN_SHARE:
-        kinds = " and ".join(_in_classes(group, facts) for group in groups)
-        yield Found(min(groups, key=len), f"two stains, which the classes differ in: {kinds}")
+    """Stains that the classes differ in: a network can tell them by the laboratory."""
+    stained = [(index, tissue) for index, _, tissue in _stained(facts) if tissue.empty < EMPTY and not tissue.ink]
+    second = two_stains(np.array([tissue.stain for _, tissue in stained]).reshape(-1, 3))
+    if second is not None:
+        groups = [
+            facts.samples([index for (index, _), is_second in zip(stained, second, strict=True) if is_second == of])
+            for of in (False, True)
+        ]
+        shares = [sum(sample.label for sample in group) / len(group) for group in groups]
+        if abs(shares[0] - shares[1]) >= STAIN_SHARE:
+            kinds = " and ".join(_in_classes(group, facts) for group in groups)
+            yield Found(min(groups, key=len), f"two stains, which the classes differ in: {kinds}")
+            return
+    stained = [(index, tissue) for index, tissue in stained if any(tissue.directions)]
+    samples = facts.samples([index for index, _ in stained])
+    slide_of = {patch.sample: slide for slide, patches in slides_of(samples)[0].items() for patch in patches}
+    told = told_by_stain(
+        np.array([tissue.directions for _, tissue in stained]),
+        np.array([sample.label for sample in samples], np.int64),
+        np.array([sample.patient or slide_of.get(sample) or str(sample.path) for sample in samples]),
+    )
+    if told is not None:
+        why = "another laboratory or scanner for one of them, or the disease itself"
+        yield Found((), f"the colours of the two stains alone tell the classes, AUC {told:.2f}: {why}")
 
 
 # Patches of slides
