@@ -13,7 +13,7 @@ from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.system.errors import PmtrainError
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 PACKED = tuple(suffix for suffix in CONTAINERS if suffix not in ARCHIVES)
 
@@ -26,7 +26,7 @@ class Listing(NamedTuple):
 
     folders: list[Path]
     images: list[str]  # names only: a data set may have 100,000
-    tables: list[Path]  # .csv, .tsv
+    tables: list[Path]  # .csv, .tsv, .jsonl
     sheets: list[Path]  # Excel's own files
     packed: list[Path]  # .parquet, .h5, ...: files that contain images
 
@@ -72,7 +72,7 @@ def _list(folder: Path) -> Listing:
             folders.append(entry.name)
         elif suffix in SUFFIXES:
             images.append(entry.name)
-        elif suffix in TEXT_SUFFIXES[:2]:
+        elif suffix in TEXT_SUFFIXES and suffix != ".txt":
             tables.append(entry.name)
         elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock file
             sheets.append(entry.name)

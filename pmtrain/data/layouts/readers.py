@@ -252,7 +252,7 @@ READERS: dict[str, Reader] = {
     ),
     "csv": Reader(
         table.read,
-        "a .csv or .xlsx file: path,label and optionally split,patient; paths relative to it, or to --root",
+        "a .csv, .xlsx or .jsonl file: path,label and optionally split,patient; paths relative to it, or to --root",
         table.recognise,
         TEXT_SUFFIXES + SHEET_SUFFIXES,
         columns=True,

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,9 +68,10 @@ class Table:
 def open_table(path: Path, sheet: str | None = None) -> Table:
     """Open a text table, or an Excel file (by suffix); `sheet` names one of its sheets.
 
-    Text is UTF-8 or, as saved by Excel, UTF-16 with a byte order mark, GB18030 (includes GBK and GB 2312) or
-    Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma, semicolon, tab or `|` that splits the
-    header into the most cells, or a blank if none of them splits it. Comments (`# ...`) above the header are skipped.
+    A .jsonl file has a JSON object per line. Other text is UTF-8 or, as saved by Excel, UTF-16 with a byte order mark,
+    GB18030 (includes GBK and GB 2312) or Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma,
+    semicolon, tab or `|` that splits the header into the most cells, or a blank if none of them splits it. Comments
+    (`# ...`) above the header are skipped.
 
     Raises:
         PmtrainError: it can't be read or decoded.
@@ -153,7 +155,44 @@ def _is_western(raw: bytes) -> bool:
     return sum(len(run) == 1 for run in runs) > len(runs) / 2
 
 
+def _json_lines(path: Path, text: str) -> Lines:
+    """The keys of the first object, then every object's values, as the hub has metadata.jsonl."""
+    header: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise PmtrainError(
+                f"{path}, line {number}: is not a JSON object", 'write one per line: {"file_name": "1.png", "label": 0}'
+            )
+        if not header:
+            header = list(row)
+            yield number, header
+        yield number, [_json_text(row.get(name)) for name in header]
+
+
+def _json_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return (
+        value.strip()
+        if isinstance(value, str)
+        else json.dumps(value)
+        if isinstance(value, (dict, list))
+        else str(value)
+    )
+
+
 def _text_lines(path: Path, text: str) -> Lines:
+    if suffix_of(path.name) == ".jsonl":
+        yield from _json_lines(path, text)
+        return
     if said := re.match(r'"?sep=([,;\t])"?\r?\n', text):  # an Excel directive (sep=)
         delimiter, skipped = said[1], 1
         text = text[said.end() :]

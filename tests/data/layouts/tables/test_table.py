@@ -427,3 +427,18 @@ def test_what_was_decided_is_told_with_an_error(pairs):
     assert "it was read as GB18030" in refusal(table)
     book = workbook(pairs / "t.xlsx", [("Clinic of eyes",)], [("image", "label"), ("1_left.jpg", 0)])
     assert "sheet 'Tabelle1' was read, not 'Tabelle2'" in refusal(book)
+
+
+def test_json_lines(pairs):
+    lines = [
+        '{"file_name": "1_left.jpg", "label": 0.0, "age": null}',
+        "",
+        '{"file_name": "2_left.jpg", "label": 1, "x": []}',
+    ]
+    write(pairs / "metadata.jsonl", "\n".join(lines))
+    for data in (pairs / "metadata.jsonl", pairs):
+        found = read_dataset(data)
+        assert listed(found) == BOTH
+        assert found.samples[0].columns == (("age", ""),)
+    write(pairs / "metadata.jsonl", "\n".join([*lines, "[1, 2]"]))
+    assert "metadata.jsonl, line 4: is not a JSON object" in refusal(pairs / "metadata.jsonl")
