@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -113,6 +114,27 @@ def nested(root: Path) -> None:
         for split in ("train", "val"):
             archive.write(root / f"{split}.zip", f"{split}.zip")
             (root / f"{split}.zip").unlink()
+
+
+def traversal(root: Path) -> None:
+    with zipfile.ZipFile(root / "set.zip", "w") as archive:
+        archive.writestr("normal/1.png", png(1))
+        archive.writestr("../../ill/2.png", png(2))
+
+
+def bomb(root: Path) -> None:
+    with zipfile.ZipFile(root / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("normal/1.png", png(1))
+        with archive.open("ill/2.png", "w") as member:
+            for _ in range(1100):
+                member.write(bytes(1 << 20))
+
+
+def link(root: Path) -> None:
+    with tarfile.open(root / "set.tar", "w") as archive:
+        info = tarfile.TarInfo("ill/2.png")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
 
 
 def npz(name: str, kinds: int, shape: tuple[int, ...], labels: tuple[int, ...] = (1,), compressed: bool = True) -> Make:
@@ -386,6 +408,9 @@ CASES: list[tuple[str, Make, str]] = [
     (".tar.bz2", tarred(classes, "set.tar.bz2", "w:bz2"), "set.tar.bz2"),
     (".tar.xz", tarred(classes, "set.tar.xz", "w:xz"), "set.tar.xz"),
     ("a zip of zips", nested, "all.zip"),
+    ("a zip with a name that leads out of it", traversal, "set.zip"),
+    ("a zip bomb: 1.1 GiB in 1 MiB", bomb, "set.zip"),
+    ("a tar with a link", link, "set.tar"),
     ("PneumoniaMNIST", npz("pneumoniamnist.npz", 2, (28, 28)), "pneumoniamnist.npz"),
     ("BreastMNIST at 224 pixels", npz("breastmnist_224.npz", 2, (224, 224), compressed=False), "breastmnist_224.npz"),
     ("RetinaMNIST", npz("retinamnist.npz", 5, (28, 28, 3)), "retinamnist.npz --positive 2,3,4"),
@@ -605,8 +630,10 @@ def printed(code: Path, case: Make, options: str) -> str:
 
 
 def cell(text: str) -> str:
-    shown = [line.strip().replace("|", "\\|") for line in text.splitlines()]
-    return "<br>".join(line.replace("<", "&lt;") for line in shown[:8]) + ("<br>..." if len(shown) > 8 else "")
+    """At most eight lines, without the list of layouts, as a cell of a Markdown table."""
+    text = re.sub(r"\n?(hint: )?the layouts are.*", "", text, flags=re.DOTALL)
+    shown = [line.strip().replace("|", "\\|").replace("<", "&lt;") for line in text.splitlines()]
+    return "<br>".join(shown[:8]) + "<br>..." * (len(shown) > 8)
 
 
 def main() -> int:
