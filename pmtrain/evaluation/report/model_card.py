@@ -77,10 +77,10 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
         _domain(evaluation.checkpoint),
         "",
         "## Training data",
-        *(_training_data(run) if run else ["- Not known: the checkpoint lies in no run folder."]),
+        *(_training_data(run) if run else [_unknown(evaluation.checkpoint)]),
         "",
         "## Training",
-        *(_recipe(run) if run else ["- Not known."]),
+        *(_recipe(run) if run else [_unknown(evaluation.checkpoint)]),
         "",
         "## Results",
         f"On {counts_text(found, (negative, positive))}; {_split(evaluation)}.",
@@ -102,6 +102,12 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
 def _network(checkpoint: Networks) -> str:
     layers = [f"ResNet-{member.info.layers}" for member in checkpoint.members]
     return layers[0] if len(layers) == 1 else f"Mean of {len(layers)} networks ({', '.join(dict.fromkeys(layers))})"
+
+
+def _unknown(checkpoint: Networks) -> str:
+    if len(checkpoint.members) > 1:
+        return "- Of each of the networks, its own card tells it."
+    return "- Not known: the checkpoint lies in no run folder."
 
 
 def _probability(calibrator: Calibrator | None) -> str:
@@ -213,6 +219,8 @@ def _external_results(externals: Sequence[ExternalSet]) -> list[str]:
 
 
 def _limits(run: RunFolder | None, evaluation: Evaluation, others: Sequence[str]) -> list[str]:
+    if run is None and len(evaluation.checkpoint.members) > 1:
+        return [_unknown(evaluation.checkpoint)]
     if run is None:
         return ["- The training data isn't known, so it can't be checked whether these images were among it."]
     info, written = run.info(), as_report(evaluation)
