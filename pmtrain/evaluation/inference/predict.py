@@ -19,7 +19,7 @@ from pmtrain.evaluation.inference.classifier import Classifier, Prediction
 from pmtrain.evaluation.inference.unit_predictions import UNIT_FORMATS, predict_units, units_of
 from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.scoring import adaptation_stated
-from pmtrain.runs.checkpoint import refuse_networks
+from pmtrain.runs.checkpoint import EXPORTED, refuse_networks
 from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
@@ -45,10 +45,13 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     if classifier.domain is None:
         pairs = zip(classifier.described, classifier.networks, strict=True)
         lacks = [each["path"] for each, network in pairs if network.domain is None]
-        lacking = lacks[0] if classifier.several else checkpoint
+        lacking = Path(lacks[0] if classifier.several else checkpoint)
+        mend = f"add one with: {quoted('pmtrain', 'fit-domain', lacking)}"
+        if lacking.suffix == EXPORTED:
+            mend = "an export of a single checkpoint that has one has it beside its model"
         console.notice(
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
-            f" network was trained on; add one with: {quoted('pmtrain', 'fit-domain', lacking)}"
+            f" network was trained on; {mend}"
         )
     if config.adapt_bn:
         for line in adaptation_stated(classifier.adapt_bn(paths, config.batch_size, config.workers)):
