@@ -34,7 +34,7 @@ BEYOND = 0.025  # share of the validation images changed as by other cameras tha
 # What other cameras may change: colours at 0.7 of the augmentation `camera`, now and then grey, and the framing.
 OTHER_CAMERAS = Camera(colour=0.7, grey=0.1)
 OTHER_FRAMES = Geometry(mirror=True, rotation=10, scale=1.15, shift=0.04)
-DRAWS = 2  # changed copies of each training image
+DRAWS = 1  # changed copies of each training image
 
 IN_DOMAIN, UNUSUAL, REFUSED = "in domain", "unusual", "refused"
 VERDICTS = (IN_DOMAIN, UNUSUAL, REFUSED)
