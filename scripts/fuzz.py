@@ -47,7 +47,7 @@ sys.path.insert(0, str(ROOT))
 
 MEMORY = 2 << 30  # bytes of address space
 SECONDS = 10  # for one example
-CHUNK = 500  # examples of one process: each starts with the files of the kind alone, so that any can be done again
+CHUNK = 2000  # examples of one process: each starts with the files of the kind alone, so that any can be done again
 LARGE = 100_000  # bytes of an example that is seldom taken
 MOST_BYTES = 4 << 20  # of an example that is changed further
 UNFINISHED = 3

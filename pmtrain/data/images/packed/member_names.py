@@ -57,6 +57,8 @@ class Names:
             PmtrainError: it is not accepted, there is another of that name, or there are too many.
         """
         name = plain_name(self.archive, name)
+        if not name:
+            raise refused(self.archive, name, "is a file without a name")
         if name in self._files:
             raise refused(self.archive, name, "is in it twice")
         if size > self.largest:

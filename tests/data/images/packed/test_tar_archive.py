@@ -110,6 +110,7 @@ def test_links_and_devices_are_refused(tmp_path, kind):
 
 def test_other_members_that_are_refused(tmp_path, monkeypatch):
     assert "'1.png' is in it twice" in refusal(archive(tmp_path / "a.tar", [("1.png", b"1"), ("./1.png", b"2")]))
+    assert "'' is a file without a name" in refusal(archive(tmp_path / "b.tar", [(".", b"1"), ("1.png", b"2")]))
     monkeypatch.setattr(member_names, "MOST_BYTES", 1 << 20)
     assert "'1.png' unpacks to" in refusal(archive(tmp_path / "b.tgz", {"1.png": bytes(1 << 21)}, "w:gz"))
     monkeypatch.setattr(member_names, "MOST_MEMBERS", 3)
