@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pmtrain.data.images.packed.member_names import MOST_BYTES
 from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, Container, Opened, opened
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot
@@ -163,6 +164,9 @@ def read(path: AnyPath) -> bytes:
     """
     if (address := _address(path)) is None:
         with _open(path) as file:
+            if (bytes_there := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                reason = f"has {bytes_there:,} bytes; at most {MOST_BYTES:,} are read at once"
+                raise OSError(errno.EFBIG, reason, os.fspath(path))
             return file.read()
     within, member = _member(path, address)
     try:

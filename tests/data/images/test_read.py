@@ -228,3 +228,10 @@ def test_a_pipe_is_bad_and_nobody_waits_for_its_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(BadImage, match=r"pipe\.png: a pipe or a device, not a file"):
         read_image(tmp_path / "pipe.png")
+
+
+def test_a_file_of_many_gigabytes_is_bad_before_it_is_read(tmp_path):
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate((1 << 30) + 1)  # sparse: it takes no room
+    with pytest.raises(BadImage, match=r"huge\.png: has 1,073,741,825 bytes; at most 1,073,741,824"):
+        read_image(tmp_path / "huge.png")
