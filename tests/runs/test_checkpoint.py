@@ -61,7 +61,7 @@ def test_safetensors_load_as_well(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"format": "1"}, "format"),
         ({"threshold": 1.5}, "threshold"),
         ({"threshold": "0.5"}, "threshold"),
