@@ -88,7 +88,7 @@ class Pulse:
         """Every process's number."""
         from pmtrain.system.framework import paddle
 
-        cells = paddle.zeros([self._size], "int64")
-        cells[self._rank] = own
+        own_cell = [own if rank == self._rank else 0 for rank in range(self._size)]
+        cells = paddle.to_tensor(own_cell, "int64", place=paddle.CPUPlace())  # gloo's, also where a GPU computes
         self._distributed.all_reduce(cells, group=self._group)
         return cells.tolist()
