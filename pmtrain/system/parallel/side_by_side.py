@@ -129,7 +129,7 @@ def _keep(of: _Ended, name: str, kind: str, value: Any) -> None:
 
 def _ended_by(name: str, exitcode: int) -> PmtrainError:
     how = f"was ended by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with code {exitcode}"
-    return PmtrainError(f"{name} {how}", "go on with `pmtrain train --resume`")
+    return PmtrainError(f"{name} {how}", "go on with `pmtrain train --resume RUN`")
 
 
 def _print(found: list[_Ended], all_lines: bool = False) -> None:
