@@ -250,6 +250,7 @@ def test_images_of_another_place_stand_beside_the_own(run_cli, run, data, page):
     shown = Page(Path("page.html").read_text(encoding="utf-8"))
     section = shown.text("section", aria_labelledby="external")
     assert "Figure internal clinic b" in section
+    assert f"--external 'clinic b={data}'" in shown.text("section", aria_labelledby="again")
     assert "Images 8 (4 positive) 20 (10 positive)" in section  # its own validation images; all of the other set's
     assert "Other external data than clinic b" in shown.text("section", aria_labelledby="summary")
     assert json.loads(Path("page-external.json").read_text(encoding="utf-8"))["external"].keys() == {"clinic b"}

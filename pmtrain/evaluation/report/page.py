@@ -384,5 +384,6 @@ def command_again(run: RunFolder, config: ReportConfig) -> str:
     for name, value in config.model_dump(mode="json").items():
         usual = getattr(kept, name) if name in AS_TRAINED else ReportConfig.model_fields[name].default
         if value != usual:
-            words += [flag_of(name)] if value is True else [flag_of(name), str(value)]
+            given = value if isinstance(value, list) else [value]
+            words += [word for each in given for word in (flag_of(name), *([] if each is True else [str(each)]))]
     return quoted(Path("pmtrain"), "report", run.path, *words)
