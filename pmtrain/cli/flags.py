@@ -27,7 +27,7 @@ DATA_ARGUMENT = inspect.Parameter(
     default=None,
     annotation=Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="DATA", show_default=False, help="Labelled images; the same as --data."),
+        typer.Argument(metavar="DATA", show_default=False, help="Images; the same as --data."),
     ],
 )
 
