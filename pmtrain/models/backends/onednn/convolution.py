@@ -8,7 +8,17 @@ with AMX (bf16, channels last), and for ResNet-18 as well on an AMD Zen 2 (AVX2)
 from __future__ import annotations
 
 from pmtrain.models.backends.onednn import primitives as ops
-from pmtrain.models.backends.onednn.memory import Descriptor, Dims, Layout, Place, Tensor, describe, f32, strided
+from pmtrain.models.backends.onednn.memory import (
+    Descriptor,
+    Dims,
+    Layout,
+    Place,
+    Tensor,
+    describe,
+    f32,
+    layout_like,
+    strided,
+)
 from pmtrain.models.backends.onednn.primitives import After, Arg, Query, Window
 from pmtrain.models.backends.onednn.program import Program
 
@@ -31,7 +41,7 @@ class Convolution:
         self.outputs, self.inputs = outputs, x.dims[1]
         self.dtype = x.descriptor.dtype
         self.dims = (outputs, self.inputs, window.kernel, window.kernel)
-        self.y = program.tensor(window.output(x.dims, outputs), self.dtype)
+        self.y = program.tensor(window.output(x.dims, outputs), self.dtype, layout_like(x.descriptor))
         self.pixels = self.y.dims[0] * self.y.dims[2] * self.y.dims[3]
         self._weights = weights.view(describe(self.dims, f32, Layout.plain))
         self._free = describe(self.dims, self.dtype, Layout.any)

@@ -60,6 +60,12 @@ def pixel_layout(dtype: DataType) -> Layout:
     return Layout.channels_last if image_layout(dtype) is Layout.channels_last else Layout.plain
 
 
+def layout_like(images: Descriptor) -> Layout:
+    """The layout of what is computed from these images: channels last stay last, all others get `image_layout`."""
+    last = images == describe(images.dims, images.dtype, Layout.channels_last)
+    return Layout.channels_last if last else image_layout(images.dtype)
+
+
 def lines_of(images: Descriptor) -> Descriptor:
     """View the same memory with every row of pixels as a separate image, if channels are last.
 

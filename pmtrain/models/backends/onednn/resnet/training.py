@@ -18,12 +18,13 @@ from pmtrain.models.backends.onednn.memory import (
     array_at,
     describe,
     f32,
+    layout_like,
     lines_of,
     pixel_layout,
 )
 from pmtrain.models.backends.onednn.primitives import Arg
 from pmtrain.models.backends.onednn.program import Program
-from pmtrain.models.backends.onednn.resnet.inference import STEM_POOL, FoldedLayers, window_of
+from pmtrain.models.backends.onednn.resnet.inference import STEM_POOL, FoldedLayers, in_stage_layout, window_of
 from pmtrain.models.resnet import Block, ConvBNLayer, ResNet
 from pmtrain.system.framework import paddle
 
@@ -69,9 +70,11 @@ class ResNetTraining:
         else:
             x = FoldedLayers(self.program, dtype, weights).stages(model, frozen, x)
         blocks: list[_Block] = []
-        for block in (block for stage in model.stages[frozen or 0 :] for block in stage):
-            blocks.append(_Block(self, block, x))
-            x = blocks[-1].out
+        for stage in model.stages[frozen or 0 :]:
+            for block in stage:
+                taken = in_stage_layout(self.program, stage, x) if block is stage[0] else x
+                blocks.append(_Block(self, block, x, taken))
+                x = blocks[-1].out
         mean = _GlobalMean(self, x, self._features, self._features_gradient)
         self._forward_steps = len(self.program.steps)
 
@@ -192,10 +195,10 @@ class _ConvBatchNorm:
 
 
 class _Block:
-    """A residual block: relu(path(x) + shortcut(x))."""
+    """A residual block, relu(path(x) + shortcut(x)); `x` is `given`, or a copy of it in another layout."""
 
-    def __init__(self, plan: ResNetTraining, block: Block, x: Tensor) -> None:
-        self.program = plan.program
+    def __init__(self, plan: ResNetTraining, block: Block, given: Tensor, x: Tensor) -> None:
+        self.program, self.given = plan.program, given
         self.path: list[_ConvBatchNorm] = []
         inner = x
         for layer in block.path:
@@ -211,7 +214,12 @@ class _Block:
         """From the gradient of `out`, which is overwritten, compute that of the block's input."""
         first, inner = self._before_the_first(gradient)
         shortcut = gradient if self.short is None else self.short.backward(gradient, overwrite=True)
-        return first.backward(inner, overwrite=True, added_to=shortcut)
+        result = first.backward(inner, overwrite=True, added_to=shortcut)
+        if result.descriptor == self.given.descriptor:
+            return result
+        copy = self.program.buffer(self.given.descriptor)
+        self.program.reorder(result, copy)
+        return copy
 
     def parameter_gradients(self, gradient: Tensor) -> None:
         """As `backward`, where nobody needs the gradient of the block's input."""
@@ -257,7 +265,7 @@ class _GlobalMean:
     def __init__(self, plan: ResNetTraining, x: Tensor, features: Place, gradient: Place) -> None:
         self.plan, self.x = plan, x
         dims = (*x.dims[:2], 1, 1)
-        pooled = plan.program.tensor(dims, plan.dtype)
+        pooled = plan.program.tensor(dims, plan.dtype, layout_like(x.descriptor))
         self.primitive = ops.global_mean(x.descriptor, pooled.descriptor)
         plan.program.add(self.primitive, {Arg.SRC: x, Arg.DST: pooled})
         plan.program.reorder(pooled, features.view(describe(dims, f32, Layout.plain)))
@@ -265,7 +273,7 @@ class _GlobalMean:
 
     def backward(self) -> Tensor:
         program = self.plan.program
-        pooled = program.tensor(self.gradient.dims, self.plan.dtype)
+        pooled = program.tensor(self.gradient.dims, self.plan.dtype, layout_like(self.x.descriptor))
         self.plan.program.reorder(self.gradient, pooled)
         result = program.buffer(self.x.descriptor)
         primitive = ops.global_mean_gradient(result.descriptor, pooled.descriptor, self.primitive)
