@@ -84,9 +84,7 @@ NUMBERS = (0, 1, 2, 127, 128, 255, 256, 32767, 65535, 65536, 1 << 24, (1 << 31) 
 def changed(data: bytes, draw: random.Random, kind: Kind) -> bytes:
     """The file with one to four changes."""
     if kind.inside and draw.random() < 0.5:
-        with contextlib.suppress(
-            ValueError, LookupError, zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error
-        ):
+        with contextlib.suppress(Exception):  # it isn't whole enough to be changed inside
             return kind.inside(data, draw, kind)
     content = bytearray(data)
     for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
