@@ -235,6 +235,7 @@ def test_the_same_option_has_the_same_place_and_help_in_every_command():
     others = {(SplitConfig, "group_by"), (CheckConfig, "workers")}
     others |= {(TrainConfig, "nproc")}  # processes share each batch there, and whole batches elsewhere
     others |= {(PretrainConfig, "data")}  # without labels
+    others |= {(PredictConfig, "unit")}  # predictions, not results
     others |= {(SynthConfig, "train"), (SynthConfig, "val"), (SplitConfig, "val")}  # numbers here, a share there
     told: dict[str, set[tuple[str, str]]] = {}
     for model, name in (each.values for each in OPTIONS):

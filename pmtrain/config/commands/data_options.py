@@ -13,6 +13,7 @@ from pmtrain.config.commands.shared_options import (
     Folds,
     ImageSize,
     OnBadImage,
+    PatientPattern,
     PreprocessName,
     Seed,
     TextFormat,
@@ -64,12 +65,7 @@ class ListingOptions(Options):
     patient_column: str | None = option(
         DATA, 'Column of patient IDs in a table; "" for none.  [default: recognized by its name]', default=None
     )
-    patient_pattern: str | None = option(
-        DATA,
-        "Regular expression that finds the patient in a file name, '(\\d+)_(left|right)', or a known pattern:"
-        " left-right, breakhis, chest-xray.",
-        default=None,
-    )
+    patient_pattern: PatientPattern = None
     split_column: str | None = option(
         DATA,
         'Column of splits (train, val, test) in a table; "" for none.  [default: recognized by its name]',

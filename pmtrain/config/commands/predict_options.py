@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pmtrain.config.commands.compute_options import ComputeOptions
-from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, SharedNproc, Workers
+from pmtrain.config.commands.shared_options import (
+    AdaptBn,
+    Aggregate,
+    BatchSize,
+    PatientPattern,
+    Prevalence,
+    SharedNproc,
+    Workers,
+)
 from pmtrain.config.options import DATA, EVALUATION, MACHINE, OUTPUT, option
 from pmtrain.config.values import AnyPath, OneOf
 from pmtrain.system.hardware import available_cpus
@@ -38,18 +46,8 @@ class PredictConfig(ComputeOptions):
     table: AnyPath | None = option(
         DATA, "With --unit: table (CSV, Excel) that names the patient, or other unit, of each file.", default=None
     )
-    patient_pattern: str | None = option(
-        DATA,
-        "With --unit patient: regular expression that finds the patient in a file name, or a known pattern: left-right,"
-        " breakhis, chest-xray.",
-        default=None,
-    )
-    aggregate: Annotated[str, OneOf("pmtrain.evaluation.scores.units:AGGREGATES")] | None = option(
-        EVALUATION,
-        "With --unit: how its images make one probability: mean, max, noisy-or, top-3 or share."
-        "  [default: what `pmtrain calibrate --unit` chose, else mean]",
-        default=None,
-    )
+    patient_pattern: PatientPattern = None
+    aggregate: Aggregate = None
     nproc: SharedNproc = 1
     output: AnyPath | None = option(OUTPUT, "File to create; without it, rows go to stdout.", default=None)
 

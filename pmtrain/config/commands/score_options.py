@@ -7,7 +7,15 @@ from typing import Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
-from pmtrain.config.commands.shared_options import AdaptBn, BatchSize, Prevalence, Seed, SharedNproc, TextFormat
+from pmtrain.config.commands.shared_options import (
+    AdaptBn,
+    Aggregate,
+    BatchSize,
+    Prevalence,
+    Seed,
+    SharedNproc,
+    TextFormat,
+)
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, ExternalSets, OneOf, Severities, ThresholdText
 
@@ -46,13 +54,7 @@ class ScoringOptions(ComputeOptions, ImageOptions):
         "Results by patient, or by another column of the table such as eye or slide, in place of by image.",
         default=None,
     )
-    aggregate: Annotated[str, OneOf("pmtrain.evaluation.scores.units:AGGREGATES")] | None = option(
-        EVALUATION,
-        "With --unit: how a unit's images make its score. mean; max; noisy-or: P(at least one image is positive);"
-        " top-3: mean of the three highest; share: of images at or above the threshold."
-        "  [default: what `pmtrain calibrate --unit` chose, else mean]",
-        default=None,
-    )
+    aggregate: Aggregate = None
     unit_label: Annotated[str, OneOf("pmtrain.evaluation.scores.units:UNIT_LABELS")] = option(
         EVALUATION,
         "With --unit: a unit whose images have unlike labels is positive if any, all or most are.",

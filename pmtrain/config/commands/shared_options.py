@@ -77,6 +77,23 @@ AdaptBn = Annotated[
         " depends on the other images too.",
     ),
 ]
+PatientPattern = Annotated[
+    str | None,
+    option(
+        DATA,
+        "Regular expression that finds the patient in a file name, '(\\d+)_(left|right)', or a known pattern:"
+        " left-right, breakhis, chest-xray.",
+    ),
+]
+Aggregate = Annotated[
+    Annotated[str, OneOf("pmtrain.evaluation.scores.units:AGGREGATES")] | None,
+    option(
+        EVALUATION,
+        "With --unit: how a unit's images make its score. mean; max; noisy-or: P(at least one image is positive);"
+        " top-3: mean of the three highest; share: of images at or above the threshold."
+        "  [default: what `pmtrain calibrate --unit` chose, else mean]",
+    ),
+]
 Prevalence = Annotated[
     float | None,
     option(
