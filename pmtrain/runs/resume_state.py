@@ -63,7 +63,9 @@ def save_resume(
     home = folder / f"{tag}-{secrets.token_hex(4)}"
     hashes = {MODEL: weights.sha256, SIDE: sha256_of(side.encode()), OPTIMIZER: optimizer.sha256}
     record = {"format": FORMAT, "folder": home.name, "sha256": hashes, "state": state}
-    text = json.dumps(record, ensure_ascii=False, indent=1)  # before anything is written: it may not be JSON
+    # Before anything is written: it may not be JSON. Without indents, since those take six times as long, and the
+    # history of thousands of epochs is in it.
+    text = json.dumps(record, ensure_ascii=False)
     try:
         home.mkdir(parents=True)
         for name, pieces in files.items():

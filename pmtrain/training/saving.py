@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,7 @@ def save(
             f"{error.hint}; the checkpoints saved before are whole, in {folder.path}",
         ) from None
     best = epoch and epoch.best and (learned.averaged_weights() or weights)
-    optimizer, state = learned.optimizer_state(), asdict(at)
+    optimizer, state = learned.optimizer_state(), vars(at) | {"history": list(at.history)}
     tag = f"epoch{at.epoch}-batch{at.batch}"
     same = folder.best if best is weights else None
 
