@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pmtrain.system.hardware import thread_count
+
 ROOT = Path(__file__).parents[1]
 
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be every process that a test starts.
@@ -133,6 +135,8 @@ def run_cli(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PMTRAIN_DEBUG", "")
+    # A command's --threads is for that command, and not for the processes that later tests start.
+    monkeypatch.setenv("OMP_NUM_THREADS", str(thread_count()))
 
     def run(*arguments: object):
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.data.images import file_table, read
+from pmtrain.data.images import file_table, read, source
 from pmtrain.data.images.file_table import FILES
 from pmtrain.data.images.packed.zip_archive import ZipArchive
 from tests.conftest import SMALL
@@ -67,7 +67,8 @@ class CountedHash:
 
 
 def _on_event(event: str, arguments: tuple) -> None:
-    if WATCHING and event == "open" and isinstance(arguments[0], (str, bytes)):
+    by_opener = event == "open" and sys._getframe(1).f_code is source._regular.__code__  # of an `open` just counted
+    if WATCHING and event == "open" and isinstance(arguments[0], (str, bytes)) and not by_opener:
         for uses in WATCHING:
             uses.opened(os.fsdecode(arguments[0]))
 

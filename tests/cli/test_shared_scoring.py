@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 
 import pytest
+
+from pmtrain.system.hardware import thread_count
 
 pytestmark = [
     pytest.mark.slow,
@@ -16,9 +17,7 @@ pytestmark = [
 
 def two() -> tuple[object, ...]:
     """Two processes with the threads each that this one has: other sums of floats would differ in their last bits."""
-    from pmtrain.system.framework import SETTINGS  # noqa: F401 (sets the variable)
-
-    return "--nproc", 2, "--threads", 2 * int(os.environ["OMP_NUM_THREADS"])
+    return "--nproc", 2, "--threads", 2 * thread_count()
 
 
 def test_an_evaluation_by_two_processes_is_one_s(checkpoint, small_set, run_cli, run_process, tmp_path):

@@ -127,10 +127,10 @@ def test_another_threshold_rule_is_stored_and_a_chosen_one_warns(run_cli, small_
 
 
 def test_without_both_classes_left_no_threshold_is_chosen_and_that_is_told(capsys):
+    from pmtrain.evaluation.scores.operating_point import threshold_to_store
     from pmtrain.evaluation.scores.score import Scores
-    from pmtrain.training.saving import choose_threshold
 
-    threshold, rule = choose_threshold("youden", Scores([], np.array([1, 1]), np.array([0.5, 2.0])), first=True)
+    threshold, rule = threshold_to_store("youden", Scores([], np.array([1, 1]), np.array([0.5, 2.0])), first=True)
     assert (threshold, rule) == (0.5, "0.5, since validation lacked a class for youden")
     assert "needs validation images of both classes" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from pmtrain.system.errors import UsageError
 from tests.conftest import QUICK, environment
 
 OPTIONS = {
-    **{"image_size": 32, "batch_size": 4, "workers": 0, "log_every": 1, "epochs": 2},
+    **{"layers": 18, "image_size": 32, "batch_size": 4, "workers": 0, "log_every": 1, "epochs": 2},
     **{"report": False, "shortcut": False},
 }
 

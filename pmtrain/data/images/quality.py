@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 SIDE = 128  # pixels: of the copy
+SMALLEST = 96  # pixels: a smaller image lacks the fine detail that focus is judged by
 BLANK = 2.0  # levels: an image whose channels all vary by less (standard deviation) shows nothing
 LIT = 0.15  # of the bright pixels' level (95th percentile): from there on a pixel belongs to the field of view,
 DARKEST = 12  # and from this level on

@@ -15,7 +15,7 @@ import numpy as np
 
 from pmtrain.config import ComputeOptions, PredictConfig, load_config
 from pmtrain.data.dataset import Sample
-from pmtrain.data.images.quality import Quality, fundus_quality
+from pmtrain.data.images.quality import SMALLEST, Quality, fundus_quality
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.preprocessing.retina.eye import Eye, aligned
@@ -57,7 +57,7 @@ class Prediction:
     eye_from: str | None = None  # column, file name or optic disc: how that is known
     posterior: float | None = None  # the probability shifted to another prevalence, where that is asked for
     spread: float | None = None  # standard deviation of the logits, where several networks answer
-    quality: str | None = None  # good or poor; None where the network's images aren't fundus photographs
+    quality: str | None = None  # good or poor; None where the network's images aren't fundus photographs, or too small
     quality_reason: str | None = None  # why it is poor
 
 
@@ -125,7 +125,7 @@ class Classifier:
         info: the metadata of the checkpoint.
         domain: tells whether an image is of the kind that the network was trained on; None where the checkpoint has no
             domain model, and `no_domain` says why. Of several networks all have one, or none is used.
-        judges_quality: whether its images are fundus photographs, whose quality can be judged.
+        judges_quality: whether its images are fundus photographs, large enough to judge their quality.
         described: path and SHA-256 of each network.
         prevalence: the one that posteriors are shifted to; None: there are none.
         held_prevalence: the one that probabilities hold for; None if unknown.
@@ -152,7 +152,8 @@ class Classifier:
         lacking = next((network for network in self.networks if network.domain is None), None)
         self.domain, self.no_domain = (first.domain, "") if lacking is None else (None, lacking.no_domain)
         known = self.info.preprocessing.startswith("fundus")
-        self.judges_quality = first.domain.of_fundus if first.domain else known
+        of_fundus = first.domain.of_fundus if first.domain else known
+        self.judges_quality = of_fundus and self.info.image_size >= SMALLEST
 
     def adapt_bn(self, paths: Sequence[Path], batch_size: int = 10, workers: int = 0) -> int:
         """Estimate each network's batch norm statistics on these images (--adapt-bn); return how many could be read.

@@ -13,6 +13,7 @@ from scipy.special import expit
 
 import pmtrain
 from pmtrain import load_classifier
+from pmtrain.data.images.quality import fundus_quality
 from pmtrain.evaluation.inference.predict import FORMATS
 from pmtrain.models import build_model
 from pmtrain.runs.formats.state_dict import load_state
@@ -34,7 +35,7 @@ def paths(small_set):
 
 def by_hand(checkpoint, paths) -> np.ndarray:
     """P(positive) as the notes' script has it: OpenCV, their arithmetic, Paddle's own forward."""
-    model = build_model(50)
+    model = build_model(18)
     model.set_state_dict({name: paddle.to_tensor(array) for name, array in load_state(checkpoint).items()})
     model.eval()
     images = [cv2.resize(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), (32, 32)) for path in paths]
@@ -150,9 +151,12 @@ def test_three_lines_in_a_plain_script(checkpoint, paths, tmp_path):
     assert set(eval(done.stdout)) <= {"healthy", "sick"}
 
 
-def test_quality_is_told_of_networks_for_fundus_photographs_alone(checkpoint):
+def test_quality_is_told_of_networks_for_fundus_photographs_alone(checkpoint, monkeypatch):
     made = load_classifier(checkpoint, backend="paddle")
+    assert not made.judges_quality  # 32 pixels wide
+    monkeypatch.setattr("pmtrain.evaluation.inference.classifier.fundus_quality", lambda _: fundus_quality(next(given)))
     images = [eye(), (eye() * 0.15).astype(np.uint8)]
+    given = iter(images)  # as they are, before the network's 32 pixels
     plain = made.predict(images)
     assert [each.quality for each in plain] == [None, None]
     made.judges_quality = True

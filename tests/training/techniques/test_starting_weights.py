@@ -96,7 +96,7 @@ def test_imagenet_is_the_published_file(vision18, monkeypatch, run_cli, small_se
     monkeypatch.setenv("PMTRAIN_WEIGHTS", str(vision18.parent))
     done = run_cli("train", small_set, "--weights", "imagenet", "--layers", 18, *QUICK, "--dry-run")
     assert done.exit_code == 0, done.stderr
-    missing = run_cli("train", small_set, "--weights", "imagenet", *QUICK, "--dry-run")
+    missing = run_cli("train", small_set, "--weights", "imagenet", *QUICK, "--layers", 50, "--dry-run")
     assert missing.exit_code == 1 and "resnet50.pdparams isn't there" in missing.stderr
 
 

@@ -35,7 +35,8 @@ def file(tmp_path_factory) -> Path:
 @given(data=st.data())
 def test_what_python_writes_is_read_back(file, encoding, data):
     header = ["路径", "label"]
-    cells = (CHINESE if encoding == "gbk" else TEXT).map(str.strip)
+    # An apostrophe before what a spreadsheet would take for a formula is pmtrain's own, and is taken off.
+    cells = (CHINESE if encoding == "gbk" else TEXT).map(str.strip).filter(lambda cell: not cell.startswith("'"))
     line_end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
     if line_end == "\r":
         cells = cells.filter(lambda cell: "\n" not in cell)

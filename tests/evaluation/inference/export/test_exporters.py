@@ -80,7 +80,7 @@ def test_several_networks_as_one_paddle_model(tmp_path):
 def test_torch_has_torchvisions_names(source, expected, images, tmp_path):
     EXPORTERS["torch"].write(tmp_path, source)
     found = read_torch((tmp_path / "model.pth").read_bytes())
-    network = paddle.vision.models.resnet50(num_classes=1)  # the same names, but for batch norms and a transposed fc
+    network = paddle.vision.models.resnet18(num_classes=1)  # the same names, but for batch norms and a transposed fc
     names = {"running_mean": "_mean", "running_var": "_variance"}
     renamed = {
         ".".join([*name.split(".")[:-1], names.get(last := name.split(".")[-1], last)]): array
