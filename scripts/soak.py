@@ -262,7 +262,7 @@ class Soak:
             shutil.rmtree(self.killed)
 
     def processes(self) -> set[int]:
-        """The last command's processes that are running."""
+        """The last command's processes that are running, but for Python's own that cleans up behind them."""
         found = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -270,7 +270,7 @@ class Soak:
                     state, _parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
                 except OSError:
                     continue
-                if int(session) == self.process.pid and state not in "ZX":
+                if int(session) == self.process.pid and state not in "ZX" and not _is_tracker(entry):
                     found.add(int(entry.name))
         return found
 
@@ -286,6 +286,14 @@ class Soak:
             names += [path for path in last.iterdir() if path.is_dir()][1:]
         names += [path for path in self.cache.glob("*-journal") if path.stat().st_size]
         return [str(path.relative_to(self.folder)) for path in names]
+
+
+def _is_tracker(entry: Path) -> bool:
+    """Whether a process is multiprocessing's resource tracker, which writes tracebacks of its own when others end."""
+    try:
+        return b"resource_tracker" in (entry / "cmdline").read_bytes()
+    except OSError:
+        return True  # it has just ended
 
 
 class Broken(Exception):
