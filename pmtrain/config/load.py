@@ -86,7 +86,7 @@ def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[s
         message = first["msg"].removeprefix("Value error, ")
         field = model.model_fields[key]
         raise UsageError(
-            f"{where(key)} {first['input']!r}: {message[0].lower()}{message[1:]}",
+            f"{where(key)} {repr(first['input'])[:100]}: {message[0].lower()}{message[1:]}",
             f"{flag_of(key)}: {field.description}" if field.description else "",
         ) from None
 
@@ -135,7 +135,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: can't be read: {error.strerror}", "give the path of a YAML file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{file}: isn't UTF-8 text", "save it as UTF-8 (in Notepad: Save as, Encoding)") from None
-    except (YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:  # dates, numbers
+    except (YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError, AssertionError) as error:
         detail = " ".join(str(error).split())[:300]
         raise UsageError(f"{file}: isn't YAML: {detail}", "write one `option: value` a line") from None
     if content is None:

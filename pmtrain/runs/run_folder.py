@@ -51,6 +51,7 @@ from pmtrain.system.files import write_atomic
 
 HOME = Path("runs")
 ALWAYS = ("data", "layers", "epochs", "seed", "save_every", "output")  # in the config.yaml of every run, in this order
+ABOUT_DATA = ("root", "classes", "images", "synthetic", "fingerprint")  # in the run.json of every run, under `data`
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
 
 
@@ -159,9 +160,13 @@ class RunFolder:
             PmtrainError: the file is damaged or missing.
         """
         try:
-            return with_new_keys("run.json", json.loads(self.info_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise PmtrainError(f"{self.info_file}: can't be read: {error}", "start a new run") from None
+            kept = with_new_keys("run.json", json.loads(self.info_file.read_text(encoding="utf-8")))
+            if kept and (lost := [name for name in ABOUT_DATA if name not in kept["data"]]):
+                raise ValueError(f"it lacks {', '.join(lost)}")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise PmtrainError(f"{self.info_file}: can't be read: {reason}", "start a new run") from None
+        return kept
 
     def leakage(self) -> dict[str, Any]:
         """What `--leakage` found and did; empty for a run that didn't look for leaks."""

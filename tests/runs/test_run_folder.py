@@ -43,3 +43,11 @@ def test_of_a_damaged_config_no_default_is_taken(tmp_path, kept):
     folder.config_file.write_text(whole[: whole.index("\n", kept) + 1] if kept else "")
     with pytest.raises(PmtrainError, match=r"config\.yaml: isn't whole: it has no .*epochs"):
         folder.config()
+
+
+@pytest.mark.parametrize("content", ['{"command": "x"}', '{"data": {"root": "x"}}', '{"data": 3}', "[]x", "3"])
+def test_a_run_json_that_lacks_something_is_refused_by_name(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    folder.info_file.write_text(content)
+    with pytest.raises(PmtrainError, match=r"run\.json: can't be read"):
+        folder.info()

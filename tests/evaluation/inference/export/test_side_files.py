@@ -24,6 +24,7 @@ from pmtrain.runs.calibrator import Calibrator
 from pmtrain.runs.checkpoint import load_checkpoint, replace_info
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.framework import paddle
+from pmtrain.training.train import data_record
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -39,7 +40,7 @@ def run(checkpoint, small_set, tmp_path_factory) -> Path:
     folder.config_file.write_text(dump_yaml(TrainConfig(data=small_set)))
     data = read_dataset(small_set)
     dropped = data.name_of(data.split("train")[0])
-    folder.write_info({"data": {"fingerprint": data.fingerprint(), "leakage": {"dropped_files": [dropped]}}})
+    folder.write_info({"data": {**data_record(data), "leakage": {"dropped_files": [dropped]}}})
     write_record(folder.images, data)
     shutil.copy(checkpoint, folder.best)
     shutil.copy(checkpoint.with_suffix(".json"), folder.best.with_suffix(".json"))
