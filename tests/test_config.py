@@ -275,6 +275,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{f'b{i - 1}' if i else 'a'}]
         ("- " * 3000, "is nested more than 8 deep"),
         ("data: &a [*a]", "has an alias"),
         ("seed: " + "9" * 10_000, "isn't YAML"),
+        ("%YAML 1.3\n---\nseed: 1", "isn't YAML"),
         ("seed: 2001-99-99", "isn't YAML"),
         ("x" * 70_000, "has more than 65,536 bytes"),
         ("data: !!python/object/apply:os.system ['touch hacked']", "isn't YAML"),
