@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
-from pmtrain.system.files import write_atomic
+from pmtrain.system.files import new_folder, write_atomic
 from pmtrain.system.parallel import ALONE, Processes, join
 
 RESULTS = ("predictions.csv", "metrics.json")
@@ -458,8 +459,19 @@ def metrics_of(found: Assessment) -> dict[str, Any]:
 
 
 def write(folder: Path, evaluation: Evaluation) -> None:
-    """predictions.csv, a row an image in the order of the data, metrics.json and the charts."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """predictions.csv, a row an image in the order of the data, metrics.json and the charts.
+
+    A new folder appears with all of them at once.
+    """
+    with contextlib.nullcontext(folder) if folder.exists() else new_folder(folder) as place:
+        written = _write_into(place, evaluation)
+    names = [*charts.CHARTS, *[shift_chart.NAME] * bool(evaluation.shift)]
+    kinds = " and ".join(charts.FORMATS)
+    console.notice(f"wrote to {folder}: {', '.join(written)} and {len(names)} charts ({', '.join(names)}; {kinds})")
+
+
+def _write_into(folder: Path, evaluation: Evaluation) -> list[str]:
+    """The files; return the names of those that are no charts."""
     scores, threshold = evaluation.scored.scores, evaluation.threshold.value
     write_atomic(
         folder / "predictions.csv",
@@ -474,6 +486,4 @@ def write(folder: Path, evaluation: Evaluation) -> None:
     if evaluation.shift:
         shift_chart.write_shift(folder, evaluation.shift, evaluation.chart_data.marks)
         written.append(shift_chart.FILES[0])
-    names = [*charts.CHARTS, *[shift_chart.NAME] * bool(evaluation.shift)]
-    kinds = " and ".join(charts.FORMATS)
-    console.notice(f"wrote to {folder}: {', '.join(written)} and {len(names)} charts ({', '.join(names)}; {kinds})")
+    return written
