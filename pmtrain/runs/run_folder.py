@@ -51,7 +51,6 @@ from pmtrain.system.files import write_atomic
 
 HOME = Path("runs")
 ALWAYS = ("data", "layers", "epochs", "seed", "save_every", "output")  # in the config.yaml of every run, in this order
-ABOUT_DATA = ("root", "classes", "images", "synthetic", "fingerprint")  # in the run.json of every run, under `data`
 METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "images_per_second")
 
 
@@ -161,8 +160,8 @@ class RunFolder:
         """
         try:
             kept = with_new_keys("run.json", json.loads(self.info_file.read_text(encoding="utf-8")))
-            if kept and (lost := [name for name in ABOUT_DATA if name not in kept["data"]]):
-                raise ValueError(f"it lacks {', '.join(lost)}")
+            if kept and not isinstance(kept["data"], dict):
+                raise ValueError("its `data` is no mapping")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise PmtrainError(f"{self.info_file}: can't be read: {reason}", "start a new run") from None

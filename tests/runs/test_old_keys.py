@@ -85,12 +85,14 @@ def test_an_old_state_to_resume_from_opens(tmp_path):
 def test_an_old_run_json_opens(tmp_path):
     old = {
         "command": "pmtrain train",
+        "data": {"root": "images"},
         "pixels": {"mean": [0.5, 0.25, 0.125], "deviation": [0.3, 0.2, 0.1]},
         "fold": {"number": 2, "of": 5},
     }
     (tmp_path / "run.json").write_text(json.dumps(old), encoding="utf-8")
     assert RunFolder(tmp_path).info() == {
         "command": "pmtrain train",
+        "data": {"root": "images"},
         "pixels": {"mean": [0.5, 0.25, 0.125], "std": [0.3, 0.2, 0.1]},
         "fold": {"number": 2, "n_folds": 5},
     }
