@@ -19,7 +19,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +274,7 @@ class Pretraining:
         weights = dump_state(body, {name: names["body." + name] for name in body})
         optimizer = dump_state(optimizer_arrays(self.optimizer) | heads)
         tag = f"epoch{self.at.epoch}-batch{self.at.batch}"
-        save_resume(self.folder.last, tag, weights, self.info(), optimizer, asdict(self.at))
+        save_resume(self.folder.last, tag, weights, self.info(), optimizer, vars(self.at))
         text = io.StringIO()
         writer = csv.DictWriter(text, ("epoch", "loss", "spread", "lr"), lineterminator="\n")
         writer.writeheader()
