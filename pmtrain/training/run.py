@@ -49,7 +49,7 @@ from pmtrain.training.saving import (
     keep_records,
     save,
 )
-from pmtrain.training.setup import RECIPES_HINT, added_options, recipe_stated, weights_of_classes
+from pmtrain.training.setup import RECIPES_HINT, added_options, tell_options, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
 from pmtrain.training.techniques.ema import Average
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
@@ -166,10 +166,7 @@ class Run:
         ):
             if engine := self.step.backend.engine:
                 console.notice(f"computing with {engine} in {self.step.backend.precision}")
-            if recipe := recipe_stated(self.config):
-                console.notice(recipe)
-            if added := added_options(self.config):
-                console.notice(f"training loop: {added}")
+            tell_options(self.config)
             try:
                 if self.preprocess.lacks_statistics:
                     if first:

@@ -17,9 +17,17 @@ from pmtrain.system import console
 # What to say after a run with the notes' options; the figures are those of docs/recipes.md.
 RECIPES_HINT = (
     "recipes: --recipe robust is for fundus photographs (on iChallenge-PM validation AUC 0.997, where the notes'"
-    " options gave 0.978), --recipe fast for the same sooner, --recipe pathology for stained tissue, --recipe general"
-    " for other images"
+    " options gave 0.978), --recipe accurate for three such networks as one, --recipe fast for the same sooner, --recipe"
+    " pathology for stained tissue, --recipe general for other images"
 )
+
+
+def tell_options(config: TrainConfig) -> None:
+    """Say which recipe the run has, and what it adds to the notes' loop."""
+    if recipe := recipe_stated(config):
+        console.notice(recipe)
+    if added := added_options(config):
+        console.notice(f"training loop: {added}")
 
 
 def recipe_stated(config: TrainConfig) -> str:
@@ -27,8 +35,16 @@ def recipe_stated(config: TrainConfig) -> str:
     if config.recipe is None:
         return ""
     own = recipe_options(config.recipe)
-    changed = {name: getattr(config, name) for name in own if getattr(config, name) != own[name]}
-    return f"recipe: {config.recipe}" + (f", but {_as_flags(changed)}" if changed else "")
+    values = {name: getattr(config, name) for name in own}
+    # None can't be given as a flag: a member of several trainings has no `seeds` of its own.
+    changed = {name: value for name, value in values.items() if value not in (own[name], None)}
+    off = [name for name, value in changed.items() if value is False]
+    stated = {name: value for name, value in changed.items() if value is not False}
+    return (
+        f"recipe: {config.recipe}"
+        + (f", but {_as_flags(stated)}" if stated else "")
+        + (f", without {' '.join(map(flag_of, off))}" if off else "")
+    )
 
 
 def added_options(config: TrainConfig) -> str:

@@ -22,6 +22,7 @@ from pmtrain.system import console, environment, parallel
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.training.run import Run, WhenDone
+from pmtrain.training.setup import tell_options
 from pmtrain.training.techniques.schedule import depends_on_length
 from pmtrain.training.techniques.starting_weights import IMAGENET, weights_again, with_weights
 from pmtrain.training.tracking import require
@@ -179,6 +180,7 @@ def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataS
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))
+            tell_options(config)
             batch = next(iter(loader.epoch(0)))
             loss = run.step(batch.images, batch.labels)
     console.result(console.batch_line(0, 0, loss))

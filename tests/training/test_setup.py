@@ -13,8 +13,15 @@ from tests.conftest import ROOT
 def test_a_recipe_is_stated_with_what_was_changed():
     assert recipe_stated(load_config(TrainConfig, {"recipe": "robust"})) == "recipe: robust"
     config = load_config(TrainConfig, {"recipe": "robust", "epochs": 6, "nesterov": False, "seed": 3})
-    assert recipe_stated(config) == "recipe: robust, but --epochs 6 --nesterov False"
+    assert recipe_stated(config) == "recipe: robust, but --epochs 6, without --nesterov"
     assert recipe_stated(TrainConfig()) == ""
+
+
+def test_a_member_of_several_trainings_states_its_recipe_alone():
+    config = load_config(TrainConfig, {"recipe": "accurate"})
+    assert config.seeds == 3
+    assert recipe_stated(config.model_copy(update={"seeds": None})) == "recipe: accurate"
+    assert recipe_stated(config.model_copy(update={"seeds": 2})) == "recipe: accurate, but --seeds 2"
 
 
 def test_an_old_name_states_the_same_options():

@@ -106,8 +106,8 @@ class TrainConfig(LoopOptions, ComputeOptions, DataOptions):
     recipe: Annotated[str, RecipeName()] | None = option(
         RUN,
         "Options that were measured together; --config and flags override them. robust: fundus photographs, also from"
-        " other cameras; fast: the same in a tenth of the time; pathology: stained tissue and cells; patches: its old"
-        " name; general: other images; notes: the defaults.",
+        " other cameras; accurate: three such networks as one; fast: the same as robust in a quarter of the time;"
+        " pathology: stained tissue and cells; patches: its old name; general: other images; notes: the defaults.",
         default=None,
     )
     val_fraction: ValFraction = 0.2

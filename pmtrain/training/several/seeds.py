@@ -91,7 +91,7 @@ def check(config: TrainConfig) -> None:
     if config.folds:
         raise UsageError(
             f"--seeds {config.seeds} with --folds {config.folds}: a cross-validation has a network per fold already",
-            "leave one of them out",
+            "leave one of them out; the recipe accurate is robust with --seeds 3",
         )
     if config.patience is not None:
         raise UsageError(
