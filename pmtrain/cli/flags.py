@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from typer.core import TyperCommand
 
-from pmtrain.config.options import HEADS, SHORT_FLAGS, choices_of, flag_of, head_of, kind_of
+from pmtrain.config.options import HEADS, SHORT_FLAGS, choices_of, flag_of, head_of, kind_of, off_flag_of
 from pmtrain.system import parallel
 from pmtrain.system.errors import UsageError
 from pmtrain.system.hardware import thread_count
@@ -85,7 +85,9 @@ def with_options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Calla
 
 def _flag(model: type[BaseModel], name: str) -> inspect.Parameter:
     field = model.model_fields[name]
-    off = f"/--no-{name.replace('_', '-')}" if field.default is True else ""
+    # What is off by default can be on in a recipe, which flags override.
+    can_be_on = field.default is True or (field.default is False and "recipe" in model.model_fields)
+    off = f"/{off_flag_of(name)}" if can_be_on else ""
     names = [flag_of(name) + off, *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     # Typer is told no default: None must mean that the flag wasn't given.
     option = typer.Option(

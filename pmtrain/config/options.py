@@ -47,6 +47,11 @@ def flag_of(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def off_flag_of(field: str) -> str:
+    """The flag that turns a switch off: `nesterov` -> `--no-nesterov`, `no_decay_norms` -> `--decay-norms`."""
+    return flag_of(field.removeprefix("no_")) if field.startswith("no_") else flag_of(f"no_{field}")
+
+
 def kind_of(field: FieldInfo) -> type:
     """The type to read an option's command-line text as."""
     kind, _ = _inner(field)

@@ -10,6 +10,7 @@ import numpy as np
 from pmtrain.config import TrainConfig, flag_of
 from pmtrain.config.commands.train_options import LoopOptions
 from pmtrain.config.load import recipe_options
+from pmtrain.config.options import off_flag_of
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.loading.balance import class_weights
 from pmtrain.system import console
@@ -17,8 +18,8 @@ from pmtrain.system import console
 # What to say after a run with the notes' options; the figures are those of docs/recipes.md.
 RECIPES_HINT = (
     "recipes: --recipe robust is for fundus photographs (on iChallenge-PM validation AUC 0.997, where the notes'"
-    " options gave 0.978), --recipe accurate for three such networks as one, --recipe fast for the same sooner, --recipe"
-    " pathology for stained tissue, --recipe general for other images"
+    " options gave 0.978), --recipe accurate for three such networks as one, --recipe fast for the same sooner,"
+    " --recipe pathology for stained tissue, --recipe general for other images"
 )
 
 
@@ -38,13 +39,7 @@ def recipe_stated(config: TrainConfig) -> str:
     values = {name: getattr(config, name) for name in own}
     # None can't be given as a flag: a member of several trainings has no `seeds` of its own.
     changed = {name: value for name, value in values.items() if value not in (own[name], None)}
-    off = [name for name, value in changed.items() if value is False]
-    stated = {name: value for name, value in changed.items() if value is not False}
-    return (
-        f"recipe: {config.recipe}"
-        + (f", but {_as_flags(stated)}" if stated else "")
-        + (f", without {' '.join(map(flag_of, off))}" if off else "")
-    )
+    return f"recipe: {config.recipe}" + (f", but {_as_flags(changed)}" if changed else "")
 
 
 def added_options(config: TrainConfig) -> str:
@@ -54,7 +49,12 @@ def added_options(config: TrainConfig) -> str:
 
 
 def _as_flags(values: Mapping[str, Any]) -> str:
-    return " ".join(flag_of(name) if value is True else f"{flag_of(name)} {value}" for name, value in values.items())
+    def flag(name: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return flag_of(name) if value else off_flag_of(name)
+        return f"{flag_of(name)} {value}"
+
+    return " ".join(flag(name, value) for name, value in values.items())
 
 
 def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:

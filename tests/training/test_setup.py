@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 def test_a_recipe_is_stated_with_what_was_changed():
     assert recipe_stated(load_config(TrainConfig, {"recipe": "robust"})) == "recipe: robust"
     config = load_config(TrainConfig, {"recipe": "robust", "epochs": 6, "nesterov": False, "seed": 3})
-    assert recipe_stated(config) == "recipe: robust, but --epochs 6, without --nesterov"
+    assert recipe_stated(config) == "recipe: robust, but --epochs 6 --no-nesterov"
     assert recipe_stated(TrainConfig()) == ""
 
 
