@@ -25,7 +25,7 @@ from pmtrain.config.commands.score_options import (
     ScoringOptions,
 )
 from pmtrain.config.commands.train_options import RESUMABLE, TrainConfig
-from pmtrain.config.load import dump_yaml, load_config, read_yaml, validated
+from pmtrain.config.load import dump_yaml, load_config, read_yaml, resumed, validated
 from pmtrain.config.options import flag_of
 
 __all__ = [
@@ -59,5 +59,6 @@ __all__ = [
     "flag_of",
     "load_config",
     "read_yaml",
+    "resumed",
     "validated",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,31 @@ def load_config(model: type[Config], flags: Mapping[str, Any], file: Path | None
     return validated(
         model, from_file | from_flags, lambda key: flag_of(key) if key in from_flags else f"{file}: {key}:"
     )
+
+
+def resumed(kept: Config, flags: Mapping[str, Any], changeable: Collection[str], kind: str = "run") -> Config:
+    """The options that were kept, with those of `flags` (those that are not None) that may change.
+
+    Args:
+        changeable: options that don't alter the result.
+        kind: what is resumed.
+    Raises:
+        UsageError: a flag would alter the result.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    for key, value in given.items():
+        if key not in changeable and value != getattr(kept, key):
+            raise UsageError(
+                f"{flag_of(key)} {_shown(value)}: the {kind} has {_shown(getattr(kept, key))}, and a resumed {kind}"
+                " keeps it",
+                f"only {', '.join(flag_of(name) for name in sorted(changeable))} can change; or start a new {kind}",
+            )
+    return load_config(type(kept), kept.model_dump() | given)
+
+
+def _shown(value: Any) -> str:
+    """An option's value as a person writes it."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def from_config(given: Path) -> dict[str, Any]:

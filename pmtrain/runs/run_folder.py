@@ -38,16 +38,18 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from pmtrain.config import AS_TRAINED, ReportConfig, TrainConfig, dump_yaml, load_config
+from pmtrain.config import AS_TRAINED, PretrainConfig, ReportConfig, TrainConfig, dump_yaml, load_config
 from pmtrain.config.load import read_yaml
 from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
+
+Folder = TypeVar("Folder", bound="RunFolder")
 
 HOME = Path("runs")
 ALWAYS = ("data", "layers", "epochs", "seed", "save_every", "output")  # in the config.yaml of every run, in this order
@@ -56,6 +58,9 @@ METRICS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_auc", "lr", "
 
 class RunFolder:
     """The files of one run. Each is written whole or not at all."""
+
+    command, kind, prefix = "train", "run", ""  # what makes it, what it is called, how a name of its own begins
+    columns: tuple[str, ...] = METRICS
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,28 +77,28 @@ class RunFolder:
         self.shortcut = path / "shortcut.json"
 
     @classmethod
-    def create(cls, config: TrainConfig) -> RunFolder:
-        """Make a new folder, `--output` or runs/DATE-resnetLAYERS.
+    def create(cls: type[Folder], config: TrainConfig | PretrainConfig) -> Folder:
+        """Make a new folder, `--output` or runs/DATE-resnetLAYERS, with the options in it.
 
         Raises:
             UsageError: `--output` exists and isn't empty.
         """
         if config.output is not None:
-            require_new(config.output)
+            require_new(config.output, cls.command)
             config.output.mkdir(parents=True, exist_ok=True)
             folder = cls(config.output)
         else:
-            folder = cls(dated_folder(f"resnet{config.layers}"))
+            folder = cls(dated_folder(f"{cls.prefix}resnet{config.layers}"))
         try:
             # Exclusively: another training may begin in the same folder at the same moment.
             with open(folder.config_file, "xb") as file:
                 file.write(dump_yaml(config).encode())
         except FileExistsError:
-            raise _taken(folder.path) from None
+            raise _taken(folder.path, cls.command) from None
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls: type[Folder], path: Path) -> Folder:
         """Open the folder of an existing run.
 
         Raises:
@@ -102,8 +107,8 @@ class RunFolder:
         folder = cls(path)
         if not folder.config_file.is_file():
             raise PmtrainError(
-                f"{path} is not a run's folder: it has no {folder.config_file.name}",
-                "give a folder that `pmtrain train` made, such as " + str(HOME / "DATE-resnet50"),
+                f"{path} is not a {cls.kind}'s folder: it has no {folder.config_file.name}",
+                f"give a folder that `pmtrain {cls.command}` made, such as {HOME / f'DATE-{cls.prefix}resnet50'}",
             )
         return folder
 
@@ -164,7 +169,7 @@ class RunFolder:
                 raise ValueError("its `data` is no mapping")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise PmtrainError(f"{self.info_file}: can't be read: {reason}", "start a new run") from None
+            raise PmtrainError(f"{self.info_file}: can't be read: {reason}", f"start a new {self.kind}") from None
         return kept
 
     def leakage(self) -> dict[str, Any]:
@@ -210,9 +215,9 @@ class RunFolder:
             raise PmtrainError(f"{self.metrics}: can't be read: {error}", "bring back the file as it was") from None
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """Write metrics.csv anew, so that an epoch that is run again after a kill has one line."""
+        """Write the table of epochs anew, so that an epoch that is run again after a kill has one line."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         write_atomic(self.metrics, text.getvalue().encode())

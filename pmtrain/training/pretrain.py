@@ -13,10 +13,7 @@ last/               the state to resume from
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.config import PretrainConfig, dump_yaml, flag_of, load_config
+from pmtrain.config import PretrainConfig, load_config, resumed
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.find import find_images
 from pmtrain.data.loading.cache_folder import open_cache
@@ -41,11 +38,10 @@ from pmtrain.runs.formats.state_dict import dump_state
 from pmtrain.runs.model_state import apply_optimizer_state, apply_state, optimizer_arrays, to_arrays
 from pmtrain.runs.records import STATE, CheckpointInfo, notes_info
 from pmtrain.runs.resume_state import load_resume, save_resume
-from pmtrain.runs.run_folder import RunFolder, dated_folder, require_new
+from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console, environment
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.system.files import write_atomic
 from pmtrain.system.framework import paddle
 from pmtrain.system.stop import Stopped, StopSignal
 from pmtrain.training.step import NonFiniteLoss
@@ -54,11 +50,24 @@ from pmtrain.training.techniques.schedule import Schedule
 from pmtrain.training.techniques.simsiam import SimSiam
 from pmtrain.training.train import command_line
 
-OPTIONS, INFO, HISTORY = "options.yaml", "pretraining.json", "loss.csv"
 OF_THE_SECOND = 1 << 32  # added to the seed for the second version of an image: the seed of no run
 HEADS = "simsiam."  # of the heads' names in the state to resume from
 # Options that may change when a pre-training is resumed.
 RESUMABLE = {"data", "on_bad_image", "workers", "device", "backend", "threads", "log_every", "cache_limit"}
+
+
+class PretrainingFolder(RunFolder):
+    """The files of one pre-training."""
+
+    command, kind, prefix = "pretrain", "pre-training", "pretrain-"
+    columns = ("epoch", "loss", "spread", "lr")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.config_file = path / "options.yaml"
+        self.info_file = path / "pretraining.json"
+        self.metrics = path / "loss.csv"
+        self.pretrained = path / PRETRAINED
 
 
 @dataclass
@@ -80,17 +89,13 @@ def pretrain(config: PretrainConfig) -> int:
     """
     device = select_device(config.device)
     data = unlabelled(config)
-    if config.output is not None:
-        require_new(config.output, "pretrain")
-        config.output.mkdir(parents=True, exist_ok=True)
-    folder = RunFolder(config.output or dated_folder(f"pretrain-resnet{config.layers}"))
-    made = Pretraining(config, data, device, folder)
+    made = Pretraining(config, data, device)
+    resolved = config.model_copy(update={"data": data.root.resolve(), "backend": made.backend.name})
+    folder = PretrainingFolder.create(resolved)
     known = contents(data.samples)
     digest = hashlib.sha256("\n".join(sorted(content.sha256 for content in known.values())).encode()).hexdigest()
     write_record(folder.images, data, known)
-    resolved = config.model_copy(update={"data": data.root.resolve(), "backend": made.backend.name})
-    write_atomic(folder.path / OPTIONS, dump_yaml(resolved).encode())
-    made.write_info(
+    folder.write_info(
         {
             "command": command_line(),
             "method": "SimSiam",
@@ -101,7 +106,7 @@ def pretrain(config: PretrainConfig) -> int:
             "fingerprint": data.fingerprint(),
         }
     )
-    return made.go()
+    return made.go(folder)
 
 
 def resume(path: Path, flags: Mapping[str, Any]) -> int:
@@ -110,27 +115,16 @@ def resume(path: Path, flags: Mapping[str, Any]) -> int:
     Raises:
         PmtrainError: it is none, its images have changed, or a flag would alter its result.
     """
-    if not (path / OPTIONS).is_file():
-        raise PmtrainError(
-            f"{path} is not a pre-training's folder: it has no {OPTIONS}", "give a folder that `pmtrain pretrain` made"
-        )
-    config = load_config(PretrainConfig, {}, path / OPTIONS)
-    given = {key: value for key, value in flags.items() if value is not None}
-    for key, value in given.items():
-        if key not in RESUMABLE and value != getattr(config, key):
-            raise UsageError(
-                f"{flag_of(key)} {value}: the pre-training has {getattr(config, key)}, and keeps it",
-                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new one",
-            )
-    config = load_config(PretrainConfig, config.model_dump() | given)
+    folder = PretrainingFolder.open(path)
+    config = resumed(load_config(PretrainConfig, {}, folder.config_file), flags, RESUMABLE, folder.kind)
     data = unlabelled(config)
-    made = Pretraining(config, data, select_device(config.device), RunFolder(path))
-    if data.fingerprint() != made.read_info()["fingerprint"]:
+    made = Pretraining(config, data, select_device(config.device))
+    if data.fingerprint() != folder.info()["fingerprint"]:
         raise PmtrainError(
             f"{data.root}: the images aren't those that the pre-training began with", "put them back as they were"
         )
-    made.restore()
-    return made.go()
+    made.restore(folder)
+    return made.go(folder)
 
 
 def unlabelled(config: PretrainConfig) -> DataSet:
@@ -148,10 +142,10 @@ def unlabelled(config: PretrainConfig) -> DataSet:
 
 
 class Pretraining:
-    """One pre-training: its network, its position and its folder."""
+    """One pre-training: its network and its position."""
 
-    def __init__(self, config: PretrainConfig, data: DataSet, device: str, folder: RunFolder) -> None:
-        self.config, self.data, self.folder = config, data, folder
+    def __init__(self, config: PretrainConfig, data: DataSet, device: str) -> None:
+        self.config, self.data = config, data
         self.preprocess = Preprocess(config.preprocess, config.image_size)
         self.at = Position()
         self.batches = batches_in(len(data.samples), config.batch_size, drop_last=True)
@@ -171,8 +165,12 @@ class Pretraining:
             weight_decay=config.weight_decay,
         )
 
-    def loader(self, seed: int) -> Loader:
-        """All images in the order of the run's seed, changed by this seed."""
+    def loader(self) -> Loader:
+        """Two versions of all images, in the order of the seed."""
+        first, second = (
+            Augment(self.config.augment, seed, self.config.augment_strength)
+            for seed in (self.config.seed, self.config.seed + OF_THE_SECOND)
+        )
         return Loader(
             self.data.samples,
             self.preprocess,
@@ -180,7 +178,8 @@ class Pretraining:
             workers=self.config.workers,
             seed=self.config.seed,
             shuffle=True,
-            augment=Augment(self.config.augment, seed, self.config.augment_strength),
+            augment=first,
+            again=second,
             on_bad_image=self.config.on_bad_image,
             name_of=self.data.name_of,
             drop_last=True,
@@ -188,53 +187,51 @@ class Pretraining:
             patient=True,
         )
 
-    def go(self) -> int:
+    def go(self, folder: PretrainingFolder) -> int:
         """Train from the current position to the last epoch; return the exit code."""
         with (
             paddle.utils.unique_name.guard(),  # Paddle numbers the optimizer's state at the first step
-            self.folder.held(),
-            console.logged(self.folder.log),
+            folder.held(),
+            console.logged(folder.log),
             StopSignal() as stop,
-            self.loader(self.config.seed) as first,
-            self.loader(self.config.seed + OF_THE_SECOND) as second,
+            self.loader() as loader,
         ):
             console.notice(f"{self.data.root}: {len(self.data.samples)} images, used without labels")
             try:
                 if self.preprocess.lacks_statistics:
-                    self.preprocess = self.preprocess.measured(first.pixels())
-                first.preprocess = second.preprocess = self.preprocess
+                    self.preprocess = self.preprocess.measured(loader.pixels())
+                loader.preprocess = self.preprocess
                 while self.at.epoch < self.config.epochs:
-                    self.epoch(first, second, stop)
+                    self.epoch(loader, stop)
+                    self.save(folder)
             except Stopped:
-                self.save()
-                console.notice(f"saved; go on with: {quoted('pmtrain', 'pretrain', '--resume', self.folder.path)}")
+                self.save(folder)
+                console.notice(f"saved; go on with: {quoted('pmtrain', 'pretrain', '--resume', folder.path)}")
                 return 128 + stop.signum
-        weights = self.folder.path / PRETRAINED
-        save_checkpoint(weights, dump_state(*to_arrays(self.model.body.state_dict())), self.info())
-        for sample, reason in first.bad_images:
+        save_checkpoint(folder.pretrained, dump_state(*to_arrays(self.model.body.state_dict())), self.info())
+        for sample, reason in loader.bad_images:
             console.warn(f"left out: {self.data.name_of(sample)}: {reason}")
         last = self.at.history[-1]
         console.notice(f"pre-trained: loss {last['loss']:.4f} (-1 is best), spread {last['spread']:.2f} (0: collapsed)")
-        console.notice(f"next: {quoted('pmtrain', 'train', '--weights', self.folder.path)} --data ...")
+        console.notice(f"next: {quoted('pmtrain', 'train', '--weights', folder.path)} --data ...")
         return 0
 
-    def epoch(self, first: Loader, second: Loader, stop: StopSignal) -> None:
-        """The rest of the current epoch, and its save."""
+    def epoch(self, loader: Loader, stop: StopSignal) -> None:
+        """The rest of the current epoch."""
         at = self.at
         self.model.train()
-        with console.progress(len(first), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
-            for one, other in zip(first.epoch(at.epoch, at.batch), second.epoch(at.epoch, at.batch), strict=True):
-                loss, spread = self.step(np.concatenate([one.images, other.images]), one.index)
-                at.loss_sum, at.spread_sum, at.batch = at.loss_sum + loss, at.spread_sum + spread, one.index + 1
-                if one.index % self.config.log_every == 0:
-                    console.result(console.batch_line(at.epoch, one.index, loss))
+        with console.progress(len(loader), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
+            for batch in loader.epoch(at.epoch, at.batch):
+                loss, spread = self.step(batch.images, batch.index)
+                at.loss_sum, at.spread_sum, at.batch = at.loss_sum + loss, at.spread_sum + spread, batch.index + 1
+                if batch.index % self.config.log_every == 0:
+                    console.result(console.batch_line(at.epoch, batch.index, loss))
                 bar.update(at.batch - bar.n)
                 stop.check()
-        found = {"loss": at.loss_sum / len(first), "spread": at.spread_sum / len(first)}
+        found = {"loss": at.loss_sum / len(loader), "spread": at.spread_sum / len(loader)}
         last = self.schedule.rate((at.epoch + 1) * self.batches - 1)
         history = [*at.history, {"epoch": at.epoch, **found, "lr": last}]
         self.at = Position(epoch=at.epoch + 1, history=history)
-        self.save()
 
     def step(self, images: np.ndarray, batch: int) -> tuple[float, float]:
         """Learn from (2 N, 3, S, S); return the loss before the step and the spread.
@@ -266,7 +263,7 @@ class Pretraining:
             }
         )
 
-    def save(self) -> None:
+    def save(self, folder: PretrainingFolder) -> None:
         """Write all that an exact resume needs, and loss.csv."""
         arrays, names = to_arrays(self.model.state_dict())
         body = {name.removeprefix("body."): array for name, array in arrays.items() if name.startswith("body.")}
@@ -274,19 +271,15 @@ class Pretraining:
         weights = dump_state(body, {name: names["body." + name] for name in body})
         optimizer = dump_state(optimizer_arrays(self.optimizer) | heads)
         tag = f"epoch{self.at.epoch}-batch{self.at.batch}"
-        save_resume(self.folder.last, tag, weights, self.info(), optimizer, vars(self.at))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ("epoch", "loss", "spread", "lr"), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.at.history)
-        write_atomic(self.folder.path / HISTORY, text.getvalue().encode())
+        save_resume(folder.last, tag, weights, self.info(), optimizer, vars(self.at))
+        folder.write_metrics(self.at.history)
 
-    def restore(self) -> None:
+    def restore(self, folder: PretrainingFolder) -> None:
         """Continue from what `save` wrote; from the start, where it was stopped before that."""
-        if not (self.folder.last / STATE).exists():
-            console.notice(f"{self.folder.path} was stopped before its first save: starting it again")
+        if not (folder.last / STATE).exists():
+            console.notice(f"{folder.path} was stopped before its first save: starting it again")
             return
-        saved = load_resume(self.folder.last)
+        saved = load_resume(folder.last)
         where = saved.checkpoint.path
         rest = saved.optimizer_state
         heads = {name.removeprefix(HEADS): rest[name] for name in rest if name.startswith(HEADS)}
@@ -296,19 +289,4 @@ class Pretraining:
         apply_optimizer_state(self.optimizer, self.model, velocities, where)
         self.preprocess = Preprocess.of(saved.checkpoint.info)
         self.at = Position(**saved.state)
-        console.notice(f"resuming {self.folder.path} at epoch {self.at.epoch}, batch {self.at.batch}")
-
-    def write_info(self, info: dict[str, Any]) -> None:
-        write_atomic(self.folder.path / INFO, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
-
-    def read_info(self) -> dict[str, Any]:
-        """What `write_info` wrote.
-
-        Raises:
-            PmtrainError: the file is damaged or missing.
-        """
-        file = self.folder.path / INFO
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise PmtrainError(f"{file}: can't be read: {error}", "start a new pre-training") from None
+        console.notice(f"resuming {folder.path} at epoch {self.at.epoch}, batch {self.at.batch}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmtrain.config import RESUMABLE, TrainConfig, flag_of, load_config
+from pmtrain.config import RESUMABLE, TrainConfig, resumed
 from pmtrain.data.dataset import SPLITS, DataSet
 from pmtrain.data.select import rehearsal, select
 from pmtrain.data.splits import leakage
@@ -128,30 +128,19 @@ def opened(folder: RunFolder, config: TrainConfig) -> Run:
     return run
 
 
-def shown(value: Any) -> str:
-    """An option's value as a person writes it."""
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
 def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     """The run's options, with those of `flags` that may change.
 
     Raises:
         UsageError: a flag would alter the run's results, or names a tracker that isn't installed.
     """
-    config = folder.config()
-    for key, value in flags.items():
-        if value is not None and key not in RESUMABLE and value != getattr(config, key):
-            raise UsageError(
-                f"{flag_of(key)} {shown(value)}: the run has {shown(getattr(config, key))}, and a resumed run keeps it",
-                f"only {', '.join(flag_of(name) for name in sorted(RESUMABLE))} can change; or start a new run",
-            )
-    if depends_on_length(config) and flags.get("epochs") not in (None, config.epochs):
+    kept = folder.config()
+    config = resumed(kept, flags, RESUMABLE)
+    if depends_on_length(kept) and config.epochs != kept.epochs:
         raise UsageError(
-            f"--epochs {flags['epochs']}: the run has {config.epochs}, and its learning rates depend on it",
+            f"--epochs {config.epochs}: the run has {kept.epochs}, and its learning rates depend on it",
             "leave --epochs out; or start a new run",
         )
-    config = load_config(TrainConfig, config.model_dump() | {k: v for k, v in flags.items() if v is not None})
     require(config.track)
     return config
 

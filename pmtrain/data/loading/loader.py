@@ -45,7 +45,7 @@ class Batch:
     """What one training step sees."""
 
     index: int  # its place in the epoch, from 0
-    images: np.ndarray  # (N, 3, S, S) float32
+    images: np.ndarray  # (N, 3, S, S) float32; (2 N, 3, S, S) where a loader makes two versions of each
     labels: np.ndarray  # (N, 1) float32, 0 or 1
     samples: list[Sample]
     pixels: np.ndarray | None = None  # (N, S, S, 3) uint8, BGR: the images before they were normalised
@@ -69,6 +69,7 @@ class Loader:
         shuffle: a new order every epoch; otherwise the samples' own.
         sampler: a row of SAMPLERS: which images a shuffled epoch contains.
         augment: changes each image at random.
+        again: changes each image a second time: a batch then has the second versions of all its images after the first.
         on_bad_image: a value of ON_BAD_IMAGE: raise, or leave the image out of its batch and list it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
         drop_last: leave out an epoch's last batch if it is incomplete, unless it is the only one.
@@ -91,6 +92,7 @@ class Loader:
         shuffle: bool = False,
         sampler: str = "shuffle",
         augment: Augment | Erasing | None = None,
+        again: Augment | None = None,
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
         drop_last: bool = False,
@@ -109,7 +111,7 @@ class Loader:
         self.seed = seed
         self.shuffle = shuffle
         self.sampler = sampler
-        self.augment = augment
+        self.augment, self.again = augment, again
         self.on_bad_image = on_bad_image
         self.drop_last = drop_last
         # Enough under way that a training step's time is never idle for the workers, and no more.
@@ -385,13 +387,20 @@ class Loader:
         if not read:
             size = self.preprocess.size
             return Batch(index, np.empty((0, 3, size, size), np.float32), np.empty((0, 1), np.float32), [])
-        images = [
-            self.augment(image, epoch, place, repeat) if self.augment else image
-            for (place, image), repeat in zip(read, repeats, strict=True)
-        ]
-        pixels = np.stack(images)
+
+        def version(change: Augment | Erasing | None) -> np.ndarray:
+            images = [
+                change(image, epoch, place, repeat) if change else image
+                for (place, image), repeat in zip(read, repeats, strict=True)
+            ]
+            return np.stack(images)
+
+        pixels = version(self.augment)
+        images = self.preprocess.normalise(pixels)
+        if self.again:
+            images = np.concatenate([images, self.preprocess.normalise(version(self.again))])
         labels = np.array([[sample.label] for sample in samples], np.float32)
-        return Batch(index, self.preprocess.normalise(pixels), labels, samples, None if self.augment else pixels)
+        return Batch(index, images, labels, samples, None if self.augment else pixels)
 
 
 def read_one(sample: Sample, preprocess: Preprocess, cache: Cache | None) -> np.ndarray:

@@ -120,6 +120,21 @@ def test_an_image_is_decoded_once(samples, decoded):
     assert sorted(decoded) == sorted(sample.path.name for sample in samples)
 
 
+def test_a_second_version_of_each_image_follows_the_first_and_nothing_is_decoded_twice(samples, decoded):
+    first, second = Augment("camera", 1), Augment("camera", 2)
+    with Loader(samples, PREPROCESS, 4, seed=5, shuffle=True, augment=first, again=second) as loader:
+        batches = list(loader.epoch(3))
+    assert sorted(decoded) == sorted(sample.path.name for sample in samples)
+    for batch in batches:
+        places = [samples.index(sample) for sample in batch.samples]
+        pixels = [PREPROCESS.resize(read_image(sample.path)) for sample in batch.samples]
+        versions = [
+            change(image, 3, place) for change in (first, second) for image, place in zip(pixels, places, strict=True)
+        ]
+        np.testing.assert_array_equal(batch.images, PREPROCESS.normalise(np.stack(versions)))
+        assert len(batch.labels) == len(batch.samples) == len(batch.images) // 2
+
+
 def test_when_all_images_are_kept_the_workers_are_gone_and_the_files_are_not_read(samples):
     with Loader(samples, PREPROCESS, 4, workers=2, seed=5, shuffle=True) as loader:
         batches = loader.epoch(0)
