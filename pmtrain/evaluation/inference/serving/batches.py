@@ -34,6 +34,8 @@ class Worker(NamedTuple, Generic[Item, Result]):
 class Batches(Generic[Item, Result]):
     """A thread for each worker, on whatever waits, up to `most` images at once; no image is delayed for others.
 
+    Batches have few sizes (`batch_sizes`): the engine has a plan for each, and keeps a limited number of them.
+
     Args:
         workers: networks that give the same results.
         most: images in a batch.
@@ -41,7 +43,7 @@ class Batches(Generic[Item, Result]):
     """
 
     def __init__(self, workers: Sequence[Worker[Item, Result]], most: int, waiting: int) -> None:
-        self._most, self._limit = most, waiting
+        self._sizes, self._limit = batch_sizes(most), waiting
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
@@ -76,14 +78,15 @@ class Batches(Generic[Item, Result]):
                     loop.call_soon_threadsafe(_finish, [future for _, future in batch], results)
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """What waits, up to a batch, once there is something; nothing when closed."""
+        """The longest waiting ones, as many as make a batch, once there is something; nothing when closed."""
         with self._wake:
             while not self._closed:
                 # A request that was given up meanwhile costs no computation.
                 while self._waiting and self._waiting[0][1].cancelled():
                     self._waiting.popleft()
                 if self._waiting:
-                    return [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                    count = next(size for size in self._sizes if size <= len(self._waiting))
+                    return [self._waiting.popleft() for _ in range(count)]
                 self._wake.wait()
         return []
 
@@ -94,6 +97,11 @@ class Batches(Generic[Item, Result]):
             self._wake.notify_all()
         for thread in self._threads:
             thread.join()
+
+
+def batch_sizes(most: int) -> list[int]:
+    """`most` and the powers of two below it, from the largest on: 6 -> 6, 4, 2, 1."""
+    return [most, *(2**power for power in range((most - 1).bit_length() - 1, -1, -1))]
 
 
 def _finish(futures: Sequence[asyncio.Future[Result]], results: Sequence[Result]) -> None:

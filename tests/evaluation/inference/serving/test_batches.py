@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
+from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker, batch_sizes
 
 
 def test_what_waits_is_computed_together_and_comes_back_in_order():
@@ -32,6 +32,11 @@ def test_what_waits_is_computed_together_and_comes_back_in_order():
     with contextlib.closing(Batches([Worker(run)], most=4, waiting=100)) as batches:
         assert asyncio.run(ask(batches)) == [0, 2, 4, 6, 8, 10, 12]
     assert sizes == [1, 4, 2]
+
+
+@pytest.mark.parametrize("most, sizes", [(1, [1]), (2, [2, 1]), (6, [6, 4, 2, 1]), (16, [16, 8, 4, 2, 1])])
+def test_batches_have_few_sizes(most, sizes):
+    assert batch_sizes(most) == sizes
 
 
 def test_a_failure_reaches_all_of_its_batch_and_no_other():
