@@ -19,7 +19,7 @@ from pmtrain.evaluation.calibration.calibrate import fingerprint_of, summary
 from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.compare_sets import SetComparison, Watcher, compare_sets
 from pmtrain.evaluation.domain.domain_file import load_domain
-from pmtrain.evaluation.domain.domain_model import DomainModel, agreed
+from pmtrain.evaluation.domain.domain_model import DomainModel, agreed, parts_of
 from pmtrain.evaluation.domain.selective import Selective, selective
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.robustness.baseline import ShortcutComparison, compare_with_shortcut, has_baseline
@@ -160,7 +160,7 @@ class Passes:
     """
 
     scored: Scored
-    domains: list[DomainModel | None]
+    domains: list[DomainModel]
     watched: list[tuple[np.ndarray, np.ndarray]]
     shift: np.ndarray | None
 
@@ -189,7 +189,7 @@ def pass_over(
         return watchers[-1]
 
     other_data = images.run is None or images.run.data is None
-    domains = [load_domain(member)[0] for member in checkpoint.members] if other_data else []
+    domains = [load_domain(member)[0] for member in checkpoint.members] if other_data else []  # several of an export
     if config.shift and not scorers(checkpoint, images).all():
         raise UsageError(
             f"--shift {config.shift}: some of these images were trained on by some of the networks",
@@ -199,10 +199,13 @@ def pass_over(
         watching = watch if domains and all(domains) else None
         baseline = has_baseline(checkpoint.members[0])
         scored = score_networks(checkpoint, images, config, device, baseline, watching, config.adapt_bn, processes)
-    watched = [watcher.collected(processes) for watcher in watchers]
+    watched = []
+    for models, watcher in zip(domains, watchers, strict=False):
+        features, statistics = watcher.collected(processes)
+        watched += [(part, statistics) for part in parts_of(features, models)]
     samples = scored.scores.samples
     shift = shift_logits(checkpoint, samples, config, device, processes) if config.shift else None
-    return Passes(calibrated(scored, checkpoint), domains, watched, shift)
+    return Passes(calibrated(scored, checkpoint), [model for models in domains for model in models], watched, shift)
 
 
 def examine(
@@ -313,17 +316,13 @@ def scores_by_all(scores: Scores, checkpoint: Networks) -> bool:
 
 
 def compared(
-    models: Sequence[DomainModel | None],
+    models: Sequence[DomainModel],
     watched: Sequence[tuple[np.ndarray, np.ndarray]],
     groups: list[str] | None,
     seed: int,
 ) -> SetComparison:
     """The images beside the training images; of several networks the set by the first, each image by all of them."""
-    judged = []
-    for model, seen in zip(models, watched, strict=True):
-        assert model is not None
-        judged.append(model.judge(*seen))
-    assert models[0] is not None
+    judged = [model.judge(*seen) for model, seen in zip(models, watched, strict=True)]
     return replace(compare_sets(models[0], *watched[0], groups, seed), familiar=agreed(judged))
 
 

@@ -84,6 +84,12 @@ class Ensemble:
 Networks = Checkpoint | Ensemble
 
 
+def architecture(networks: Networks) -> str:
+    """`ResNet-18`, or `Mean of 3 networks (ResNet-18)`."""
+    layers = [f"ResNet-{member.info.layers}" for member in networks.members]
+    return layers[0] if len(layers) == 1 else f"Mean of {len(layers)} networks ({', '.join(dict.fromkeys(layers))})"
+
+
 def ensemble_sha256(members: Iterable[Checkpoint]) -> str:
     """What tells one ensemble from another: the SHA-256 of its members' SHA-256, in hex, in their order."""
     return sha256_of("".join(m.info.weights_sha256 or sha256_of(read_bytes(m.path)) for m in members).encode())

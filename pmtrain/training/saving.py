@@ -219,7 +219,7 @@ def keep_best_domain(
     """
     try:
         checkpoint = load_checkpoint(folder.best)
-        if load_domain(checkpoint)[0] is None:
+        if not load_domain(checkpoint)[0]:
             keep_domain(checkpoint, config, training, validation, config.batch_size, check, known)
     except PmtrainError as error:
         console.warn(f"the domain model is left out: {error.message}")

@@ -185,7 +185,7 @@ def test_several_networks_leave_as_one(pair, checkpoint, small_set, run_cli, tmp
     done = run_cli("export", pair, small_set, "--output", "m")
     assert done.exit_code == 0, done.stderr
     told = json.loads((tmp_path / "m" / "export.json").read_text(encoding="utf-8"))
-    assert [output["name"] for output in told["outputs"]] == ["logit", "probability", "spread"]
+    assert [output["name"] for output in told["outputs"]] == ["logit", "probability", "spread", "features"]
     assert told["check"]["largest_difference_of_a_probability"] < 1e-4  # from the mean of the two
     assert len(told["networks"]) == 2
     alone = np.array(probabilities(run_cli("predict", checkpoint, small_set, "--workers", 0).stdout))

@@ -1,11 +1,13 @@
 """The domain model's file beside a checkpoint: `best.domain.safetensors` for `best.pdparams`.
 
-It names the weights that it belongs to by their SHA-256 and is written whole or not at all. One that belongs to other
-weights (a run goes on and finds better ones) is not used.
+Beside an exported model of several networks it holds a domain model for each of them, in their order. It names the
+weights that it belongs to by their SHA-256 and is written whole or not at all. One that belongs to other weights (a run
+goes on and finds better ones) is not used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import read_bytes, write_atomic
 
 SUFFIX = ".domain.safetensors"
-FORMAT = 1  # raised when an older pmtrain could misread the file
+FORMAT, FORMAT_OF_SEVERAL = 1, 2  # raised when an older pmtrain could misread the file
 MAX_BYTES = 64 << 20
 SPREADS = ("own", "cameras")
 PLAIN = ("features", "unseen", "training", "cuts", "strangeness")
@@ -34,8 +36,11 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return checkpoint.info.weights_sha256 or sha256_of(read_bytes(checkpoint.path))
 
 
-def save_domain(checkpoint: Checkpoint, model: DomainModel) -> Path:
+def save_domain(checkpoint: Checkpoint, *models: DomainModel) -> Path:
     """Write the domain model of a checkpoint, in place of one that is there; return the file.
+
+    Args:
+        models: one for each network.
 
     Raises:
         PmtrainError: it can't be written.
@@ -43,12 +48,16 @@ def save_domain(checkpoint: Checkpoint, model: DomainModel) -> Path:
     import safetensors.numpy
 
     path = domain_path(checkpoint.path)
-    arrays = {name: getattr(model, name) for name in PLAIN}
-    for name in SPREADS:
-        arrays |= {f"{name}.{part}": value for part, value in vars(getattr(model, name)).items()}
+    several = len(models) > 1
+    arrays: dict[str, np.ndarray] = {}
+    for number, model in enumerate(models):
+        own = {name: getattr(model, name) for name in PLAIN}
+        for name in SPREADS:
+            own |= {f"{name}.{part}": value for part, value in vars(getattr(model, name)).items()}
+        arrays |= {_prefix(number, several) + name: value for name, value in own.items()}
     floats = {name: value.astype(np.float32) for name, value in arrays.items() if value.dtype != np.uint8}
     identity = {
-        "format": np.array([FORMAT, RULES], np.int32),
+        "format": np.array([FORMAT_OF_SEVERAL if several else FORMAT, RULES], np.int32),
         "weights_sha256": np.frombuffer(bytes.fromhex(weights_sha256(checkpoint)), np.uint8),
     }
     contiguous = {name: np.ascontiguousarray(value) for name, value in (arrays | floats | identity).items()}
@@ -56,32 +65,52 @@ def save_domain(checkpoint: Checkpoint, model: DomainModel) -> Path:
     return path
 
 
-def load_domain(checkpoint: Checkpoint) -> tuple[DomainModel | None, str]:
-    """The domain model of a checkpoint, or None and the reason why there is none.
+def _prefix(number: int, several: bool) -> str:
+    """What stands before the names of a network's arrays."""
+    return f"{number}." if several else ""
+
+
+def load_domain(checkpoint: Checkpoint) -> tuple[list[DomainModel], str]:
+    """The domain model of a checkpoint, of an export of several networks one for each; or none and the reason why.
 
     Raises:
         PmtrainError: the file is damaged, or of a newer format.
     """
     path = domain_path(checkpoint.path)
     if not path.exists():
-        return None, f"there is no {path.name} beside the checkpoint"
+        return [], f"there is no {path.name} beside the checkpoint"
     arrays = parse_state(read_bytes(path, MAX_BYTES), path)
     hint = f"remove {path.name}, or make it again: pmtrain fit-domain"
     try:
         found, rules = arrays["format"].tolist()
-        if found > FORMAT:
-            raise PmtrainError(f"{path} has format {found}; this pmtrain reads format {FORMAT}", "upgrade pmtrain")
+        if found > FORMAT_OF_SEVERAL:
+            raise PmtrainError(
+                f"{path} has format {found}; this pmtrain reads formats up to {FORMAT_OF_SEVERAL}", "upgrade pmtrain"
+            )
         if arrays["weights_sha256"].tobytes().hex() != weights_sha256(checkpoint):
-            return None, f"{path.name} belongs to other weights"
+            return [], f"{path.name} belongs to other weights"
         if rules != RULES:
-            return None, f"{path.name} was made by another version of pmtrain"
-        spreads = {name: Spread(*(_finite(arrays[f"{name}.{part}"]) for part in _PARTS)) for name in SPREADS}
-        plain = {name: _finite(arrays[name]) for name in PLAIN}
-        model = DomainModel(**plain, **spreads)  # type: ignore[arg-type]
-        _check_shapes(model)
+            return [], f"{path.name} was made by another version of pmtrain"
+        several = found == FORMAT_OF_SEVERAL
+        count = len({name.partition(".")[0] for name in arrays if name[0].isdigit()}) if several else 1
+        models = [_model(arrays, _prefix(number, several)) for number in range(count)]
+        if not models:
+            raise ValueError("it holds no network's")
     except (KeyError, ValueError, AttributeError) as error:
         raise PmtrainError(f"{path} is not a domain model: {type(error).__name__}: {error}", hint) from None
-    return model, ""
+    return models, ""
+
+
+def _model(arrays: Mapping[str, np.ndarray], prefix: str) -> DomainModel:
+    """
+    Raises:
+        KeyError, ValueError: an array is missing, has another shape, or a number that isn't finite.
+    """
+    spreads = {name: Spread(*(_finite(arrays[f"{prefix}{name}.{part}"]) for part in _PARTS)) for name in SPREADS}
+    plain = {name: _finite(arrays[prefix + name]) for name in PLAIN}
+    model = DomainModel(**plain, **spreads)  # type: ignore[arg-type]
+    _check_shapes(model)
+    return model
 
 
 _PARTS = ("mean", "std", "precision")

@@ -193,6 +193,24 @@ class DomainModel:
         return "a mix of light, colour and detail that the training images don't have"
 
 
+def judged_by_all(models: Sequence[DomainModel], features: np.ndarray, statistics: np.ndarray) -> list[Familiarity]:
+    """What one network's domain model says of each image, or several networks' together.
+
+    Args:
+        features: (N, F1 + F2 + ...), the networks' side by side.
+        statistics: (N, K).
+    """
+    return agreed(
+        [model.judge(part, statistics) for model, part in zip(models, parts_of(features, models), strict=True)]
+    )
+
+
+def parts_of(features: np.ndarray, models: Sequence[DomainModel]) -> list[np.ndarray]:
+    """Several networks' features (N, F1 + F2 + ...) apart: (N, F1), (N, F2), ..."""
+    widths = [model.features.shape[1] for model in models]
+    return np.split(features, np.cumsum(widths)[:-1], axis=1)
+
+
 def agreed(judged: Sequence[Sequence[Familiarity]]) -> list[Familiarity]:
     """What M networks' domain models say together of N images each: the mean share, and the verdict of the majority.
 

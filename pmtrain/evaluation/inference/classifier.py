@@ -21,7 +21,7 @@ from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.preprocessing.retina.eye import Eye, aligned
 from pmtrain.evaluation.calibration.prior import held_prevalence
 from pmtrain.evaluation.domain.domain_file import load_domain
-from pmtrain.evaluation.domain.domain_model import REFUSED, Familiarity, agreed
+from pmtrain.evaluation.domain.domain_model import REFUSED, DomainModel, Familiarity, agreed, judged_by_all
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
@@ -34,7 +34,8 @@ from pmtrain.runs.network import load_network
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.framework import paddle
 
-# A file, and its image by each preprocessing that a network needs.
+# A file, and its image, uint8 (S, S, 3), by each preprocessing that a network needs, or why it can't be read.
+Read = tuple[Path | None, dict[Preprocess, Decoded]]
 UnderWay = tuple[Path | None, dict[Preprocess, Future[Decoded]]]
 
 
@@ -90,14 +91,15 @@ class Network:
     """One network that is ready to run, with its preprocessing.
 
     Attributes:
-        domain: its domain model; None where it has none, and `no_domain` says why.
+        domains: its domain model, of an export of several networks one for each; empty where it has none, and
+            `no_domain` says why.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str, options: ComputeOptions) -> None:
         self.preprocess = Preprocess.of(checkpoint.info)
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
-        self.domain, self.no_domain = load_domain(checkpoint)
-        self.pooled = PooledFeatures(self.model) if self.domain else None
+        self.domains, self.no_domain = load_domain(checkpoint)
+        self.pooled = PooledFeatures(self.model) if self.domains else None
         self.exported = checkpoint.exported
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -108,9 +110,10 @@ class Network:
 
     def familiarity(self, pixels: Sequence[np.ndarray]) -> list[Familiarity] | None:
         """What its domain model says of images just given to `logits`; None where it has none."""
-        if self.domain is None or self.pooled is None:
+        if self.pooled is None:
             return None
-        return self.domain.judge(self.pooled.take(), np.array([image_statistics(image) for image in pixels]))
+        statistics = np.array([image_statistics(image) for image in pixels])
+        return judged_by_all(self.domains, self.pooled.take(), statistics)
 
 
 class Classifier:
@@ -149,10 +152,11 @@ class Classifier:
         self.networks = [Network(member, device, options) for member in checkpoint.members]
         first = self.networks[0]
         self.preprocess, self.model, self.backend = first.preprocess, first.model, first.backend
-        lacking = next((network for network in self.networks if network.domain is None), None)
-        self.domain, self.no_domain = (first.domain, "") if lacking is None else (None, lacking.no_domain)
+        lacking = next((network for network in self.networks if not network.domains), None)
+        self.domain: DomainModel | None = first.domains[0] if lacking is None else None
+        self.no_domain = lacking.no_domain if lacking else ""
         known = self.info.preprocessing.startswith("fundus")
-        of_fundus = first.domain.of_fundus if first.domain else known
+        of_fundus = first.domains[0].of_fundus if first.domains else known
         self.judges_quality = of_fundus and self.info.image_size >= SMALLEST
 
     def adapt_bn(self, paths: Sequence[Path], batch_size: int = 10, workers: int = 0) -> int:
@@ -194,7 +198,7 @@ class Classifier:
 
         The network's weights must not change before the last prediction.
         """
-        ways = list(dict.fromkeys(network.preprocess for network in self.networks))
+        ways = self.ways
         # Enough images in flight to keep the workers and the network busy.
         most = batch_size + max(2 * batch_size, 4 * workers)
         under_way: deque[UnderWay] = deque()
@@ -205,8 +209,7 @@ class Classifier:
                 )
                 for way in ways
             }
-            for network in self.networks:
-                stack.enter_context(network.backend.fixed_weights())
+            stack.enter_context(self.fixed_weights())
             for image in images:
                 if isinstance(image, np.ndarray):
                     under_way.append((None, {way: resized(image, way) for way in ways}))
@@ -219,8 +222,30 @@ class Classifier:
                 last = min(batch_size, len(under_way))
                 yield from self._predict_batch([under_way.popleft() for _ in range(last)], force)
 
+    @property
+    def ways(self) -> list[Preprocess]:
+        """The networks' preprocessing, each once."""
+        return list(dict.fromkeys(network.preprocess for network in self.networks))
+
+    @contextlib.contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Promise that no network's weights change inside the block, as `Engine.fixed_weights`."""
+        with contextlib.ExitStack() as stack:
+            for network in self.networks:
+                stack.enter_context(network.backend.fixed_weights())
+            yield
+
     def _predict_batch(self, batch: list[UnderWay], force: bool) -> list[Prediction]:
         read = [(path, {way: future.result() for way, future in futures.items()}) for path, futures in batch]
+        return self.predict_read(read, force)
+
+    def predict_read(self, read: Sequence[Read], force: bool = False) -> list[Prediction]:
+        """One prediction per image, computed in one batch.
+
+        Args:
+            read: the images by each of `ways`.
+            force: as of `predict`.
+        """
         errors = [next((x for x in images.values() if isinstance(x, str)), None) for _, images in read]
         decoded = [images for (_, images), error in zip(read, errors, strict=True) if error is None]
         paths = [path for (path, _), error in zip(read, errors, strict=True) if error is None]
@@ -265,10 +290,6 @@ class Classifier:
     def _exported_spread(self) -> Iterable[float]:
         exported = self.networks[0].exported
         return () if exported is None or exported.spread is None else exported.spread
-
-    def familiarity(self, pixels: Sequence[np.ndarray]) -> Sequence[Familiarity | None]:
-        """What the first domain model says of images just given to `logits`; None each where there is none."""
-        return (self.networks[0].familiarity(pixels) if pixels else None) or [None] * len(pixels)
 
     def quality(self, pixels: Sequence[np.ndarray]) -> Sequence[Quality | None]:
         """Whether uint8 (S, S, 3) images are good enough; None each where the network's aren't fundus photographs."""

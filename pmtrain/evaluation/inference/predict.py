@@ -44,11 +44,11 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     warn_of_pages(paths)
     if classifier.domain is None:
         pairs = zip(classifier.described, classifier.networks, strict=True)
-        lacks = [each["path"] for each, network in pairs if network.domain is None]
+        lacks = [each["path"] for each, network in pairs if not network.domains]
         lacking = Path(lacks[0] if classifier.several else checkpoint)
         mend = f"add one with: {quoted('pmtrain', 'fit-domain', lacking)}"
         if lacking.suffix == EXPORTED:
-            mend = "an export of a single checkpoint that has one has it beside its model"
+            mend = "an export has it beside its model where its checkpoints have one"
         console.notice(
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
             f" network was trained on; {mend}"
@@ -170,9 +170,14 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
         yield lambda line: file.write((line + "\n").encode("utf-8", "surrogateescape"))
 
 
+def columns(classifier: Classifier) -> list[str]:
+    """The columns of the CSV."""
+    return ["file", "probability", "prediction", "error", "familiarity", "verdict", "reason", *_more(classifier)]
+
+
 def _as_csv(classifier: Classifier, predictions: Iterable[Prediction]) -> Iterator[str]:
     more = _more(classifier)
-    yield csv_row("file", "probability", "prediction", "error", "familiarity", "verdict", "reason", *more)
+    yield csv_row(*columns(classifier))
     for each in predictions:
         judged = (each.familiarity, each.verdict, each.reason, *(getattr(each, name) for name in more))
         yield csv_row(each.path, each.probability, each.class_name, each.error, *judged)

@@ -25,10 +25,10 @@ from pmtrain.evaluation.report.verdict import verdict
 from pmtrain.metrics import MEASURES
 from pmtrain.metrics.text import Notes, counts_text, method_lines, percent
 from pmtrain.runs.calibrator import Calibrator
-from pmtrain.runs.checkpoint import Checkpoint, Networks
+from pmtrain.runs.checkpoint import Checkpoint, Networks, architecture
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
-from pmtrain.system.version import __version__
+from pmtrain.system.version import NOTICE, __version__
 
 FILE = "MODEL_CARD.md"
 # Our measures that the hub knows -> its names.
@@ -62,11 +62,11 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
     synthetic = info.synthetic or evaluation.images.data.synthetic
     row = Preprocess.of(info).row
     lines = [
-        f"# {_network(evaluation.checkpoint)}: {positive} against {negative}",
+        f"# {architecture(evaluation.checkpoint)}: {positive} against {negative}",
         "",
         *["**SYNTHETIC**: images drawn by a program were used. No clinical claim can rest on this model.", ""]
         * synthetic,
-        "Research software, not a medical device: no clinical decision may rest on it alone.",
+        NOTICE,
         "",
         "## Use",
         f"- Input: a photograph; {row.geometry}, to {info.image_size} x {info.image_size} pixels.",
@@ -99,11 +99,6 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
     return f"---\n{_front_matter(evaluation, synthetic)}---\n" + "\n".join(lines)
 
 
-def _network(checkpoint: Networks) -> str:
-    layers = [f"ResNet-{member.info.layers}" for member in checkpoint.members]
-    return layers[0] if len(layers) == 1 else f"Mean of {len(layers)} networks ({', '.join(dict.fromkeys(layers))})"
-
-
 def _unknown(checkpoint: Networks) -> str:
     if len(checkpoint.members) > 1:
         return "- Of each of the networks, its own card tells it."
@@ -119,7 +114,7 @@ def _probability(calibrator: Calibrator | None) -> str:
 
 
 def _domain(checkpoint: Networks) -> str:
-    if any(load_domain(member)[0] is None for member in checkpoint.members):
+    if not all(load_domain(member)[0] for member in checkpoint.members):
         return "- Every image gets a result, also one of another kind than the training images."
     return (
         "- Images of another kind than the training images are called unusual, or refused, by pmtrain; other programs"
@@ -137,7 +132,7 @@ def _front_matter(evaluation: Evaluation, synthetic: bool) -> str:
     info, found = evaluation.checkpoint.info, evaluation.found
     values = {hub: found.measures[name].value.value for name, hub in HUB_METRICS.items()}
     measured = {hub: round(value, 4) for hub, value in values.items() if value is not None}
-    name = f"{_network(evaluation.checkpoint)}, {info.class_names[1]}"
+    name = f"{architecture(evaluation.checkpoint)}, {info.class_names[1]}"
     data = {"name": evaluation.images.data.root.resolve().name, "type": "private", "split": evaluation.images.split}
     content: dict[str, Any] = {
         "license": "unknown",  # the hub's word for: the author has still to choose one

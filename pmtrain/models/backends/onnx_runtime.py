@@ -132,7 +132,7 @@ class _LastLayer:
         if not self._network.has(FEATURES):
             raise PmtrainError(
                 f"{self._network.path}: it doesn't give the features that a domain model needs",
-                "export a single checkpoint again; exports by older versions and of several networks have none",
+                "export the checkpoint again: exports by older versions, and of several networks by them, give none",
             )
         self.hooks.append(hook)
         return SimpleNamespace(remove=partial(self.hooks.remove, hook))

@@ -28,7 +28,7 @@ def test_it_comes_back_with_the_same_verdicts(tmp_path):
     checkpoint, model = load_checkpoint(tmp_path / "best.pdparams"), fitted(0)
     path = save_domain(checkpoint, model)
     assert path == tmp_path / "best.domain.safetensors"
-    loaded, reason = load_domain(checkpoint)
+    (loaded,), reason = load_domain(checkpoint)
     assert reason == ""
     np.testing.assert_array_equal(loaded.features, model.features)
     np.testing.assert_allclose(loaded.own.precision, model.own.precision, rtol=1e-6)
@@ -41,7 +41,7 @@ def test_without_a_side_file_the_weights_are_hashed(tmp_path):
     (tmp_path / "best.json").unlink()
     checkpoint = load_checkpoint(tmp_path / "best.pdparams")
     save_domain(checkpoint, fitted(0))
-    assert load_domain(checkpoint)[0] is not None
+    assert load_domain(checkpoint)[0]
 
 
 def test_one_of_other_weights_is_not_used(tmp_path):
@@ -49,7 +49,7 @@ def test_one_of_other_weights_is_not_used(tmp_path):
     save_domain(load_checkpoint(tmp_path / "best.pdparams"), fitted(0))
     save(tmp_path / "best.pdparams", 2)
     assert load_domain(load_checkpoint(tmp_path / "best.pdparams")) == (
-        None,
+        [],
         "best.domain.safetensors belongs to other weights",
     )
     domain_path(tmp_path / "best.pdparams").unlink()
@@ -80,7 +80,7 @@ def test_whatever_fails_the_old_or_the_new_one_is_whole(tmp_path, kind):
     save_domain(checkpoint, models[0])
     nth = 0
     while with_faults(kind, nth, save_domain, checkpoint, models[1]):
-        loaded = load_domain(checkpoint)[0]
+        (loaded,) = load_domain(checkpoint)[0]
         assert any(np.array_equal(loaded.features, model.features) for model in models)
         save_domain(checkpoint, models[0])
         nth += 1

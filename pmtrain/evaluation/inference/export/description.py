@@ -12,10 +12,9 @@ from pmtrain.evaluation.scores.scoring import described
 from pmtrain.models.backends.onnx_runtime import FEATURES, INPUT, LOGIT, PROBABILITY, SPREAD
 from pmtrain.models.weights.names import LINEAR_WEIGHT
 from pmtrain.runs.calibrator import END_SLOPE, Calibrator
-from pmtrain.system.version import __version__
+from pmtrain.system.version import NOTICE, __version__
 
 FILE = "export.json"
-NOTICE = "Research software, not a medical device: no clinical decision may rest on it alone."
 
 
 def describe(name: str, source: Source, check: dict[str, Any], beside: SideFiles) -> str:
@@ -76,16 +75,12 @@ def _outputs(name: str, source: Source) -> list[dict[str, Any]]:
     if several:
         means = "standard deviation of the networks' logits"
         outputs.append({"name": SPREAD, "type": "float32", "shape": ["N", 1], "meaning": means})
-    elif row.graph:
+    if row.graph:
         means = "what enters the last layer, which the domain model looks at"
-        outputs.append(
-            {
-                "name": FEATURES,
-                "type": "float32",
-                "shape": ["N", len(source.checkpoint.members[0].state[LINEAR_WEIGHT])],
-                "meaning": means,
-            }
-        )
+        if several:
+            means = "what enters the networks' last layers, side by side, which the domain models look at"
+        width = sum(len(member.state[LINEAR_WEIGHT]) for member in source.checkpoint.members)
+        outputs.append({"name": FEATURES, "type": "float32", "shape": ["N", width], "meaning": means})
     return outputs
 
 

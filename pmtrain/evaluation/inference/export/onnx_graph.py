@@ -55,30 +55,34 @@ class Graph:
 def network_graph(models: Sequence[ResNet], image_size: int) -> Any:
     """One network or several, in evaluation mode, as an ONNX model.
 
-    INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1). Of one network also FEATURES, float32 (N, F): what enters the
-    last layer. Of several, LOGIT is the mean, and SPREAD, float32 (N, 1), the logits' standard deviation.
+    INPUT, float32 (N, 3, S, S) -> LOGIT, float32 (N, 1), and FEATURES, float32 (N, F): what enters the last layer. Of
+    several networks, LOGIT is the mean, FEATURES are side by side, and SPREAD, float32 (N, 1), is the logits' standard
+    deviation.
     """
     onnx = import_onnx()
     graph = Graph()
     tensor, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     if len(models) == 1:
         _network(graph, models[0], "", LOGIT, FEATURES)
-        more = tensor(FEATURES, float32, ["N", len(models[0].out.weight)])
     else:
-        parts = [_network(graph, model, f"{number}.", f"{number}.logit") for number, model in enumerate(models)]
+        names = [(f"{number}.", f"{number}.{LOGIT}", f"{number}.{FEATURES}") for number in range(len(models))]
+        parts = [_network(graph, model, *each) for model, each in zip(models, names, strict=True)]
+        graph.add("Concat", *(features for _, _, features in names), axis=1, output=FEATURES)
         logits = graph.add("Concat", *parts, axis=1)
         mean = graph.add("ReduceMean", logits, axes=[1], keepdims=1, output=LOGIT)
         apart = graph.add("Sub", logits, mean)
         squares = graph.add("ReduceSum", graph.add("Mul", apart, apart), graph.constant("of_networks", np.array([1])))
         variance = graph.add("Div", squares, graph.constant("degrees_of_freedom", np.float32(len(models) - 1)))
         graph.add("Sqrt", variance, output=SPREAD)
-        more = tensor(SPREAD, float32, ["N", 1])
+    outputs = [tensor(LOGIT, float32, ["N", 1])]
+    outputs += [tensor(SPREAD, float32, ["N", 1])] * (len(models) > 1)
+    outputs.append(tensor(FEATURES, float32, ["N", sum(len(model.out.weight) for model in models)]))
     return onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             " and ".join(f"ResNet-{model.layers}" for model in models),
             [tensor(INPUT, float32, ["N", 3, image_size, image_size])],
-            [tensor(LOGIT, float32, ["N", 1]), more],
+            outputs,
             graph.constants,
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
@@ -87,7 +91,7 @@ def network_graph(models: Sequence[ResNet], image_size: int) -> Any:
     )
 
 
-def _network(graph: Graph, model: ResNet, prefix: str, logit: str, features: str = "") -> str:
+def _network(graph: Graph, model: ResNet, prefix: str, logit: str, features: str) -> str:
     """Append a network from INPUT on; return the name of its logit.
 
     Args:

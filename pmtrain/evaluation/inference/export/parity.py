@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -74,9 +73,7 @@ def compare_with_checkpoint(
     def mean_logits(images: np.ndarray) -> np.ndarray:
         return np.mean([network.logits(images) for network in classifier.networks], axis=0)
 
-    with contextlib.ExitStack() as stack:
-        for network in classifier.networks:
-            stack.enter_context(network.backend.fixed_weights())
+    with classifier.fixed_weights():
         ours, our_speed = timed(mean_logits, [classifier.preprocess.normalise(each) for each in batches])
     results, their_speed = timed(run, inputs)
     theirs, probabilities = results.T

@@ -32,12 +32,11 @@ def write_beside(model: Path, checkpoint: Networks) -> SideFiles:
     """
     if model.suffix not in WEIGHTS_SUFFIXES:
         return SideFiles(None, NOT_TAKEN, None, NOT_TAKEN)
-    judged, reason = None, "not written: each of the networks has one, and one model gives the features of none"
-    if isinstance(checkpoint, Checkpoint):
-        domain, reason = load_domain(checkpoint)
-        if domain is not None:
-            judged = save_domain(load_checkpoint(model), domain).name
-            reason = "tells whether an image is of the kind trained on; pmtrain predict, eval and serve use it"
+    found = [load_domain(member) for member in checkpoint.members]
+    judged, reason = None, next((reason for _, reason in found if reason), "")
+    if not reason:
+        judged = save_domain(load_checkpoint(model), *(domain for domains, _ in found for domain in domains)).name
+        reason = "tells whether an image is of the kind trained on; pmtrain predict, eval and serve use it"
     records, listed = [_record(member) for member in checkpoint.members], None
     told = "not known: a checkpoint lies in no run folder, or in an old one without images.csv"
     if None not in records:

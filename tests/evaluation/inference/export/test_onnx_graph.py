@@ -56,6 +56,10 @@ def test_several_networks_give_the_mean_logit_and_its_spread():
     images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype("float32")
     with paddle.no_grad():
         each = np.concatenate([model(paddle.to_tensor(images)).numpy() for model in models], axis=1)
-    mean, spread = session.run(["logit", "spread"], {"image": images})
+    mean, spread, features = session.run(["logit", "spread", "features"], {"image": images})
+    assert features.shape == (2, 3 * 512)
+    for number, model in enumerate(models):
+        own = features[:, number * 512 : (number + 1) * 512] @ model.out.weight.numpy() + model.out.bias.numpy()
+        np.testing.assert_allclose(own[:, 0], each[:, number], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(mean[:, 0], each.mean(axis=1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(spread[:, 0], each.std(axis=1, ddof=1), rtol=1e-4, atol=1e-5)

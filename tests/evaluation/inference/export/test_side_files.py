@@ -14,7 +14,7 @@ from scipy.special import expit
 from pmtrain.config import ExportConfig, TrainConfig, dump_yaml, load_config
 from pmtrain.data.layouts.readers import read_dataset
 from pmtrain.data.splits.record import write_record
-from pmtrain.evaluation.domain.domain_file import save_domain
+from pmtrain.evaluation.domain.domain_file import load_domain, save_domain
 from pmtrain.evaluation.domain.domain_model import DomainModel, Measured, as_other_cameras
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.inference.classifier import load_classifier
@@ -90,6 +90,26 @@ def test_predict_prints_the_verdicts(moved, small_set, run_cli):
     assert done.exit_code == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == 8 and {row["verdict"] for row in rows} <= {"in domain", "unusual", "refused"}
+
+
+def test_an_export_of_several_networks_judges_by_all_their_domain_models(run, small_set, tmp_path):
+    other = Path(shutil.copytree(run, tmp_path / "other", ignore=shutil.ignore_patterns("export-*")))
+    checkpoint = load_checkpoint(other)
+    (domain,), _ = load_domain(checkpoint)
+    strict = replace(domain, cuts=domain.cuts * 0.9)
+    save_domain(checkpoint, replace(strict, strangeness=np.full(20, 2.0)))
+    options = load_config(ExportConfig, {"output": str(tmp_path / "both"), "check_images": 8})
+    export(Path(f"{run},{other}"), options, lambda path, config: "")
+    images = [*sorted(small_set.rglob("*.png")), np.zeros((40, 36, 3), np.uint8)]
+    ours, theirs = (
+        load_classifier(path, "cpu").predict(images, force=True)
+        for path in ([run, other], tmp_path / "both/model.onnx")
+    )
+    np.testing.assert_allclose([each.familiarity for each in theirs], [each.familiarity for each in ours], atol=0.051)
+    assert sum(a.verdict == b.verdict for a, b in zip(ours, theirs, strict=True)) >= len(images) - 1
+    assert theirs[-1].verdict == "refused"
+    alone = load_classifier(run, "cpu").predict(images, force=True)
+    assert max(abs(a.familiarity - b.familiarity) for a, b in zip(alone, theirs, strict=True)) > 0.1
 
 
 def test_it_knows_which_images_it_was_trained_on_without_their_names(moved, small_set, tmp_path, capsys):
