@@ -72,8 +72,9 @@ def _download(url: str, path: Path, md5: str, by_hand: str) -> None:
     else:
         reason = getattr(failure, "reason", None) or failure
         have = part.stat().st_size if part.is_file() else 0
-        kept = f"; the first {have:,} bytes are kept, and the next try goes on there" if have else ""
-        raise PmtrainError(f"can't download {url}: {reason}{kept}", by_hand) from failure
+        kept = f"; the first {have:,} bytes are kept" if have else ""
+        again = "run the command again, which goes on from there; or " if have else ""
+        raise PmtrainError(f"can't download {url}: {reason}{kept}", again + by_hand) from failure
     if _md5_of(part) != md5:
         discard(part)
         raise PmtrainError(f"what {url} gave is not the file that Paddle published: its MD5 isn't {md5}", by_hand)
