@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from pmtrain.cli.flags import shared_threads, use_threads, with_options
-from pmtrain.cli.image_commands import Checkpoint
+from pmtrain.cli.image_commands import Networks
 from pmtrain.config import ExportConfig, ServeConfig, load_config
 
-Networks = Annotated[
+Exported = Annotated[
     Path,
     typer.Argument(
         help="A .pdparams or .safetensors file, or a run folder; several, separated by commas, or the folder of a"
@@ -21,7 +21,7 @@ Networks = Annotated[
 
 
 @with_options(ExportConfig)
-def export(checkpoint: Networks, **flags: Any) -> None:
+def export(checkpoint: Exported, **flags: Any) -> None:
     """Export a checkpoint for use without pmtrain.
 
     Writes the model, export.json, which says how to use it, and a model card. The export is run by its own runtime on
@@ -36,7 +36,7 @@ def export(checkpoint: Networks, **flags: Any) -> None:
 
 
 @with_options(ServeConfig)
-def serve(checkpoint: Checkpoint, **flags: Any) -> None:
+def serve(checkpoint: Networks, **flags: Any) -> None:
     """Serve a checkpoint as a web page on this machine.
 
     A page to drop photographs on, and /predict for programs (described at /docs). Images are decoded in memory and

@@ -10,7 +10,7 @@ import typer
 from pmtrain.cli.flags import use_processes, use_threads, with_options
 from pmtrain.config import CompareConfig, EvalConfig, load_config
 
-ONE = "A .pdparams or .safetensors file, or a run folder"
+ONE = "A .pdparams, .safetensors or exported .onnx file, or a run folder"
 SEVERAL = "Of several, joined by commas, or the folder of a cross-validation or of --seeds, logits are averaged."
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -18,19 +18,19 @@ from pydantic import BaseModel, Field
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
-from pmtrain.data.preprocessing.retina.eye import Eye, aligned
-from pmtrain.evaluation.inference.classifier import Classifier, Prediction, with_quality, with_verdict
+from pmtrain.data.preprocessing.retina.eye import aligned
+from pmtrain.evaluation.inference.classifier import Classifier, Read
+from pmtrain.evaluation.inference.predict import columns
 from pmtrain.evaluation.inference.serving.batches import Batches, Overloaded, Worker
 from pmtrain.evaluation.inference.serving.guard import Guard, Refusal
 from pmtrain.evaluation.inference.serving.uploads import MEBIBYTE, Upload, decoded, read_uploads
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
 from pmtrain.evaluation.saliency.overlay import css_gradient, overlay
-from pmtrain.runs.checkpoint import Checkpoint
+from pmtrain.runs.checkpoint import Checkpoint, Ensemble, Networks, architecture, load_checkpoint
 from pmtrain.system.errors import missing_extra
 from pmtrain.system.hardware import available_cpus, use_every_core
-from pmtrain.system.version import __version__
+from pmtrain.system.version import NOTICE, __version__
 
-NOTICE = "Research software, not a medical device: no clinical decision may rest on it alone."
 SHOWN = 320  # pixels: the side of a heat map's picture
 WAITING = 1024  # images that may wait for the network
 
@@ -53,6 +53,9 @@ class ImageResult(BaseModel):
         str | None, Field(description="good or poor, of fundus photographs; it changes nothing else.")
     ] = None
     quality_reason: Annotated[str | None, Field(description="Why the quality is poor.")] = None
+    spread: Annotated[
+        float | None, Field(description="Standard deviation of the logits, where several networks answer.")
+    ] = None
     eye: Annotated[
         str | None, Field(description="left, right or unknown, where the network sees all eyes as left ones.")
     ] = None
@@ -86,18 +89,18 @@ class Health(BaseModel):
 class Predictor:
     """The networks, their decoding threads and heat maps."""
 
-    def __init__(self, checkpoint: Checkpoint, config: ServeConfig) -> None:
+    def __init__(self, checkpoint: Networks, config: ServeConfig) -> None:
         self.classifier = Classifier(checkpoint, config)
         # Side by side on a CPU, none waits for another's threads, of which decoding and answering take time, too.
         copies = (config.networks or 1) - 1 if self.classifier.backend.device == "cpu" else 0
-        networks = [self.classifier, *(Classifier(checkpoint, config) for _ in range(copies))]
+        self.copies = [self.classifier, *(Classifier(unshared(checkpoint), config) for _ in range(copies))]
         self.checkpoint, self.config = checkpoint, config
-        self.can_explain = checkpoint.exported is None and config.heat_maps
+        self.can_explain = config.heat_maps and isinstance(checkpoint, Checkpoint) and checkpoint.exported is None
         self._explainer: Classifier | None = None
         self._decoders = ThreadPoolExecutor(available_cpus(), "decode", initializer=use_every_core)
         self._explaining = ThreadPoolExecutor(1, "explain", initializer=use_every_core)
         self._batches = Batches(
-            [Worker(partial(computed, network), network.backend.fixed_weights()) for network in networks],
+            [Worker(copy.predict_read, copy.fixed_weights()) for copy in self.copies],
             config.batch_size,
             WAITING,
         )
@@ -110,10 +113,10 @@ class Predictor:
         """
         in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            seen, values, eye = await in_thread(self._decoders, self._read, upload)
+            read = await in_thread(self._decoders, self._read, upload)
         except BadImage as bad:
             return ImageResult(file=upload.name, error=bad.reason)
-        found = await self._batches.result((seen, values))
+        found = await self._batches.result(read)
         result = ImageResult(
             file=upload.name,
             probability=found.probability,
@@ -124,29 +127,36 @@ class Predictor:
             familiarity=found.familiarity,
             quality=found.quality,
             quality_reason=found.quality_reason,
-            eye=eye and eye.side,
-            eye_from=eye and eye.source,
+            spread=found.spread,
+            eye=found.eye,
+            eye_from=found.eye_from,
         )
         if heat_map and self.can_explain and found.label is not None:
-            result.heat_map = await in_thread(self._explaining, self._heat_map, seen, values, eye)
+            result.heat_map = await in_thread(self._explaining, self._heat_map, read)
         return result
 
-    def _read(self, upload: Upload) -> tuple[np.ndarray, np.ndarray, Eye | None]:
-        """uint8 (S, S, 3) as the network sees it, float32 (3, S, S), normalised, and the eye where eyes are aligned."""
-        preprocess = self.classifier.preprocess
-        seen = decoded(upload, preprocess, int(self.config.max_megapixels * 1e6))
-        if eye := preprocess.eye(seen, Path(upload.name)):
-            seen = aligned(seen, eye)
-        return seen, preprocess.normalise(seen[None])[0], eye
+    def _read(self, upload: Upload) -> Read:
+        """What the classifier takes of an image.
 
-    def _heat_map(self, seen: np.ndarray, values: np.ndarray, eye: Eye | None) -> str:
+        Raises:
+            BadImage: as `decoded`.
+        """
+        most = int(self.config.max_megapixels * 1e6)
+        return Path(upload.name), {way: decoded(upload, way, most) for way in self.classifier.ways}
+
+    def _heat_map(self, read: Read) -> str:
         if self._explainer is None:  # Paddle's own kernels give the gradients; most requests want none
             options = load_config(ExplainConfig, {"device": self.config.device})
             self._explainer = Classifier(self.checkpoint, options)
         last = list(layers_for(self._explainer.model).values())[-1]
-        (heat,), _ = grad_cam(self._explainer.model, last, values[None])
+        preprocess, (path, images) = self.classifier.preprocess, read
+        seen = images[preprocess]
+        assert isinstance(seen, np.ndarray)
+        eye = preprocess.eye(seen, path)
+        values = preprocess.normalise((aligned(seen, eye) if eye else seen)[None])
+        (heat,), _ = grad_cam(self._explainer.model, last, values)
         if eye:  # mirrored back
-            seen, heat = aligned(seen, eye), aligned(heat, eye)
+            heat = aligned(heat, eye)
         shown = cv2.resize(seen, (SHOWN, SHOWN), interpolation=cv2.INTER_LINEAR)
         picture = cv2.imencode(".jpg", overlay(shown, heat), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
         return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
@@ -158,15 +168,10 @@ class Predictor:
         self._explaining.shutdown(cancel_futures=True)
 
 
-def computed(classifier: Classifier, batch: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Prediction]:
-    """One prediction for each pair of `Predictor._read`; one that the domain model refuses has no class."""
-    logits = classifier.network_logits(np.stack([values for _, values in batch]))
-    pictures = [seen for seen, _ in batch]
-    judged = zip(classifier.familiarity(pictures), classifier.quality(pictures), strict=True)
-    return [
-        with_quality(with_verdict(classifier.classify(None, float(probability)), familiar), quality)
-        for probability, (familiar, quality) in zip(classifier.info.probabilities(logits), judged, strict=True)
-    ]
+def unshared(checkpoint: Networks) -> Networks:
+    """The same with exported models of its own: they keep what they gave for their latest images."""
+    members = tuple(load_checkpoint(each.path) if each.exported else each for each in checkpoint.members)
+    return replace(checkpoint, members=members) if isinstance(checkpoint, Ensemble) else members[0]
 
 
 def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]) -> Any:
@@ -198,7 +203,7 @@ def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]
         title="pmtrain", version=__version__, description=NOTICE, docs_url=None, redoc_url=None, lifespan=lifespan
     )
 
-    async def predict(request: fastapi.Request, heat_map: bool = False) -> Result:
+    async def predict(request: fastapi.Request, heat_map: bool = False) -> fastapi.Response:
         """Predict the class of one image or of several."""
         async with receiving:
             uploads = await read_uploads(request, config.max_images, int(config.max_mib * MEBIBYTE))
@@ -209,16 +214,18 @@ def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]
             raise fastapi.HTTPException(503, "too many images are waiting; try again", {"retry-after": "1"}) from None
         except asyncio.TimeoutError:
             raise fastapi.HTTPException(503, f"no result within {config.timeout:g} s", {"retry-after": "5"}) from None
-        return Result(
+        result = Result(
             predictions=predictions,
             classes=info.class_names,
             threshold=classifier.threshold,
             weights_sha256=info.weights_sha256,
             synthetic=info.synthetic,
         )
+        # FastAPI would check and convert the result once more.
+        return fastapi.Response(result.model_dump_json(exclude_none=True), media_type="application/json")
 
     # FastAPI looks the class up by its name, which is known in this function alone.
-    predict.__annotations__ |= {"request": fastapi.Request, "heat_map": bool, "return": Result}
+    predict.__annotations__ |= {"request": fastapi.Request, "heat_map": bool, "return": fastapi.Response}
     binary = {"schema": {"type": "string", "format": "binary"}}
     form = {"type": "object", "properties": {"files": {"type": "array", "items": binary["schema"]}}}
     body = {"multipart/form-data": {"schema": form}, "image/*": binary, "application/octet-stream": binary}
@@ -234,7 +241,6 @@ def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]
     app.post(
         "/predict",
         response_model=Result,
-        response_model_exclude_none=True,
         responses={status: {"description": reason} for status, reason in errors.items()},
         openapi_extra={"requestBody": {"required": True, "content": body}},
     )(predict)
@@ -242,7 +248,7 @@ def build_application(predictor: Predictor, config: ServeConfig, hosts: set[str]
     @app.get("/health", response_model=Health)
     async def health() -> Health:
         """Whether the server runs, and which model it has."""
-        return Health(network=f"ResNet-{info.layers}", weights_sha256=info.weights_sha256)
+        return Health(network=architecture(predictor.checkpoint), weights_sha256=info.weights_sha256)
 
     pages = partial(_page, predictor=predictor, config=config)
 
@@ -278,10 +284,12 @@ def _page(template: str, predictor: Predictor, config: ServeConfig, **more: Any)
         notice=NOTICE,
         version=__version__,
         info=classifier.info,
+        network=architecture(predictor.checkpoint),
         threshold=classifier.threshold,
         limits=config,
         can_explain=predictor.can_explain,
         judges=classifier.domain is not None,
+        columns=columns(classifier),
         gradient=css_gradient(),
         **more,
     )

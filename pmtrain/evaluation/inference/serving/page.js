@@ -4,7 +4,7 @@ const threshold = Number(document.body.dataset.threshold);
 const positive = document.body.dataset.positive;
 const limit = Number(document.body.dataset.limit);
 const AT_ONCE = 3;
-const COLUMNS = ["file", "probability", "prediction", "error", "familiarity", "verdict", "reason", "quality", "quality_reason"];  // as of `pmtrain predict`
+const columns = document.body.dataset.columns.split(" ");  // as of `pmtrain predict`
 let queue = [], running = 0, done = 0, total = 0, rows = [];
 
 function made(tag, properties = {}, ...children) {
@@ -66,7 +66,7 @@ async function predict(entry) {
   } catch (error) {
     found = {error: error instanceof TypeError ? "the server can't be reached" : error.message};
   }
-  rows.push(COLUMNS.map((name) => (name === "file" ? entry.file.name : found[name] ?? "")));
+  rows.push(columns.map((name) => (name === "file" ? entry.file.name : found[name] ?? "")));
   told.remove();
   if (found.error) {
     entry.body.append(made("p", {className: "error", textContent: `No result: ${found.error}`}));
@@ -109,6 +109,10 @@ function showProbability(entry, found) {
     made("p", {textContent: `Probability of ${positive}: ${percent}\u00a0%, ${side} the threshold of ${(100 * threshold).toFixed(1)}\u00a0%.`}),
     scale,
   );
+  if (found.spread !== undefined) {
+    const told = `The networks' logits differ by a standard deviation of ${found.spread.toFixed(2)}: the larger, the less they agree.`;
+    entry.body.append(made("p", {className: "small", textContent: told}));
+  }
   if (found.heat_map) {
     entry.pictures.append(picture(found.heat_map, `Heat map of ${entry.file.name}`, "heat map, as the network sees it"));
     at("legend").hidden = false;
@@ -139,7 +143,7 @@ at("clear").addEventListener("click", () => {
   at("files").focus();
 });
 at("save").addEventListener("click", () => {
-  const lines = [COLUMNS, ...rows].map((row) => row.map(cell).join(","));
+  const lines = [columns, ...rows].map((row) => row.map(cell).join(","));
   const address = URL.createObjectURL(new Blob(["\ufeff" + lines.join("\n") + "\n"], {type: "text/csv"}));
   made("a", {href: address, download: "predictions.csv"}).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pmtrain.config import ServeConfig
 from pmtrain.evaluation.inference.serving.application import Predictor, build_application
-from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError, missing_extra
 
@@ -18,7 +18,7 @@ CONNECTIONS = 512  # open at once
 
 
 def serve(path: Path, config: ServeConfig) -> None:
-    """Serve the checkpoint at `path`; print the address to stdout when the port is open.
+    """Serve the checkpoint at `path`, or several as one; print the address to stdout when the port is open.
 
     Raises:
         PmtrainError: the checkpoint can't be read, the port can't be opened, or a package is missing.
@@ -27,7 +27,7 @@ def serve(path: Path, config: ServeConfig) -> None:
         import uvicorn
     except ImportError:
         raise missing_extra("pmtrain serve", "uvicorn", "serve") from None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_networks(path)
     with contextlib.closing(_listen(config)) as listening, contextlib.closing(Predictor(checkpoint, config)) as network:
         port = listening.getsockname()[1]
         name = f"[{config.host}]" if ":" in config.host else config.host

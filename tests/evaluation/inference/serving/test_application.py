@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import re
 import tempfile
@@ -125,7 +126,22 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy
     assert "sick or healthy?" in client.get("/").text
+    assert 'data-columns="file probability prediction error familiarity verdict reason"' in client.get("/").text
     assert "not a medical device" in client.get("/").text
+
+
+def test_each_copy_of_an_exported_model_is_one_of_its_own(checkpoint, tmp_path):
+    """What a session gave for its latest images is kept beside it: two threads would mix theirs up."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Source
+    from pmtrain.evaluation.inference.serving.application import Predictor
+
+    EXPORTERS["onnx"].write(tmp_path, Source(load_checkpoint(checkpoint)))
+    config = load_config(ServeConfig, {"networks": 2, "device": "cpu"})
+    with contextlib.closing(Predictor(load_checkpoint(tmp_path / "model.onnx"), config)) as predictor:
+        first, second = (network.model for network in predictor.copies)
+    assert first is not second and first.session is not second.session
 
 
 def test_names_of_classes_are_escaped(checkpoint, tmp_path):
