@@ -27,7 +27,7 @@ def test_metrics_come_back(tmp_path):
 
 def test_of_two_runs_that_begin_at_once_in_one_folder_the_second_is_refused(tmp_path, monkeypatch):
     config = TrainConfig(output=tmp_path / "run")
-    monkeypatch.setattr(run_folder, "require_new", lambda output: None)  # both have looked: it was empty
+    monkeypatch.setattr(run_folder, "require_new", lambda *_: None)  # both have looked: it was empty
     RunFolder.create(config)
     written = (tmp_path / "run/config.yaml").read_bytes()
     with pytest.raises(UsageError, match="exists already"):
