@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from pmtrain.config import ExplainConfig, ServeConfig, load_config
 from pmtrain.data.images.read import BadImage
+from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.preprocessing.retina.eye import aligned
 from pmtrain.evaluation.inference.classifier import Classifier, Read
 from pmtrain.evaluation.inference.predict import columns
@@ -97,12 +98,13 @@ class Predictor:
         self.checkpoint, self.config = checkpoint, config
         self.can_explain = config.heat_maps and isinstance(checkpoint, Checkpoint) and checkpoint.exported is None
         self._explainer: Classifier | None = None
-        self._decoders = ThreadPoolExecutor(available_cpus(), "decode", initializer=use_every_core)
         self._explaining = ThreadPoolExecutor(1, "explain", initializer=use_every_core)
         self._batches = Batches(
             [Worker(copy.predict_read, copy.fixed_weights()) for copy in self.copies],
             config.batch_size,
             WAITING,
+            self._read,
+            available_cpus(),
         )
 
     async def predict(self, upload: Upload, heat_map: bool) -> ImageResult:
@@ -111,12 +113,10 @@ class Predictor:
         Raises:
             Overloaded: too many images are waiting.
         """
-        in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            read = await in_thread(self._decoders, self._read, upload)
+            found = await self._batches.result(upload)
         except BadImage as bad:
             return ImageResult(file=upload.name, error=bad.reason)
-        found = await self._batches.result(read)
         result = ImageResult(
             file=upload.name,
             probability=found.probability,
@@ -132,7 +132,8 @@ class Predictor:
             eye_from=found.eye_from,
         )
         if heat_map and self.can_explain and found.label is not None:
-            result.heat_map = await in_thread(self._explaining, self._heat_map, read)
+            loop = asyncio.get_running_loop()
+            result.heat_map = await loop.run_in_executor(self._explaining, self._heat_map, upload)
         return result
 
     def _read(self, upload: Upload) -> Read:
@@ -141,18 +142,19 @@ class Predictor:
         Raises:
             BadImage: as `decoded`.
         """
-        most = int(self.config.max_megapixels * 1e6)
-        return Path(upload.name), {way: decoded(upload, way, most) for way in self.classifier.ways}
+        return Path(upload.name), {way: self._decoded(upload, way) for way in self.classifier.ways}
 
-    def _heat_map(self, read: Read) -> str:
+    def _decoded(self, upload: Upload, way: Preprocess) -> np.ndarray:
+        return decoded(upload, way, int(self.config.max_megapixels * 1e6))
+
+    def _heat_map(self, upload: Upload) -> str:
         if self._explainer is None:  # Paddle's own kernels give the gradients; most requests want none
             options = load_config(ExplainConfig, {"device": self.config.device})
             self._explainer = Classifier(self.checkpoint, options)
         last = list(layers_for(self._explainer.model).values())[-1]
-        preprocess, (path, images) = self.classifier.preprocess, read
-        seen = images[preprocess]
-        assert isinstance(seen, np.ndarray)
-        eye = preprocess.eye(seen, path)
+        preprocess = self.classifier.preprocess
+        seen = self._decoded(upload, preprocess)
+        eye = preprocess.eye(seen, Path(upload.name))
         values = preprocess.normalise((aligned(seen, eye) if eye else seen)[None])
         (heat,), _ = grad_cam(self._explainer.model, last, values)
         if eye:  # mirrored back
@@ -164,7 +166,6 @@ class Predictor:
     def close(self) -> None:
         """End all threads."""
         self._batches.close()
-        self._decoders.shutdown(cancel_futures=True)
         self._explaining.shutdown(cancel_futures=True)
 
 

@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, NamedTuple, TypeVar
 
 from pmtrain.system.hardware import use_every_core
 
+Given = TypeVar("Given")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,7 +33,7 @@ class Worker(NamedTuple, Generic[Item, Result]):
     context: AbstractContextManager = nullcontext()
 
 
-class Batches(Generic[Item, Result]):
+class Batches(Generic[Given, Item, Result]):
     """A thread for each worker, on whatever waits, up to `most` images at once; no image is delayed for others.
 
     Batches have few sizes (`batch_sizes`): the engine has a plan for each, and keeps a limited number of them.
@@ -40,9 +42,20 @@ class Batches(Generic[Item, Result]):
         workers: networks that give the same results.
         most: images in a batch.
         waiting: images that may wait; further ones are refused.
+        prepare: makes an image of what was given, in one of `threads` threads, which hands it to the networks itself:
+            the event loop is woken once for each image.
     """
 
-    def __init__(self, workers: Sequence[Worker[Item, Result]], most: int, waiting: int) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker[Item, Result]],
+        most: int,
+        waiting: int,
+        prepare: Callable[[Given], Item],
+        threads: int = 1,
+    ) -> None:
+        self._prepare = prepare
+        self._preparing = ThreadPoolExecutor(threads, "decode", initializer=use_every_core)
         self._sizes, self._limit = batch_sizes(most), waiting
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._wake = threading.Condition()
@@ -51,19 +64,31 @@ class Batches(Generic[Item, Result]):
         for thread in self._threads:
             thread.start()
 
-    async def result(self, image: Item) -> Result:
+    async def result(self, given: Given) -> Result:
         """The network's result for one image.
 
         Raises:
             Overloaded: too many are waiting.
+            Exception: what `prepare` or the network raised.
         """
         future = asyncio.get_running_loop().create_future()
-        with self._wake:
-            if self._closed or len(self._waiting) >= self._limit:
-                raise Overloaded
-            self._waiting.append((image, future))
-            self._wake.notify()
+        if self._closed:
+            raise Overloaded
+        self._preparing.submit(self._put, given, future)
         return await future
+
+    def _put(self, given: Given, future: asyncio.Future[Result]) -> None:
+        if future.cancelled():  # given up meanwhile
+            return
+        try:
+            image = self._prepare(given)
+            with self._wake:
+                if self._closed or len(self._waiting) >= self._limit:
+                    raise Overloaded
+                self._waiting.append((image, future))
+                self._wake.notify()
+        except Exception as error:
+            future.get_loop().call_soon_threadsafe(_fail, [future], error)
 
     def _work(self, worker: Worker[Item, Result]) -> None:
         use_every_core()  # OpenMP may have pinned the thread that started this one
@@ -95,6 +120,7 @@ class Batches(Generic[Item, Result]):
         with self._wake:
             self._closed = True
             self._wake.notify_all()
+        self._preparing.shutdown(cancel_futures=True)
         for thread in self._threads:
             thread.join()
 
