@@ -10,22 +10,19 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pmtrain.data.images.packed.member_names import MOST_BYTES
-from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, Container, Opened, opened
+from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS, MARK, Container, Opened, address, opened
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import cannot
 
 AnyPath = str | os.PathLike[str]
 
-MARK = "!"
 CHUNK = 1 << 20  # bytes read at a time
-_ADDRESS = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, CONTAINERS))})){MARK}(?:[/\\]+(.*))?", re.I | re.S)
 
 
 class Entry(NamedTuple):
@@ -43,7 +40,7 @@ def images_in(path: AnyPath) -> list[Path]:
         PmtrainError: it can't be read.
     """
     text = os.fspath(path)
-    if is_archive(path) or not is_packed(text) or not os.path.isfile(path):
+    if is_archive(path) or not is_packed(text) or not is_file(path):
         return []
     return [Path(f"{text}{MARK}/{name}") for name in opened(text).container.members]
 
@@ -52,13 +49,8 @@ def container(path: AnyPath) -> Container:
     """The open file of arrays or Parquet file.
 
     Raises:
-        PmtrainError: it can't be read, or is in an archive.
+        PmtrainError: it can't be read.
     """
-    if within := container_of(path):
-        raise PmtrainError(
-            f"{os.fspath(path)}: such a file can't be read inside an archive",
-            f"unpack {within.removesuffix(MARK)} first",
-        )
     try:
         return opened(os.fspath(path)).container
     except OSError as error:
@@ -72,7 +64,7 @@ def is_packed(name: str) -> bool:
 
 def is_archive(path: AnyPath) -> bool:
     """Whether this is a file with the suffix of an archive."""
-    return os.fspath(path).lower().endswith(tuple(ARCHIVES)) and os.path.isfile(path)
+    return os.fspath(path).lower().endswith(tuple(ARCHIVES)) and is_file(path)
 
 
 def as_folder(path: Path) -> Path:
@@ -205,11 +197,7 @@ def _regular(path: str, flags: int) -> int:
 
 
 def _address(path: AnyPath) -> tuple[str, str] | None:
-    """The file that contains a member, and the member's name; None for a file of its own."""
-    text = os.fspath(path)
-    if MARK not in text or (match := _ADDRESS.fullmatch(text)) is None:
-        return None
-    return match[1], (match[2] or "").replace(os.sep, "/")
+    return address(os.fspath(path))
 
 
 def _if_there(path: str) -> Opened | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -80,3 +81,30 @@ def test_a_changed_archive_is_read_again(both):
         source.read(archive / "top.csv")
     with pytest.raises(PmtrainError, match="is not a zip archive"):
         source.is_dir(archive)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_within_archives(both, tmp_path, method):
+    _, inner = both
+    with tarfile.open(tmp_path / "middle.tar.gz", "w:gz") as middle:
+        middle.add(str(inner)[:-1], "x/Set.ZIP")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w", method) as outer:
+        outer.write(tmp_path / "middle.tar.gz", "m.tar.gz")
+    nested = tmp_path / "outer.zip!/m.tar.gz!/x/Set.ZIP!"
+    assert source.is_archive(str(nested)[:-1]) and source.is_dir(nested / "a/b")
+    assert sorted(source.scan(nested)) == sorted(source.scan(inner))
+    assert source.read(nested / "a/1.png") == source.read(inner / "a/1.png")
+    assert not source.is_file(nested / "gone.png") and not source.is_dir(tmp_path / "outer.zip!/gone.zip!")
+    assert not source.is_dir(nested / "a/1.png!")
+
+
+def test_archives_that_are_too_deep_are_refused(tmp_path):
+    name = "1.png"
+    (tmp_path / name).write_bytes(b"1")
+    for depth in range(4):
+        with zipfile.ZipFile(tmp_path / f"{depth}.zip", "w") as archive:
+            archive.write(tmp_path / name, name)
+        name = f"{depth}.zip"
+    assert source.read(tmp_path / "2.zip!/1.zip!/0.zip!/1.png") == b"1"
+    with pytest.raises(OSError, match="too deep"):
+        source.read(tmp_path / "3.zip!/2.zip!/1.zip!/0.zip!/1.png")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from pmtrain.data.images.packed.image_arrays import Array, ImageArrays
-from pmtrain.data.images.packed.streams import damaged
+from pmtrain.data.images.packed.streams import Stream, StreamFile, damaged
 from pmtrain.system.errors import PmtrainError
 
+DEPTH = 2  # of groups in groups
 LARGEST_CHUNK = 1 << 28  # bytes that HDF5 decompresses at once
 
 
-def open_hdf5(path: str) -> ImageArrays:
-    """The arrays in the root group of an HDF5 file.
+def open_hdf5(path: str, stream: Stream | None = None) -> ImageArrays:
+    """The arrays of an HDF5 file, those in groups as `group/array`; `stream` has its bytes if it is in an archive.
 
     Raises:
         PmtrainError: h5py isn't installed, the file is damaged, or an array refers to another file.
@@ -27,11 +29,12 @@ def open_hdf5(path: str) -> ImageArrays:
         raise PmtrainError(
             f"{path}: reading HDF5 files needs h5py, which isn't installed", 'pip install "pmtrain[hdf5]"'
         ) from None
-    with open(path, "rb"):  # says why it can't be opened
-        pass
+    if stream is None:
+        with open(path, "rb"):  # says why it can't be opened
+            pass
     try:
-        file = h5py.File(path, "r", locking=False)
-        return ImageArrays(path, {key: _array(path, key, file) for key in file if _is_array(file, key, h5py)})
+        file = h5py.File(StreamFile(stream), "r") if stream else h5py.File(path, "r", locking=False)
+        return ImageArrays(path, {key: _array(path, key, file) for key in _keys(file, h5py)})
     except PmtrainError:
         raise
     except Exception as error:  # HDF5 reports damage by exceptions of many kinds
@@ -40,8 +43,14 @@ def open_hdf5(path: str) -> ImageArrays:
         ) from None
 
 
-def _is_array(file: Any, key: str, h5py: Any) -> bool:
-    return isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)
+def _keys(group: Any, h5py: Any, depth: int = DEPTH) -> Iterator[str]:
+    """The names of the arrays in a group and in those in it; links to other files or groups aren't followed."""
+    for key in group:
+        if isinstance(group.get(key, getlink=True), h5py.HardLink):
+            if isinstance(group[key], h5py.Dataset):
+                yield key
+            elif depth and isinstance(group[key], h5py.Group):
+                yield from (f"{key}/{below}" for below in _keys(group[key], h5py, depth - 1))
 
 
 def _array(path: str, key: str, file: Any) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -10,12 +12,16 @@ from functools import cached_property
 from typing import Protocol
 
 from pmtrain.data.images.packed.hdf5_file import open_hdf5
-from pmtrain.data.images.packed.npz_file import open_npz
+from pmtrain.data.images.packed.npz_file import open_npy, open_npz
 from pmtrain.data.images.packed.parquet_file import ParquetFile
+from pmtrain.data.images.packed.streams import Stream
 from pmtrain.data.images.packed.tar_archive import TarArchive
 from pmtrain.data.images.packed.zip_archive import ZipArchive
+from pmtrain.system.errors import PmtrainError
 
 MOST_OPEN = 64
+MARK = "!"  # behind the name of a file that contains many, in the paths of its members
+DEEPEST = 3  # files within files
 
 
 class Container(Protocol):
@@ -42,15 +48,20 @@ class Container(Protocol):
 
 
 # By suffix. An archive has files in folders, as if it were unpacked.
-ARCHIVES: dict[str, Callable[[str], Container]] = {
+ARCHIVES: dict[str, Callable[[str, Stream | None], Container]] = {
     ".zip": ZipArchive,
     ".tar": TarArchive,
     ".tar.gz": TarArchive,
     ".tgz": TarArchive,
+    ".tar.bz2": TarArchive,
+    ".tbz2": TarArchive,
+    ".tar.xz": TarArchive,
+    ".txz": TarArchive,
 }
-CONTAINERS: dict[str, Callable[[str], Container]] = {
+CONTAINERS: dict[str, Callable[[str, Stream | None], Container]] = {
     **ARCHIVES,
     ".npz": open_npz,
+    ".npy": open_npy,
     ".h5": open_hdf5,
     ".hdf5": open_hdf5,
     ".parquet": ParquetFile,
@@ -95,6 +106,16 @@ _open: OrderedDict[str, Opened] = OrderedDict()
 _lock = threading.Lock()
 
 
+_ADDRESS = re.compile(rf"(.+(?:{'|'.join(map(re.escape, CONTAINERS))})){MARK}(?:[/\\\\]+(.*))?", re.I | re.S)
+
+
+def address(path: str) -> tuple[str, str] | None:
+    """The file that contains a member, and the member's name; None for a file of its own."""
+    if MARK not in path or (match := _ADDRESS.fullmatch(path)) is None:
+        return None
+    return match[1], (match[2] or "").replace(os.sep, "/")
+
+
 def opened(path: str) -> Opened:
     """The container, opened again if the file has changed.
 
@@ -102,14 +123,28 @@ def opened(path: str) -> Opened:
         PmtrainError: it can't be read as what its suffix says.
         OSError: there is no such file.
     """
-    found = os.stat(path)
-    times = f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    stream = None
+    if outer := address(path):
+        stream, times = _member_stream(path, *outer)
+    else:
+        found = os.stat(path)
+        times = f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     with _lock:
         known = _open.get(path)
         if known is None or known.times != times:
             suffix = next(suffix for suffix in CONTAINERS if path.lower().endswith(suffix))
-            known = _open[path] = Opened(CONTAINERS[suffix](path), times)
+            known = _open[path] = Opened(CONTAINERS[suffix](path, stream), times)
             if len(_open) > MOST_OPEN:
                 _open.popitem(last=False)
         _open.move_to_end(path)
     return known
+
+
+def _member_stream(path: str, outer: str, name: str) -> tuple[Stream, str]:
+    """The bytes of an archive's member, and the state of the archive's file."""
+    if path.count(MARK) >= DEEPEST:
+        raise PmtrainError(f"{path}: archives in archives, too deep", "unpack the outer ones first")
+    within = opened(outer)
+    if not isinstance(within.container, (ZipArchive, TarArchive)) or name not in within.container.members:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return within.container.stream(name), within.times

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pmtrain.data.images.packed.streams import damaged
+from pmtrain.data.images.packed.streams import Stream, StreamFile, damaged
 from pmtrain.system.errors import PmtrainError
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo")  # of a column, the likeliest first
@@ -23,6 +23,8 @@ ROWS = 16  # read at once
 class ParquetFile:
     """A Parquet file; its members are the images of its rows, `0`, `1`, ...
 
+    Args:
+        stream: its bytes if it is in an archive.
     Raises:
         PmtrainError: pyarrow isn't installed, the file is damaged, has no such column, or too large row groups.
         OSError: it can't be opened.
@@ -30,10 +32,11 @@ class ParquetFile:
 
     folders: Iterable[str] = ()
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        with open(path, "rb"):  # says why it can't be opened
-            pass
+    def __init__(self, path: str, stream: Stream | None = None) -> None:
+        self.path, self._stream = path, stream
+        if stream is None:
+            with open(path, "rb"):  # says why it can't be opened
+                pass
         self.schema, metadata = self._schema()
         self.rows: int = metadata.num_rows
         self.column = self._column()
@@ -148,7 +151,8 @@ class ParquetFile:
     def _open(self) -> Any:
         import pyarrow.parquet
 
-        return pyarrow.parquet.ParquetFile(self.path, memory_map=False)
+        file = pyarrow.PythonFile(StreamFile(self._stream), "r") if self._stream else self.path
+        return pyarrow.parquet.ParquetFile(file, memory_map=False)
 
     def _is_struct(self, name: str) -> bool:
         kind = self.schema.field(name).type

@@ -1,14 +1,25 @@
-"""Read the members of a tar archive in place, plain or compressed by gzip."""
+"""Read the members of a tar archive in place, plain or compressed by gzip, bzip2 or xz."""
 
 from __future__ import annotations
 
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from pmtrain.data.images.packed.member_names import Names, refused
-from pmtrain.data.images.packed.streams import GZIP, GZIP_SIGNATURE, Inflated, Stored, Stream, damaged
+from pmtrain.data.images.packed.streams import (
+    BZIP2_SIGNATURE,
+    GZIP,
+    GZIP_SIGNATURE,
+    XZ_SIGNATURE,
+    Inflated,
+    Spooled,
+    Stored,
+    Stream,
+    damaged,
+    part_of,
+)
 from pmtrain.system.errors import PmtrainError
 
 BLOCK = 512
@@ -26,7 +37,7 @@ class _Member(NamedTuple):
 class TarArchive:
     """A tar archive's members by name; the file is opened for each read, so that processes and threads may share it.
 
-    Opening reads every header; with gzip this decompresses the whole file once. Headers of plain files are read here,
+    Opening reads every header; this decompresses a compressed file once. Headers of plain files are read here,
     because the standard library's tarfile takes 40 microseconds for one; it reads all others.
 
     Raises:
@@ -34,15 +45,15 @@ class TarArchive:
         OSError: it can't be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, stream: Stream | None = None) -> None:
         names = Names(path)
         self.members: dict[str, _Member] = {}
-        stored = Stored(path)
-        self._stream: Stream = Inflated(path, GZIP) if stored.read_at(0, 2) == GZIP_SIGNATURE else stored
+        packed = stream or Stored(path)
+        start = packed.read_at(0, 6)
         try:
-            with open(path, "rb") as file:
-                headers = _Headers(_OpenFile(file) if self._stream is stored else self._stream)
-                for found in _found(headers):
+            self._stream = _unpacked(packed, start)
+            with self._stream.opened() as opened:
+                for found in _found(_Headers(opened)):
                     if found.kind == FOLDER:
                         names.add_folder(found.name)
                     elif found.kind == OTHER:
@@ -70,6 +81,17 @@ class TarArchive:
         if len(data) < member.size:
             raise damaged("truncated: the end of the archive is missing")
         return data
+
+    def stream(self, name: str) -> Stream:
+        """Random access to a member's bytes; KeyError if there is none of that name."""
+        return part_of(self._stream, *self.members[name])
+
+
+def _unpacked(packed: Stream, start: bytes) -> Stream:
+    """The tar archive itself, by the first bytes of the file."""
+    if start.startswith(GZIP_SIGNATURE):
+        return Inflated(packed, GZIP)
+    return Spooled(packed) if start.startswith((BZIP2_SIGNATURE, XZ_SIGNATURE)) else packed
 
 
 class _Found(NamedTuple):
@@ -178,14 +200,3 @@ class _Headers:
             data = self._stream.read_at(self._position, count)
         self._position += len(data)
         return data
-
-
-class _OpenFile:
-    """A file that stays open, as a Stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read_at(self, position: int, count: int) -> bytes:
-        self._file.seek(position)
-        return self._file.read(count)

@@ -6,15 +6,15 @@ Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from pmtrain.data.images.packed.member_names import MOST_MEMBERS, Names, refused
-from pmtrain.data.images.packed.streams import RAW_DEFLATE, Inflated, Stored, Stream, damaged
+from pmtrain.data.images.packed.old_encodings import likely_encodings, may_be_western
+from pmtrain.data.images.packed.streams import RAW_DEFLATE, Inflated, Stored, Stream, damaged, part_of
 from pmtrain.system.errors import PmtrainError
 
 STORED, DEFLATED = 0, 8
@@ -40,19 +40,20 @@ class ZipArchive:
     """A zip archive's members by name; the file is opened for each read, so that processes and threads may share it.
 
     Args:
+        stream: its bytes; None: those of the file of that path.
         largest: bytes that a member may have; None: as many as can be read at once.
     Raises:
         PmtrainError: it is damaged, or has a member that is encrypted, a link, too large, or has a bad name.
         OSError: it can't be opened.
     """
 
-    def __init__(self, path: str, largest: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str, stream: Stream | None = None, largest: int | None = None) -> None:
+        self._stream = stream or Stored(path)
         names = Names(path, largest)
         self.members: dict[str, _Member] = {}
-        with open(path, "rb") as file:
+        with self._stream.opened() as opened:
             try:
-                for name, mode, flags, member in _entries(path, file):
+                for name, mode, flags, member in _entries(path, opened):
                     kind = stat.S_IFMT(mode)
                     if name.endswith(("/", "\\")):
                         names.add_folder(name)
@@ -81,9 +82,8 @@ class ZipArchive:
             OSError: it is damaged.
         """
         member = self.members[name]
-        with open(self.path, "rb") as file:
-            file.seek(_start(file, member))
-            data = file.read(member.packed)
+        with self._stream.opened() as opened:
+            data = opened.read_at(_start(opened, member), member.packed)
         if len(data) < member.packed:
             raise damaged("truncated: the end of the archive is missing")
         if member.method == DEFLATED:
@@ -103,43 +103,39 @@ class ZipArchive:
             OSError: it is damaged.
         """
         member = self.members[name]
-        with open(self.path, "rb") as file:
-            start = _start(file, member)
-        if member.method == DEFLATED:
-            return Inflated(self.path, RAW_DEFLATE, start, member.packed)
-        return Stored(self.path, start, member.packed)
+        packed = part_of(self._stream, _start(self._stream, member), member.packed)
+        return Inflated(packed, RAW_DEFLATE, member.size) if member.method == DEFLATED else packed
 
 
 def _not_zip(path: str) -> PmtrainError:
     return PmtrainError(f"{path}: is not a zip archive, or its end is missing", "copy or download it again")
 
 
-def _start(file: BinaryIO, member: _Member) -> int:
+def _start(stream: Stream, member: _Member) -> int:
     """Where a member's data start."""
-    file.seek(member.offset)
-    header = file.read(LOCAL.size)
+    header = stream.read_at(member.offset, LOCAL.size)
     if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
         raise damaged("damaged in the archive: its header is missing")
     *_, name_length, extra_length = LOCAL.unpack(header)
     return member.offset + LOCAL.size + name_length + extra_length
 
 
-def _entries(path: str, file: BinaryIO) -> Iterator[tuple[str, int, int, _Member]]:
+def _entries(path: str, stream: Stream) -> Iterator[tuple[str, int, int, _Member]]:
     """Name, POSIX mode (0 if unknown), flags and place of every member, from the central directory.
 
     Raises:
         PmtrainError, struct.error, ValueError: it is not a zip archive.
     """
-    count, start, length, prefix = _directory(path, file)
+    count, start, length, prefix = _directory(path, stream)
     if count > MOST_MEMBERS:
         Names(path).check_count(count)
     if length > count * LARGEST_ENTRY:
         raise _not_zip(path)
-    file.seek(start)
-    directory = file.read(length)
+    directory = stream.read_at(start, length)
     if len(directory) < length:
         raise _not_zip(path)
     position = 0
+    encoding = None
     for _ in range(count):
         signature, _, system, _, flags, method, _, _, *numbers = ENTRY.unpack_from(directory, position)
         crc, packed, size, name_length, extra_length, comment_length, _, _, attributes, offset = numbers
@@ -152,15 +148,37 @@ def _entries(path: str, file: BinaryIO) -> Iterator[tuple[str, int, int, _Member
         if 0xFFFFFFFF in (size, packed, offset):
             size, packed, offset = _large(extra, size, packed, offset)
         mode = attributes >> 16 if system == 3 else 0
-        yield _decoded(raw, flags), mode, flags, _Member(prefix + offset, packed, size, crc, method)
+        try:
+            name = raw.decode("utf-8")  # as flagged, or as macOS writes it without a flag
+        except UnicodeDecodeError:
+            if flags & 0x800:
+                raise
+            encoding = encoding or _encoding(directory, count)
+            name = raw.decode(encoding, "replace")
+        yield name, mode, flags, _Member(prefix + offset, packed, size, crc, method)
 
 
-def _directory(path: str, file: BinaryIO) -> tuple[int, int, int, int]:
+def _encoding(directory: bytes, count: int) -> str:
+    """The encoding of names that aren't UTF-8: that of Windows in Asia, if they are likely to be in it, or DOS's."""
+    names, position = [], 0
+    for _ in range(count):
+        name_length, extra_length, comment_length = struct.unpack_from("<3H", directory, position + 28)
+        name = directory[position + ENTRY.size : position + ENTRY.size + name_length]
+        try:
+            name.decode("utf-8")
+        except UnicodeDecodeError:
+            names.append(name)
+        position += ENTRY.size + name_length + extra_length + comment_length
+    raw = b"\n".join(names)
+    likely = [] if may_be_western(raw) else likely_encodings(raw)
+    return likely[0] if likely else "cp437"
+
+
+def _directory(path: str, stream: Stream) -> tuple[int, int, int, int]:
     """The number of members, where the central directory starts, its length, and the bytes before the archive."""
-    whole = file.seek(0, os.SEEK_END)
+    whole = stream.length
     tail_start = max(0, whole - END.size - 0xFFFF - LOCATOR)
-    file.seek(tail_start)
-    tail = file.read()
+    tail = stream.read_at(tail_start, whole - tail_start)
     at = tail.rfind(b"PK\5\6")
     if at < 0:
         raise _not_zip(path)
@@ -168,8 +186,7 @@ def _directory(path: str, file: BinaryIO) -> tuple[int, int, int, int]:
     end = tail_start + at
     if tail.startswith(b"PK\6\7", max(0, at - LOCATOR)):
         end -= LOCATOR + END64.size
-        file.seek(max(0, end))
-        signature, *_, count, length, offset = END64.unpack(file.read(END64.size))
+        signature, *_, count, length, offset = END64.unpack(stream.read_at(max(0, end), END64.size))
         if signature != b"PK\6\6":
             raise _not_zip(path)
     prefix = end - length - offset
@@ -187,13 +204,3 @@ def _large(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int,
             return tuple(values.pop(0) if value == 0xFFFFFFFF else value for value in (size, packed, offset))  # type: ignore[return-value]
         extra = extra[4 + length :]
     return size, packed, offset
-
-
-def _decoded(raw: bytes, flags: int) -> str:
-    """A name's text: UTF-8, as flagged or as macOS writes it without a flag, otherwise the DOS code page."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        if flags & 0x800:
-            raise
-        return raw.decode("cp437")

@@ -64,6 +64,15 @@ def test_a_name_in_utf8_without_the_flag_and_one_of_dos_are_read(tmp_path):
     assert list(ZipArchive(str(path)).members) == ["é.png", "üa.png"]
 
 
+def test_names_as_windows_writes_them_in_china(tmp_path):
+    path = archive(tmp_path / "a.zip", {"XXXX/1.png": b"1", "YYYY/2.png": b"2"})
+    data = path.read_bytes()
+    for ascii_name, name in (("XXXX", "正常"), ("YYYY", "近视")):
+        data = data.replace(f"{ascii_name}/".encode(), f"{name}/".encode("gbk"))
+    path.write_bytes(data)
+    assert list(ZipArchive(str(path)).members) == ["正常/1.png", "近视/2.png"]
+
+
 def test_folders_count_and_backslashes_separate(tmp_path):
     opened = ZipArchive(str(archive(tmp_path / "a.zip", {"empty/": b"", "./a\\1.png": b"1", "b//2.png": b"2"})))
     assert opened.folders == ["empty"] and list(opened.members) == ["a/1.png", "b/2.png"]
