@@ -15,6 +15,7 @@ EYE = re.compile(r"(?P<who>.*\w)[ _.-]+(?P<eye>left|right|l|r|od|os)", re.IGNORE
 RIGHT = {"right", "r", "od"}
 MATCHING = 0.5  # share of the file names that a pattern matches at least
 SEPARATOR = re.compile(r"[ _-]+")
+MANY, FEW = 6, 20  # folders, and images in one, that may be patients' rather than a grade's or a part's
 PAIRS = 3  # near duplicates whose names begin alike, from which on that is no chance
 
 
@@ -32,11 +33,20 @@ def patients_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, li
     found: dict[str, list[Sample]] = defaultdict(list)
     expression = re.compile(PATTERNS[pattern], re.IGNORECASE)
     for sample in samples:
-        if match := expression.search(sample.path.name):
+        if match := expression.search(sample.path.as_posix() if "/" in expression.pattern else sample.path.name):
             found[match["patient"]].append(sample)
+    if pattern == "folder" and not _are_patients(found):
+        return {}
     if sum(map(len, found.values())) < MATCHING * len(samples):
         return {}
     return {patient: theirs for patient, theirs in found.items() if len(theirs) > 1}
+
+
+def _are_patients(folders: dict[str, list[Sample]]) -> bool:
+    """Whether folders are hardly classes or parts of a set: many, with a number in the name and few images each."""
+    sizes = sorted(map(len, folders.values()))
+    numbered = sum(any(map(str.isdecimal, name)) for name in folders)
+    return len(folders) >= MANY and numbered == len(folders) and sizes[len(sizes) // 2] <= FEW
 
 
 def suggestions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,15 +17,19 @@ from pmtrain.system.errors import PmtrainError, UsageError
 
 # Class names that mean "without the disease", in lower case with `_` for `-` and spaces.
 NEGATIVE_NAME = re.compile(
-    r"0|0\.0|n|_|no|none|false|normal|healthy|negative|neg\.?|uninfected|unaffected|unremarkable|benign|absent"
-    r"|controls?|no_.+|not_.+|non.*|without_.+"
-    r"|gesund|nein|kein.*|ohne_.+|negativ|unauffällig|gezond|nee|geen.*|normaal"
-    r"|sain|saine|normale|négatif|négative|sans_.+|aucun.*|bénin"
-    r"|san[oa]|negativ[oa]|sin_.+|ningun[oa]?|benign[oa]|saudável|não|não_.+|sem_.+|senza_.+|nessun[oa]?"
+    r"0|n|_|\(_\)|no|none|false|neg(ative)?\.?(_.+)?|(?!triple).+_negative|uninfected|unaffected|unremarkable|benign|absent"
+    r"|(grade|level|stage|class|label|category|type|grad|stufe|stadium|klasse|dr)_?0"
+    r"|((normal|healthy)_?(eyes?|fundus|retinas?|cornea|controls?|subjects?|people|persons?|volunteers?|patients?"
+    r"|lungs?|chest|brain|skin|tissues?|images?|cases?|findings?|x_?rays?)?(_group)?)"
+    r"|controls?(_group)?|ctrl|hc|no_.+|not_.+|non.*|without_.+|no(dr|tumou?r|glaucoma|disease|findings?)"
+    r"|gesund(e.*)?|nein|falsch|kein.*|ohne_.+|o\._?b\.?|negativ|unauff(ä|ae)llig|kontroll(e|en|gruppe)"
+    r"|gezond|nee|geen.*|normaal|sain|saine|normale|faux|négatif|négative|sans_.+|aucun.*|bénin"
+    r"|san[oa]|falso|negativ[oa]|sin_.+|ningun[oa]?|benign[oa]|saudável|não|não_.+|sem_.+|senza_.+|nessun[oa]?"
     r"|zdrow[ya]|nie|prawidłow.*|sağlıklı|hayır|سليم|طبيعي|لا"
     r"|норма|здоров.*|нет|отрицательн.*|без_.+"
-    r"|正常|健康|健常|阴性|陰性|良性|否|无.*|無.*|非.*|なし|いいえ|정상|음성|없음|아니오"
+    r"|(正常|健康|健常)(?!眼[压圧壓]).*|阴性|陰性|良性|对照组?|對照組?|否|[无無非未没沒不].*|なし|いいえ|정상|음성|없음|아니오"
 )
+_INDEX = re.compile(r"\d+[-_.:) ]+(?=\D)")  # 0_normal, "1 - ill"
 
 
 class Classes(NamedTuple):
@@ -36,9 +41,12 @@ class Classes(NamedTuple):
 
 
 def same_label(text: str) -> str:
-    """A key that is equal for labels that differ only in case, outer blanks or number format: `1`, `1.0`, `01`."""
-    text = text.strip().casefold()
-    number = re.fullmatch(r"([+-]?)0*(\d+)(?:\.0*)?", text)
+    """A key that is equal for labels that differ only in case, outer blanks, full width or number format.
+
+    `1`, `1.0`, `1,0`, `01` and `１` are one label.
+    """
+    text = unicodedata.normalize("NFKC", text).strip().casefold()
+    number = re.fullmatch(r"([+-]?)0*(\d+)(?:[.,]0*)?", text)
     return f"{number[1].replace('+', '')}{number[2]}" if number else text
 
 
@@ -105,13 +113,23 @@ def classify_rows(
     kept, spelt = merge_spellings(rows)
     kept, left = leave_out(kept, positive, negative, exclude, where)
     if negative is None:
-        return kept, name_classes(kept, positive, where, one_will_do), spelt + left
+        classes = name_classes(kept, positive, where, one_will_do)
+        return kept, classes, spelt + left + _others(kept, classes, positive)
     names = sorted({row.label for row in kept}, key=_natural)
     others = [name for name in names if not any(name in _matches(part, names) for part in parts_of(negative))]
     if len(others) in (0, len(names)) and not one_will_do:
         raise UsageError(f"--negative {negative!r}: {where} has no other label", "leave out the positive ones")
     named = "/".join(name for name in names if name not in others)
     return kept, Classes(named, "/".join(others), frozenset(others)), spelt + left
+
+
+def _others(rows: Sequence[Row], classes: Classes, positive: str | None) -> tuple[str, ...]:
+    """A note on the labels that are negative only because `positive` doesn't list them."""
+    others = sorted({row.label for row in rows} - classes.labels, key=_natural)
+    if positive is None or len(others) < 2:
+        return ()
+    told = first_few([name or "(none)" for name in others], 10)
+    return (f"not in --positive, so negative: {told}; --negative LABELS leaves out what is in neither list",)
 
 
 def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_will_do: bool = False) -> Classes:
@@ -148,7 +166,7 @@ def name_classes(rows: Sequence[Row], positive: str | None, where: Path, one_wil
                 f"--positive {positive!r}: {where} has no other label", "leave out those that are negative"
             )
     else:
-        negatives = [name for name in names if _says_negative(name)]
+        negatives = [name for name in names if says_negative(name)]
         if len(negatives) != 1:
             raise UsageError(
                 f"{where}: which of {' and '.join(map(repr, names))} is the positive class?"
@@ -209,7 +227,7 @@ def _not_two(rows: Sequence[Row], counts: Counter[str], names: list[str], where:
 
 def _hint(names: list[str]) -> str:
     """The hint for more than two labels."""
-    negatives = [name for name in names if _says_negative(name)]
+    negatives = [name for name in names if says_negative(name)]
     others = [name for name in names if name not in negatives]
     grades = [name for name in others if name.isdecimal()]
     lines = [
@@ -222,8 +240,12 @@ def _hint(names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _says_negative(name: str) -> bool:
-    return NEGATIVE_NAME.fullmatch(re.sub(r"[-\s]+", "_", name.lower())) is not None
+def says_negative(name: str) -> bool:
+    """Whether a label means "without the disease", in one of several languages."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name) if name[:1].isupper() else name  # NoDR, NonPM
+    name = same_label(name)
+    name = _INDEX.sub("", name, 1) if name[:1].isdecimal() else name
+    return NEGATIVE_NAME.fullmatch(re.sub(r"[-\s]+", "_", name)) is not None
 
 
 def _natural(name: str) -> tuple[tuple[bool, float, str], ...]:

@@ -13,7 +13,7 @@ from pmtrain.data.images.packed.opening import ARCHIVES, CONTAINERS
 from pmtrain.data.images.read import SUFFIXES
 from pmtrain.system.errors import PmtrainError
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".txt")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 PACKED = tuple(suffix for suffix in CONTAINERS if suffix not in ARCHIVES)
 
@@ -26,11 +26,12 @@ class Listing(NamedTuple):
 
     folders: list[Path]
     images: list[str]  # names only: a data set may have 100,000
-    tables: list[Path]  # .csv, .tsv, .jsonl
+    tables: list[Path]  # .csv, .tsv, .jsonl, .json
     sheets: list[Path]  # Excel's own files
     packed: list[Path]  # .parquet, .h5, ...: files that contain images
 
 
+_archives: ContextVar[bool] = ContextVar("archives", default=False)
 _known: ContextVar[dict[str, Listing] | None] = ContextVar("listings", default=None)
 
 
@@ -42,6 +43,26 @@ def list_once() -> Iterator[None]:
         yield
     finally:
         _known.reset(token)
+
+
+@contextlib.contextmanager
+def archives_as_folders() -> Iterator[None]:
+    """In this block, an archive in a folder is listed as a folder, `train.zip!`."""
+    tokens = _archives.set(True), _known.set({})
+    try:
+        yield
+    finally:
+        _archives.reset(tokens[0])
+        _known.reset(tokens[1])
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name; of an archive, that without its suffix."""
+    name = folder.name
+    if name.endswith(source.MARK):
+        name = name[: -len(source.MARK)]
+        name = name[: -max(len(suffix) for suffix in ARCHIVES if name.lower().endswith(suffix))]
+    return name
 
 
 def folders_listed() -> frozenset[str]:
@@ -82,15 +103,6 @@ def _list(folder: Path) -> Listing:
     return Listing(within[0], sorted(images), *within[1:])
 
 
-def images_under(folder: Path) -> Iterator[Path]:
-    """Every image in `folder` and its subfolders, in a fixed order."""
-    listing = look_into(folder)
-    yield from (folder / name for name in listing.images)
-    for child in listing.folders:
-        if not child.is_symlink():  # it may be a cycle
-            yield from images_under(child)
-
-
 def holds_images(folder: Path) -> bool:
     """Whether there is an image in `folder` or its subfolders; stops at the first one."""
     return _holds(folder, lambda name: suffix_of(name) in SUFFIXES)
@@ -118,9 +130,12 @@ def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
 
 
 def _visible(folder: Path) -> Iterator[source.Entry]:
+    archives = _archives.get()
     try:
         for entry in source.scan(folder):
             if entry.name[0] != "." and not (entry.folder and entry.name.lower() in JUNK):
+                if archives and not entry.folder and entry.name.lower().endswith(tuple(ARCHIVES)):
+                    entry = source.Entry(entry.name + source.MARK, True)
                 yield entry
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None

@@ -15,7 +15,8 @@ from pmtrain.data.dataset import SYNTHETIC_NOTE, first_few
 from pmtrain.data.images import source
 from pmtrain.data.layouts.listing import Listing, look_into
 from pmtrain.data.layouts.rows import Found, Row, TableOptions
-from pmtrain.data.layouts.tables.delimited import header_of, open_table, plain
+from pmtrain.data.layouts.tables.column_names import plain
+from pmtrain.data.layouts.tables.delimited import header_of, open_table
 from pmtrain.data.layouts.tables.table import listed_once
 from pmtrain.system.errors import PmtrainError
 
@@ -134,7 +135,7 @@ def _validation(folder: Path, found: _Folders) -> tuple[list[Row], tuple[str, ..
     images = {name.lower(): folder / name for name in look_into(folder).images if VALIDATION.fullmatch(name)}
     rows, missing = [], []
     lines: dict[str, tuple[int, str]] = {}
-    for line, cells, _ in table.rows({"name": names.index("imgname"), "label": names.index("label")}):
+    for line, cells in table.rows({"name": names.index("imgname"), "label": names.index("label")}):
         name, label = cells["name"], cells["label"]
         if label not in ("0", "1", "0.0", "1.0"):
             raise PmtrainError(f"{table.path}, line {line}: the label is {label!r}; it must be 0 or 1")

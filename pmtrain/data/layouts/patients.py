@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ PATTERNS = {
     "left-right": r"(?P<patient>.+?)[ _.-]+(?:left|right|l|r|od|os)\b",  # EyePACS, ODIR-5K: 10_left.jpeg
     "breakhis": r"SOB_[BM]_[A-Z]+-(?P<patient>\d+-\w+?)-",  # SOB_M_DC-14-2523-400-001.png
     "chest-xray": r"(?P<patient>person\d+|IM-\d+)",  # person100_bacteria_475.jpeg, IM-0115-0001.jpeg
+    "folder": r"(?P<patient>[^/]+)/[^/]+$",  # normal/P001/1.png
 }
 
 
@@ -22,8 +24,8 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
     """The rows with the patients found in the file names, and notes.
 
     Args:
-        pattern: a name of PATTERNS, or a regular expression searched for in the file name; its group `patient`, or else
-            its first group, is the patient.
+        pattern: a name of PATTERNS, or a regular expression searched for in the file name, or, if it has a `/`, in the
+            whole path; its group `patient`, or else its first group, is the patient.
     Raises:
         UsageError: it is not a regular expression, has no group, or matches no file name.
     """
@@ -39,9 +41,10 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
             r"put the patient's part of the name in parentheses: '(\d+)_(left|right)'",
         )
     group: str | int = "patient" if "patient" in expression.groupindex else 1
+    whole = "/" in expression.pattern
     found, unknown = [], []
     for row in rows:
-        match = expression.search(row.path.name)
+        match = expression.search(row.path.as_posix() if whole else row.path.name)
         if not match:
             unknown.append(row.path.name)
         found.append(row._replace(patient=(match[group] or "") if match else ""))
@@ -56,15 +59,27 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
     return found, tuple(notes)
 
 
-def merge_numbers(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows with one spelling per patient number, `1` for `001` and `1.0`, and notes."""
+def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows with one spelling per patient, `1` for `001` and `1.0`, `P1` for `p001` and `P-1`, and notes."""
     spellings: dict[str, set[str]] = defaultdict(set)
     for text in {row.patient for row in rows}:
-        if number := re.fullmatch(r"0*(\d+)(?:\.0+)?", text):
-            spellings[number[1]].add(text)
-    merged = {text: number for number, texts in spellings.items() if len(texts) > 1 for text in texts}
+        spellings[_same_patient(text)].add(text)
+    merged: dict[str, str] = {}
+    for number, texts in spellings.items():
+        if len(texts) > 1:
+            plainest = number if number.isdecimal() else min(texts, key=lambda text: (len(text), text))
+            merged |= dict.fromkeys(texts, plainest)
     if not merged:
         return list(rows), ()
     shown = [" and ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
-    note = f"patients whose numbers are written differently are merged: {first_few(sorted(shown), 3)}"
+    note = f"patients that are written differently are merged: {first_few(sorted(shown), 3)}"
     return [row._replace(patient=merged.get(row.patient, row.patient)) for row in rows], (note,)
+
+
+def _same_patient(text: str) -> str:
+    """A key that is equal for spellings of one patient: in case, full width, zeros, or what is before the number."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    if text.isdecimal():
+        return text.lstrip("0") or "0"
+    match = re.fullmatch(r"([^\W\d_]*)[\s_.#-]*0*(\d+)(?:[.,]0+)?", text)
+    return f"{match[1]}{match[2]}" if match else text

@@ -16,14 +16,14 @@ from pmtrain.data.dataset import SYNTHETIC_NOTE, DataSet, Sample, first_few
 from pmtrain.data.images import source
 from pmtrain.data.layouts import folder, joined, palm
 from pmtrain.data.layouts.classes import classify_rows
-from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, list_once, look_into
-from pmtrain.data.layouts.packed import labelled_arrays, parquet_rows
-from pmtrain.data.layouts.patients import from_names, merge_numbers
-from pmtrain.data.layouts.rows import BY_NAME, SPLIT_NAMES, Found, TableOptions
+from pmtrain.data.layouts.listing import SHEET_SUFFIXES, TEXT_SUFFIXES, archives_as_folders, list_once, look_into
+from pmtrain.data.layouts.packed import label_files, labelled_arrays, parquet_rows
+from pmtrain.data.layouts.patients import from_names, merge_spellings
+from pmtrain.data.layouts.rows import BY_NAME, Found, TableOptions, split_of
 from pmtrain.data.layouts.tables import table
 from pmtrain.system.errors import PmtrainError, UsageError
 
-OTHER_ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".xz", ".zst"}  # of all, only .tar.gz can be read in place
+OTHER_ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".xz", ".zst"}  # alone, without .tar before them
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Reader:
     """A layout: its reader, a one-line description, and how to recognise it.
 
     `recognise`: whether a folder has it, None if it is never a folder; `files`: the suffixes of files that have it.
-    `certain`: if recognised, no other layout is possible. `columns`: whether it uses TableOptions.
+    `certain`: if recognised, no other layout is possible. `last`: whether a folder has it, where no layout is
+    recognised. `columns`: whether it uses TableOptions.
     """
 
     read: Callable[[Path, TableOptions], Found]
@@ -39,6 +40,7 @@ class Reader:
     recognise: Callable[[Path, TableOptions], bool] | None = None
     files: tuple[str, ...] = ()
     certain: bool = False
+    last: Callable[[Path, TableOptions], bool] | None = None
     columns: bool = False
 
 
@@ -133,7 +135,7 @@ def find_dataset(folder: Path) -> Path | None:
 
 
 def _is_part(name: str) -> bool:
-    return name.lower() in SPLIT_NAMES or palm.PART.fullmatch(name) is not None
+    return split_of(name) is not None or palm.PART.fullmatch(name) is not None
 
 
 def _is_synthetic(root: Path, folders: frozenset[str]) -> bool:
@@ -170,7 +172,7 @@ def _read(
             f"leave it out, or give --data-format {next(name for name in READERS if READERS[name].columns)}",
         )
     rows, named = from_names(found.rows, patient_pattern) if patient_pattern else (found.rows, ())
-    rows, merged = merge_numbers(rows)
+    rows, merged = merge_spellings(rows)
     return layout, replace(found, rows=rows, notes=found.notes + named + merged)
 
 
@@ -179,23 +181,45 @@ def _read_one(data: Path, data_format: str, columns: TableOptions) -> tuple[str,
     data = source.as_folder(data)
     if not (source.is_dir(data) or source.is_file(data)):
         raise PmtrainError(f"{data}: no such file or folder")
-    if data_format == "auto":
-        data_format = _recognise(data, columns)
-    elif data_format not in READERS:
-        near = difflib.get_close_matches(data_format, READERS, 1)
-        raise UsageError(
-            f"no data format {data_format!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-            f"one of: auto, {', '.join(READERS)}",
-        )
-    reader = READERS[data_format]
+    if data_format != "auto":
+        if data_format not in READERS:
+            near = difflib.get_close_matches(data_format, READERS, 1)
+            raise UsageError(
+                f"no data format {data_format!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                f"one of: auto, {', '.join(READERS)}",
+            )
+        return _read_as(data_format, data, columns)
+    inner = data
+    while not (names := _recognised(inner, columns)) and (only := _only_folder(inner)):
+        inner = only
+    if not names and any(source.is_archive(data / name) for name in _packed_in(data)):
+        with archives_as_folders():
+            inner = data
+            while not (names := _recognised(inner, columns)) and (only := _only_folder(inner)):
+                inner = only
+            if names:
+                layout, found = _read_as(_one_of(names, data), inner, columns)
+                return layout, replace(found, notes=("archives in it were read as folders", *found.notes))
+    return _read_as(_one_of(names, data), inner, columns)
+
+
+def _only_folder(data: Path) -> Path | None:
+    """The folder that is the only content of a folder."""
+    listing = look_into(data) if source.is_dir(data) else None
+    alone = listing and len(listing.folders) == 1 and not any(listing[1:])
+    return listing.folders[0] if listing and alone else None
+
+
+def _read_as(layout: str, data: Path, columns: TableOptions) -> tuple[str, Found]:
+    reader = READERS[layout]
     if source.is_dir(data) and reader.recognise is None:
-        raise PmtrainError(f"{data}: the {data_format} layout is a file, not a folder", LAYOUTS_HINT)
+        raise PmtrainError(f"{data}: the {layout} layout is a file, not a folder", LAYOUTS_HINT)
     if not source.is_dir(data) and not reader.files:
-        raise PmtrainError(f"{data}: the {data_format} layout is a folder, not a file", LAYOUTS_HINT)
+        raise PmtrainError(f"{data}: the {layout} layout is a folder, not a file", LAYOUTS_HINT)
     found = reader.read(data, columns)
     if not found.rows:
-        raise PmtrainError(f"{data}: no images found in the {data_format} layout", LAYOUTS_HINT)
-    return data_format, found
+        raise PmtrainError(f"{data}: no images found in the {layout} layout", LAYOUTS_HINT)
+    return layout, found
 
 
 def _recognised(data: Path, columns: TableOptions) -> list[str]:
@@ -205,11 +229,13 @@ def _recognised(data: Path, columns: TableOptions) -> list[str]:
     names = [name for name, reader in READERS.items() if reader.recognise and reader.recognise(data, columns)]
     if columns.given() and (tables := [name for name in names if READERS[name].columns]):
         return tables
+    if not names:
+        return [name for name, reader in READERS.items() if reader.last and reader.last(data, columns)]
     return next(([name] for name in names if READERS[name].certain), names)
 
 
-def _recognise(data: Path, columns: TableOptions) -> str:
-    names = _recognised(data, columns)
+def _one_of(names: list[str], data: Path) -> str:
+    """The only one of the possible layouts."""
     if not names and data.suffix.lower() in OTHER_ARCHIVES:
         raise PmtrainError(f"{data}: archives of this kind can't be read", "unpack it, or pack it as .zip or .tar")
     if not names:
@@ -255,13 +281,14 @@ READERS: dict[str, Reader] = {
         "a .csv, .xlsx or .jsonl file: path,label and optionally split,patient; paths relative to it, or to --root",
         table.recognise,
         TEXT_SUFFIXES + SHEET_SUFFIXES,
+        last=table.recognise_last,
         columns=True,
     ),
     "npz": Reader(
         labelled_arrays.read,
-        "an .npz file of arrays as MedMNIST has them: train_images, train_labels, val_images, ...",
+        "an .npz file of arrays as MedMNIST has them: train_images, train_labels, val_images, ...; or .npy files",
         labelled_arrays.recognise_npz,
-        files=labelled_arrays.NPZ,
+        files=labelled_arrays.NPZ + labelled_arrays.NPY,
     ),
     "hdf5": Reader(
         labelled_arrays.read,
@@ -276,6 +303,13 @@ READERS: dict[str, Reader] = {
         parquet_rows.SUFFIXES,
         columns=True,
     ),
+    "webdataset": Reader(
+        label_files.read,
+        "0001.jpg with its label in 0001.cls, .json or .txt beside it, mostly in .tar files",
+        label_files.recognise,
+        certain=True,
+        last=label_files.recognise_last,
+    ),
     "joined": Reader(
         _read_joined,
         "a .yaml file of several named data sets: `clinic: {data: clinic/labels.csv}`",
@@ -285,6 +319,6 @@ READERS: dict[str, Reader] = {
 
 LAYOUTS_HINT = "\n".join(
     ["the layouts are"]
-    + [f"  {name:<7} {reader.looks}" for name, reader in READERS.items()]
-    + ["folders of images and their tables may also be in a .zip or .tar file"]
+    + [f"  {name:<10} {reader.looks}" for name, reader in READERS.items()]
+    + ["folders of images and their tables may also be in a .zip or .tar file, or in one for each class or split"]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,26 +10,33 @@ from typing import NamedTuple
 
 from pmtrain.config import ListingOptions
 
-# Usual names of splits, in lower case.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "validate": "val",
-    "dev": "val",
-    "eval": "val",
-    "test": "test",
-    "testing": "test",
-    "holdout": "test",
-    "训练": "train",
-    "训练集": "train",
-    "验证": "val",
-    "验证集": "val",
-    "测试": "test",
-    "测试集": "test",
+# Usual names of splits, in lower case and in several languages.
+_SPLIT_WORDS = {
+    "train": "train training entrenamiento entraînement apprentissage treino treinamento addestramento обучение"
+    " 训练 訓練 学習 훈련 학습",
+    "val": "val valid validation validate validating dev development eval evaluation validierung validación validação"
+    " validazione валидация 验证 驗證 検証 검증",
+    "test": "test testing holdout prueba teste тест 测试 測試 テスト 테스트",
 }
+SPLIT_NAMES = {word: split for split, words in _SPLIT_WORDS.items() for word in words.split()}
+# What is written beside them: train_images, trainset, "Training data", 训练集.
+_BESIDE = r"(?:s?(?:sets?|data|daten|dataset|images?|imgs?|photos?|split|fold|part|集|集合|数据|データ|셋|세트)?)"
+_SPLIT = re.compile(rf"(?:{_BESIDE}[\W_]+)?({'|'.join(SPLIT_NAMES)})[\W_]*{_BESIDE}(?:[\W_]+{_BESIDE})?", re.IGNORECASE)
+
+
+def split_of(text: str) -> str | None:
+    """The split that a folder's name or a cell says: `Train`, `training_set`, `Val images`; None if it is no split."""
+    text = text.lower()
+    if text in SPLIT_NAMES:
+        return SPLIT_NAMES[text]
+    match = _SPLIT.fullmatch(text)
+    return SPLIT_NAMES[match[1]] if match else None
+
+
+def split_in(name: str) -> str | None:
+    """The split that one of the words of a file's name says: `train`, `RFMiD_Training_Labels`; None if none does."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    return next((split for word in words if (split := split_of(word))), None)
 
 
 class Row(NamedTuple):

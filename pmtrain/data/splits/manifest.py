@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pmtrain.data.dataset import DataSet, Sample
-from pmtrain.data.layouts.tables.columns import COLUMNS
-from pmtrain.data.layouts.tables.delimited import plain
+from pmtrain.data.layouts.tables.column_names import COLUMNS, plain
 from pmtrain.data.splits.split import FOLD
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import new_file, safe_cell

@@ -118,7 +118,8 @@ def test_labels_that_are_left_out(options, kept, classes, note):
     )  # fmt: skip
     assert [row.label for row in found] == kept.split()
     assert (named.negative, named.positive) == classes
-    assert notes == (f"left out: {note}",)
+    assert notes[0] == f"left out: {note}"
+    assert len(notes) == 1 + ("negative" not in options)  # labels that are negative by default are told
 
 
 def test_images_without_a_label_are_left_out():
@@ -172,9 +173,22 @@ def test_a_list_of_grades_may_have_one_without_images():
         ("AMD", "no finding"), ("+", "-"), ("y", "n"), ("malade", "sain"), ("glaucoma", "sano"), ("doente", "saudável"),
         ("緑内障", "正常"), ("녹내장", "정상"), ("глаукома", "норма"), ("chory", "zdrowy"), ("hasta", "sağlıklı"),
         ("مريض", "سليم"), ("glaucoom", "geen glaucoom"), ("retinopathy", "without retinopathy"),
+        ("DR", "NoDR"), ("1_pm", "0_normal"), ("PM", "kein PM"), ("WAHR", "FALSCH"), ("auffällig", "o.B."),
+        ("1,0", "0,0"), ("１", "０"), ("grade 1", "grade 0"), ("病变", "未见异常"), ("正常眼压性青光眼", "正常"),
+        ("covid", "COVID negative"),
+        ("normal tension glaucoma", "normal fundus"), ("AD", "healthy controls"),
     ],
 )  # fmt: skip
 def test_the_negative_class_in_other_words_and_languages(positive, negative):
     for labels in ((positive, negative), (negative, positive)):
         found = name_classes(rows(*labels), None, WHERE)
         assert (found.negative, found.positive) == (negative, positive)
+
+
+def test_labels_that_only_are_not_listed_are_told():
+    _, classes, notes = classify_rows(rows("PM", "HM", "normal"), WHERE, "PM")
+    assert classes.negative == "HM/normal"
+    assert notes == (
+        "not in --positive, so negative: HM, normal; --negative LABELS leaves out what is in neither list",
+    )
+    assert classify_rows(rows("PM", "normal"), WHERE, "PM")[2] == ()

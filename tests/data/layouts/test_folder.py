@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from pmtrain.data.layouts.readers import read_dataset
@@ -167,3 +169,43 @@ def test_several_class_folders_make_one_class(tmp_path, touch):
     dataset = read_dataset(tmp_path, positive="2,3,4")
     assert dataset.classes == ("0/1", "2/3/4")
     assert all(label == (int(name[0]) >= 2) for name, (_, label) in listed(dataset).items())
+
+
+def test_classes_inside_the_folders_of_patients(tmp_path, touch):
+    touch(tmp_path, *(f"P{n:02}/{('normal', 'amd')[n % 2]}/{k}.jpg" for n in range(8) for k in range(2)))
+    data = read_dataset(tmp_path)
+    assert listed(data)["P01/amd/0.jpg"] == (None, 1) and len({sample.patient for sample in data.samples}) == 8
+    assert "which are taken for patients" in data.describe()
+
+
+def test_classes_inside_the_folders_of_eyes_or_clinics(tmp_path, touch):
+    touch(tmp_path, *(f"train/{side}/{name}/1.jpg" for side in ("left", "right") for name in ("normal", "amd")))
+    data = read_dataset(tmp_path)
+    assert listed(data)["train/left/amd/1.jpg"] == ("train", 1)
+    assert {(s.patient, s.columns) for s in data.samples} == {("", (("folder", side),)) for side in ("left", "right")}
+
+
+def test_masks_beside_the_images_are_left_out(tmp_path, touch):
+    for name in ("normal", "benign tumour"):
+        touch(tmp_path, f"{name}/a (1).png", f"{name}/a (1)_mask.png", f"{name}/a (1)_mask_1.png", f"{name}/mask.png")
+        touch(tmp_path, f"{name}/images/2.png", f"{name}/masks/2.png")
+    data = read_dataset(tmp_path)
+    assert sorted(listed(data)) == [
+        f"{name}/{file}" for name in ("benign tumour", "normal") for file in ("a (1).png", "images/2.png", "mask.png")
+    ]
+    assert "normal: 2 masks beside the images of the same names were left out" in data.notes
+
+
+def test_archives_as_class_or_split_folders(tmp_path):
+    for split in ("train", "val"):
+        with zipfile.ZipFile(tmp_path / f"{split}.zip", "w") as archive:
+            for name in ("normal", "amd"):
+                archive.writestr(f"{split}/{name}/1.jpg", b"1")
+    data = read_dataset(tmp_path)
+    assert listed(data)["val.zip!/val/amd/1.jpg"] == ("val", 1) and len(data.samples) == 4
+
+
+@pytest.mark.parametrize(("train", "val"), [("Training_Set", "validation-set"), ("train_images", "Test images")])
+def test_splits_in_other_words(tmp_path, touch, train, val):
+    touch(tmp_path, *(f"{split}/{name}/1.jpg" for split in (train, val) for name in ("normal", "amd")))
+    assert read_dataset(tmp_path).split("train") and not read_dataset(tmp_path).split(None)

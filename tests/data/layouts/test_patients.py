@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pmtrain.data.layouts.patients import PATTERNS, from_names, merge_numbers
+from pmtrain.data.layouts.patients import PATTERNS, from_names, merge_spellings
 from pmtrain.data.layouts.rows import Row
 from pmtrain.system.errors import UsageError
 
@@ -26,6 +26,8 @@ def rows(*names: str) -> list[Row]:
             ["SOB_M_DC-14-2523-400-001.png", "SOB_B_TA-14-16184CD-40-003.png"],
             ["14-2523", "14-16184CD"],
         ),
+        ("folder", ["P1/a.png", "P1/b.png", "P2/a.png"], ["P1", "P1", "P2"]),
+        (r"(P\d)/", ["P1/a.png", "P2/a.png"], ["P1", "P2"]),
         ("chest-xray", ["person100_bacteria_475.jpeg", "IM-0115-0001.jpeg"], ["person100", "IM-0115"]),
     ],
 )
@@ -50,15 +52,22 @@ def test_patterns_that_can_not_be_used(pattern, said):
 
 
 def test_numbers_that_are_one():
-    found, notes = merge_numbers(
+    found, notes = merge_spellings(
         [Row(Path("a"), "0", patient=text) for text in ("1", "001", "1.0", "P1", "10", "", "0")]
     )
     assert [row.patient for row in found] == ["1", "1", "1", "P1", "10", "", "0"]
     assert len(notes) == 1 and "001 and 1 and 1.0" in notes[0]
 
 
+def test_other_spellings_of_a_patient():
+    texts = ("P001", "p1", "P-1", "Patient 2", "patient_02", "P10", "1,0", "1")
+    found, notes = merge_spellings([Row(Path("a"), "0", patient=text) for text in texts])
+    assert [row.patient for row in found] == ["p1", "p1", "p1", "Patient 2", "Patient 2", "P10", "1", "1"]
+    assert "P-1 and P001 and p1" in notes[0]
+
+
 def test_numbers_of_one_spelling_stay_as_they_are():
-    found, notes = merge_numbers([Row(Path("a"), "0", patient=text) for text in ("001", "002", "001")])
+    found, notes = merge_spellings([Row(Path("a"), "0", patient=text) for text in ("001", "002", "001")])
     assert [row.patient for row in found] == ["001", "002", "001"] and not notes
 
 

@@ -7,22 +7,23 @@ PatchCamelyon: camelyonpatch_level_2_split_train_x.h5 with x (N, 96, 96, 3), ...
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from pmtrain.data.dataset import first_few
+from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.data.images import source
-from pmtrain.data.images.packed.image_arrays import ImageArrays
+from pmtrain.data.images.packed.image_arrays import Array, ImageArrays
 from pmtrain.data.layouts.listing import look_into
-from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
+from pmtrain.data.layouts.rows import Found, Row, TableOptions, split_in, split_of
 from pmtrain.system.errors import PmtrainError
 
-NPZ, HDF5 = (".npz",), (".h5", ".hdf5")
-LABELS = {"images": "labels", "image": "label", "x": "y"}  # the name of the labels for that of the images
-_KEY = re.compile(r"(?:(?P<before>[a-z]+)_)?(?P<what>images?|x)(?:_(?P<after>[a-z]+))?", re.IGNORECASE)
+NPZ, NPY, HDF5 = (".npz",), (".npy",), (".h5", ".hdf5")
+# Words in the names of arrays.
+IMAGES = {"images", "image", "imgs", "img", "x", "data", "photos", "pictures", "scans", "patches"}
+LABELS = {"labels", "label", "y", "targets", "target", "classes", "class", "gt", "diagnosis", "grade", "grades"}
 
 # MedMNIST's two binary sets: the names of the classes 0 and 1, and the positive one. In breastmnist it is 0.
 MEDMNIST = {
@@ -42,14 +43,20 @@ class _Pair(NamedTuple):
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether a folder has HDF5 files, one with images and one with labels."""
-    return any(_partner(path, "x", "y") for path in _hdf5_files(data))
+    """Whether a folder has HDF5 files, one with images and one with labels; or a single one, or one for each split."""
+    files = _hdf5_files(data)
+    return any(_partner(path, "x", "y") for path in files) or _are_splits(data, files)
 
 
 def recognise_npz(data: Path, options: TableOptions) -> bool:
-    """Whether a folder has a single .npz file, and no images."""
-    listing = look_into(data)
-    return len(_npz_files(data)) == 1 and not listing.images
+    """Whether a folder has a single .npz file, or one for each split, or .npy files, and no images."""
+    return _are_splits(data, _numpy_files(data))
+
+
+def _are_splits(folder: Path, files: list[Path]) -> bool:
+    """Whether a folder has these files and no images, and they are of one split each, or only one."""
+    splits = {split_in(path.stem) for path in files} - {None}
+    return bool(files) and not look_into(folder).images and (len(files) == 1 or len(splits) == len(files))
 
 
 def read(data: Path, options: TableOptions) -> Found:
@@ -60,7 +67,7 @@ def read(data: Path, options: TableOptions) -> Found:
     """
     files = [data]
     if source.is_dir(data):
-        files = _npz_files(data) if recognise_npz(data, options) else _hdf5_files(data)
+        files = _numpy_files(data) if recognise_npz(data, options) else _hdf5_files(data)
     pairs = [pair for path in files for pair in _pairs(path)]
     if not pairs:
         raise PmtrainError(
@@ -83,8 +90,12 @@ def _arrays(path: Path) -> ImageArrays:
     return cast(ImageArrays, source.container(path))
 
 
-def _npz_files(folder: Path) -> list[Path]:
-    return [path for path in look_into(folder).packed if path.suffix.lower() in NPZ]
+def _numpy_files(folder: Path) -> list[Path]:
+    """The .npz files, or else the .npy files of images, in a folder."""
+    files = {
+        suffix: [path for path in look_into(folder).packed if path.suffix.lower() == suffix] for suffix in NPZ + NPY
+    }
+    return files[".npz"] or [path for path in files[".npy"] if _role(path.stem)[0] is IMAGES]
 
 
 def _hdf5_files(folder: Path) -> list[Path]:
@@ -96,21 +107,28 @@ def _pairs(path: Path) -> Iterator[_Pair]:
     arrays = _arrays(path)
     unused = dict(arrays.reasons)
     found = False
-    for key in sorted(arrays.arrays, key=_order):
-        match = _KEY.fullmatch(key)
-        if not match:
-            continue
+    named = [key for key in arrays.arrays if _role(key)[0] is IMAGES]
+    for key in sorted(named or filter(arrays.has_images, arrays.arrays), key=_order):
+        array = arrays.arrays[key]
         if not arrays.has_images(key):
-            raise PmtrainError(f"{path}: {key}: {unused.get(key, 'has no images')}", "images are uint8, (N, H, W, 3)")
+            hint = "images are uint8, (N, H, W, 3)"
+            if array.dtype.kind == "f":
+                hint += "; values from 0 to 1: (images * 255).round().astype(np.uint8)"
+            elif len(array.shape) == 4 and array.shape[1] in (1, 3):
+                hint += "; with the channels first: images.transpose(0, 2, 3, 1)"
+            raise PmtrainError(f"{path}: {key}: {unused.get(key, 'has no images')}", hint)
         found = True
-        split = SPLIT_NAMES.get((match["before"] or match["after"] or "").lower()) or _split_of(path)
-        name = _labels_name(match)
-        if own := next((each for each in (name, name.lower()) if each in arrays.arrays), None):  # X_train, y_train
+        split = _split(key) or split_in(path.stem)
+        if own := _labels_of(key, arrays.arrays):
             yield _Pair(path, key, path, own, split)
-        elif partner := _partner(path, match["what"].lower(), name):
-            yield _Pair(path, key, partner, name, split)
+        elif partner := _partner(path, "x", "y"):
+            yield _Pair(path, key, partner, next(iter(_arrays(partner).arrays), "y"), split)
+        elif beside := [each for each in look_into(path.parent).packed if _goes_with(path, each)]:
+            yield _Pair(path, key, beside[0], beside[0].stem, split)
         else:
-            raise PmtrainError(f"{path}: {key} has no labels: there is no array {name}, and no file {_beside(path)}")
+            raise PmtrainError(
+                f"{path}: {key} has no labels: there is no array {_label_name(key)}, and no file {_beside(path)}"
+            )
     if not found and (images := _partner(path, "y", "x")):
         if images.exists():
             return  # a file of labels
@@ -126,16 +144,48 @@ def _pairs(path: Path) -> Iterator[_Pair]:
 
 def _order(key: str) -> tuple[int, str]:
     """Training before validation before test."""
-    splits = list(dict.fromkeys(SPLIT_NAMES.values()))
-    split = next((SPLIT_NAMES[word] for word in key.lower().split("_") if word in SPLIT_NAMES), None)
-    return (splits.index(split) if split else len(splits), key)
+    split = _split(key)
+    return (SPLITS.index(split) if split else len(SPLITS), key)
 
 
-def _labels_name(match: re.Match[str]) -> str:
-    what = match["what"]
-    labels = LABELS[what.lower()]
-    start, end = match.span("what")
-    return match.string[:start] + (labels.upper() if what.isupper() else labels) + match.string[end:]
+def _role(key: str) -> tuple[set[str] | None, tuple[str, ...]]:
+    """Whether an array's name has a word of IMAGES or LABELS, and its other words: train_images, X_train, yTrain."""
+    words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
+    # Without anything between them: xtrain, train_y.
+    words = [part for word in words for part in (_glued(word) or [word])]
+    role = next((role for word in words for role in (IMAGES, LABELS) if word in role), None)
+    return role, tuple(word for word in words if role is None or word not in role)
+
+
+def _split(key: str) -> str | None:
+    return next((split for word in _role(key)[1] if (split := split_of(word))), None)
+
+
+def _glued(word: str) -> list[str]:
+    """The two words of `xtrain` or `trainy`."""
+    parts = [(word[:1], word[1:]), (word[-1:], word[:-1])]
+    return next(([one, other] for one, other in parts if one in ("x", "y") and split_of(other)), [])
+
+
+def _labels_of(key: str, arrays: Mapping[str, Array]) -> str | None:
+    """The array with the labels of the images `key`: by name, or the only one with as many rows and no images."""
+    _, context = _role(key)
+    by_name = next((name for name in arrays if _role(name) == (LABELS, context)), None)
+    count = arrays[key].shape[0]
+    fitting = [name for name, array in arrays.items() if array.shape[:1] == (count,) and len(array.shape) < 3]
+    alone = len(arrays) == 2 and len(fitting) == 1 and fitting != [key]
+    return by_name or (fitting[0] if alone else None)
+
+
+def _label_name(key: str) -> str:
+    """The usual name of the labels of `train_images`."""
+    usual = {"images": "labels", "image": "label", "x": "y", "X": "y"}
+    return re.sub(r"(?i)images?|(?<![a-z])x(?![a-z])", lambda match: usual.get(match[0], "labels"), key)
+
+
+def _goes_with(images: Path, other: Path) -> bool:
+    """Whether a file beside one of images has its labels: x_train.npy and y_train.npy."""
+    return other.suffix == images.suffix == NPY[0] and _role(other.stem) == (LABELS, _role(images.stem)[1])
 
 
 def _beside(path: Path) -> str:
@@ -149,12 +199,6 @@ def _partner(path: Path, end: str, other: str) -> Path | None:
         return None
     partner = path.with_name(path.stem[: -len(end)] + other + path.suffix)
     return partner if end == "y" or partner.exists() else None
-
-
-def _split_of(path: Path) -> str | None:
-    """The split that a file's name says."""
-    words = re.findall("[a-z]+", path.stem.lower())
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 def _labels(pair: _Pair) -> list[str]:

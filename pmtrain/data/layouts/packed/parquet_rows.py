@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from pmtrain.config import flag_of
-from pmtrain.data.dataset import first_few
+from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.data.images import source
 from pmtrain.data.images.packed.parquet_file import ParquetFile
 from pmtrain.data.layouts.listing import look_into
-from pmtrain.data.layouts.rows import SPLIT_NAMES, Found, Row, TableOptions
-from pmtrain.data.layouts.tables.columns import COLUMNS
-from pmtrain.data.layouts.tables.delimited import plain
+from pmtrain.data.layouts.rows import Found, Row, TableOptions, split_of
+from pmtrain.data.layouts.tables.column_names import COLUMNS, FLAGS, plain
 from pmtrain.system.errors import PmtrainError, UsageError
 
 SUFFIXES = (".parquet",)
@@ -65,7 +64,7 @@ def _split_of(path: Path, data: Path) -> str | None:
     """The split that the name of a file, or of a folder above it, begins with."""
     parts = path.relative_to(data).with_suffix("").parts if path != data else (path.stem,)
     words = [re.split(r"[^a-z]", part.lower())[0] for part in reversed(parts)]
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+    return next((split for word in words if (split := split_of(word))), None)
 
 
 def _rows(path: Path, data: Path, options: TableOptions) -> Iterator[Row]:
@@ -95,9 +94,9 @@ def _rows(path: Path, data: Path, options: TableOptions) -> Iterator[Row]:
         split = by_name
         if "split" in texts:
             cell = texts["split"][index]
-            split = SPLIT_NAMES.get(cell.lower())
+            split = split_of(cell)
             if split is None:
-                raise PmtrainError(f"{path}, row {index}: unknown split {cell!r}", f"one of: {', '.join(SPLIT_NAMES)}")
+                raise PmtrainError(f"{path}, row {index}: unknown split {cell!r}", f"one of: {', '.join(SPLITS)}")
         patient = texts["patient"][index] if "patient" in texts else ""
         columns = tuple(zip(others, columns_of[index], strict=True)) if others else ()
         yield Row(folder / str(index), text, split, patient, columns)
@@ -117,7 +116,7 @@ def _place(path: Path, names: list[str], role: str, options: TableOptions) -> st
             )
         return given[0]
     for usual in COLUMNS[role]:
-        found = [name for name in names if plain(name) in usual and plain(name) not in ("isvalid", "isval", "fold")]
+        found = [name for name in names if plain(name) in usual and plain(name) not in {*FLAGS, "fold"}]
         if len(found) > 1:
             raise PmtrainError(
                 f"{path}: more than one column could be the {role}: {first_few(found)}",

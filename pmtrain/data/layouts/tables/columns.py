@@ -3,63 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pmtrain.data.dataset import first_few
-from pmtrain.data.layouts.rows import SPLIT_NAMES, TableOptions
-from pmtrain.data.layouts.tables.delimited import Table, plain
+from pmtrain.data.layouts.rows import TableOptions, split_of
+from pmtrain.data.layouts.tables.column_names import COLUMNS, FLAGS, LABEL_ENDS, OTHERS, plain
+from pmtrain.data.layouts.tables.delimited import Table
+from pmtrain.data.layouts.tables.named_files import names_files
+from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 
-# Usual column names by content, in lower case without spaces, `_`, `-` and `.`. Names of the second set are used only
-# if there is none of the first: a table may have both a label and a grade.
-COLUMNS: dict[str, tuple[set[str], set[str]]] = {
-    "path": (
-        {"path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgname"},
-        {"fname", "fileid", "imageid", "isicid", "idcode", "bild", "datei", "dateiname"}
-        | {"文件", "文件名", "图片", "图像", "影像"},
-    ),
-    "label": (
-        {"label", "labels", "class", "target", "diagnosis"},
-        {
-            "level",
-            "grade",
-            "dx",
-            "klasse",
-            "diagnose",
-            "befund",
-            "标签",
-            "类别",
-            "诊断",
-            "诊断结果",
-            "標籤",
-            "類別",
-            "診斷",
-        }
-        | {"étiquette", "classe", "etiqueta", "clase", "rótulo", "etichetta", "etykieta", "etiket", "метка", "диагноз"}
-        | {"ラベル", "診断", "라벨", "진단"},
-    ),
-    "split": ({"split", "set", "subset", "partition"}, {"isvalid", "isval", "fold"}),
-    "patient": (
-        {"patient", "patientid", "subject", "subjectid"},
-        {
-            "患者",
-            "病人",
-            "患者编号",
-            "患者id",
-            "病人编号",
-            "patientenid",
-            "paciente",
-            "paziente",
-            "пациент",
-            "환자",
-            "환자id",
-        },
-    ),
-}
-LABEL_PREFIX = "has"  # has_glaucoma
-IS_VALIDATION = {"isvalid", "isval"}  # True or False instead of a split name
-TRUTH = {"true": "val", "1": "val", "yes": "val", "false": "train", "0": "train", "no": "train"}
+HAS = re.compile(r"[Hh]as(?:[\s_.-]|(?=[A-Z]))")  # has_glaucoma
+TRUE, FALSE = ("true", "1", "1.0", "yes", "y", "wahr", "是"), ("false", "0", "0.0", "no", "n", "falsch", "否")
+MARKS = {"0", "1", "0.0", "1.0", "0,0", "1,0", "TRUE", "FALSE", "True", "False", "true", "false"}  # of a one-hot column
+FEW = 10  # different cells of a column that may be the label
 
 Peek = Sequence[Sequence[str]]  # the cells of the first lines
 
@@ -72,7 +31,8 @@ class Columns:
         paths: one position, or one for each image of a line.
         labels: one position, one for each image of a line or, if `one_hot`, several, one of which is 1.
         split, patient: None if the table has none.
-        split_names: possible cells of the split column, in lower case -> train, val or test.
+        flags: cells of the split column that are True or False, in lower case -> train, val or test; empty if it has
+            the names of splits.
         notes: what was decided from the table's content.
     """
 
@@ -81,15 +41,12 @@ class Columns:
     one_hot: bool
     split: int | None
     patient: int | None
-    split_names: dict[str, str]
+    flags: dict[str, str]
     notes: tuple[str, ...]
 
-    def places(self) -> dict[str, int]:
-        """Every column by a key: `path 0`, `path 1`, `label 0`, `split`, ..."""
-        numbered = {f"path {i}": place for i, place in enumerate(self.paths)}
-        numbered |= {f"label {i}": place for i, place in enumerate(self.labels)}
-        others = {"split": self.split, "patient": self.patient}
-        return numbered | {role: place for role, place in others.items() if place is not None}
+    def places(self) -> set[int]:
+        """The positions of all of them."""
+        return {place for place in (*self.paths, *self.labels, self.split, self.patient) if place is not None}
 
 
 def find_columns(table: Table, peek: Peek, options: TableOptions, is_file: Callable[[str], bool]) -> Columns:
@@ -105,19 +62,9 @@ def find_columns(table: Table, peek: Peek, options: TableOptions, is_file: Calla
     return _Search(table, peek, options, is_file).columns()
 
 
-def has_no_header(header: Sequence[str], is_file: Callable[[str], bool]) -> bool:
-    """Whether the first line is not a header: one of its cells names an image that exists."""
-    return any(cell and plain(cell) not in usual_names("path") and is_file(cell) for cell in header)
-
-
-def usual_names(role: str) -> set[str]:
-    """All names in COLUMNS for a role."""
-    return set().union(*COLUMNS[role])
-
-
 def is_marked(cell: str) -> bool:
     """Whether a cell of a one-hot column means yes."""
-    return cell in ("1", "1.0")
+    return cell in ("1", "1.0", "1,0", "TRUE", "True", "true")
 
 
 class _Search:
@@ -135,14 +82,15 @@ class _Search:
         patient = self.given["patient"] or self._take(self._by_name("patient"))
         split = self.given["split"] or self._take(self._split())
         labels = self.given["label"] or self._take(self._label())
-        said = bool(split) and self.names[split[0]] in IS_VALIDATION
+        flags = FLAGS.get(self.names[split[0]]) if split else None
+        said = {cell: flags[cell in FALSE] for cell in (*TRUE, *FALSE)} if flags else {}
         return Columns(
             tuple(paths),
             tuple(labels),
             self._one_hot(labels, len(paths)),
             next(iter(split), None),
             next(iter(patient), None),
-            TRUTH if said else SPLIT_NAMES,
+            said,
             tuple(self.notes),
         )
 
@@ -161,7 +109,7 @@ class _Search:
     def _marked(self, cells: Sequence[str], labels: list[int]) -> int:
         """The number of a line's label columns that are 1; -1 if one is neither 0 nor 1."""
         values = [cells[place] for place in labels if place < len(cells)]
-        return sum(map(is_marked, values)) if set(values) <= {"0", "1", "0.0", "1.0"} else -1
+        return sum(map(is_marked, values)) if set(values) <= MARKS else -1
 
     def _take(self, places: list[int]) -> list[int]:
         self.taken |= set(places)
@@ -194,10 +142,15 @@ class _Search:
         headings = dict.fromkeys(repr(self.table.header[place]) for place in found)
         raise PmtrainError(
             f"{self.table.path}: more than one column could be the {role}: {first_few(list(headings))}",
-            f"choose one: {' or '.join(f'--{role}-column {heading}' for heading in headings)}"
-            if len(headings) > 1
-            else "rename all but one of them",
+            self._choice(role, list(headings)) if len(headings) > 1 else "rename all but one of them",
         )
+
+    def _choice(self, role: str, headings: list[str]) -> str:
+        hint = f"choose one: {' or '.join(f'--{role}-column {heading}' for heading in headings)}"
+        if role in ("path", "label"):
+            both = " ".join(f"--{role}-column {heading}" for heading in headings)
+            hint += f"\nor all, if a row has several images{' and a label for each' * (role == 'label')}: {both}"
+        return hint
 
     def _named(self, role: str) -> list[int]:
         named = ([place for place in self._free() if self.names[place] in names] for names in COLUMNS[role])
@@ -224,43 +177,73 @@ class _Search:
 
     def _names_files(self, place: int) -> bool:
         """Whether most of the first cells name images that exist."""
-        cells = [cells[place] for cells in self.peek if place < len(cells) and cells[place]]
-        return bool(cells) and 2 * sum(map(self.is_file, cells)) >= len(cells)
+        return names_files(self._cells(place), self.is_file)
+
+    def _cells(self, place: int) -> list[str]:
+        return [cells[place] for cells in self.peek if place < len(cells)]
 
     def _split(self) -> list[int]:
-        # Cross-validation folds aren't splits.
-        found = [
-            place
-            for place in ([] if "split" in self.none else self._named("split"))
-            if self.names[place] != "fold" or all(text in SPLIT_NAMES for text in self._values(place))
-        ]
-        if not found and "split" not in self.none:
+        if "split" in self.none:
+            return []
+        named = self._named("split")
+        # Columns of the less usual names may hold something else, such as the folds of a cross-validation.
+        found = [place for place in named if self.names[place] in COLUMNS["split"][0] or self._says_splits(place)]
+        if not found:
             # Whatever it is called, and of the patient's, label's and other columns none has such cells.
             found = [place for place in self._free() if "train" in self._splits(place)]
             self.notes += [f"the column {self.table.header[place]!r} has the splits" for place in found]
         return [self._only("split", found)] if found else []
 
+    def _says_splits(self, place: int) -> bool:
+        flags = {*TRUE, *FALSE} if self.names[place] in FLAGS else set()
+        return bool(self._splits(place)) or self._values(place) <= flags
+
     def _splits(self, place: int) -> set[str]:
         """The splits in the first cells of a column; none if it has other cells."""
-        values = self._values(place)
-        return {SPLIT_NAMES[text] for text in values} if values <= SPLIT_NAMES.keys() else set()
+        splits = {split_of(text) for text in self._values(place)}
+        return {split for split in splits if split} if None not in splits else set()
 
     def _values(self, place: int) -> set[str]:
-        return {cells[place].lower() for cells in self.peek if place < len(cells)}
+        return {cell.lower() for cell in self._cells(place)}
 
     def _label(self) -> list[int]:
         found = self._named("label")
-        found = found or [place for place in self._free() if self.names[place].startswith(LABEL_PREFIX)]
-        if not found and len(free := self._free()) == 1:
+        free = [place for place in self._free() if self.names[place] not in OTHERS]
+        found = found or [place for place in free if HAS.match(self.table.header[place])]
+        found = found or [place for place in free if self.names[place].endswith(LABEL_ENDS)]
+        if not found and len(free) == 1:
             self.notes.append(f"the column {self.table.header[free[0]]!r} has the labels")
             return free
+        if not found and len(marks := [place for place in free if self._is_marks(place)]) > 1:
+            if all(self._marked(cells, marks) == 1 for cells in self.peek):
+                return marks
         if not found:
             raise self._missing("label")
         return [self._only("label", found)]
 
+    def _is_marks(self, place: int) -> bool:
+        """Whether the first cells of a column are 0 and 1."""
+        return set(self._cells(place)) <= MARKS
+
     def _missing(self, role: str) -> PmtrainError:
         named = [name for name in self.table.header if name]
+        hint = f"give it by --{role}-column, or rename it to one of: {', '.join(sorted(COLUMNS[role][0]))}"
         return PmtrainError(
             f"{self.table.path}: no {role} column among {first_few(named, 20) or 'none'}",
-            f"give it by --{role}-column, or rename it to one of: {', '.join(sorted(COLUMNS[role][0]))}",
+            "\n".join([*(self._possible_labels() if role == "label" else []), hint]),
         )
+
+    def _possible_labels(self) -> list[str]:
+        """Hints that name the columns with few different cells."""
+        lines, marks = [], []
+        for place in self._free():
+            values = sorted(set(self._cells(place)) - {""})
+            if self._is_marks(place):
+                marks.append(self.table.header[place])
+            elif 1 < len(values) <= min(FEW, len(self.peek) - 1) and self.names[place] not in OTHERS:
+                told = f"--label-column {quoted(self.table.header[place])}"
+                lines.append(f"{told}: its labels are {', '.join(values)}, as far as the first lines go")
+        if marks:
+            told = f"--label-column {quoted(marks[0])} sets one of them against all others"
+            lines.append(f"columns of 0 and 1: {first_few(marks, 10)}; {told}")
+        return lines

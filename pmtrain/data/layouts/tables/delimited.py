@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pmtrain.data.images import source
+from pmtrain.data.images.packed.old_encodings import SAID, likely_encodings
+from pmtrain.data.images.read import SUFFIXES
+from pmtrain.data.layouts.classes import says_negative
 from pmtrain.data.layouts.listing import SHEET_SUFFIXES, suffix_of
+from pmtrain.data.layouts.tables.column_names import COLUMNS, plain, usual_names
 from pmtrain.data.layouts.tables.excel import sheet_lines
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import cannot, plain_cell
@@ -21,11 +27,9 @@ from pmtrain.system.files import cannot, plain_cell
 DELIMITERS = ",;\t|"
 COMMENTS = re.compile(r"(?:#[ \t!].*\n)+")  # above the header
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# Encodings of Excel's plain CSV, by country.
-OLD_ENCODINGS = {
-    "gb18030": "GB18030, as Excel saves CSV in China",
-    "cp1252": "Windows-1252, as Excel saves CSV in Europe",
-}
+KNOWN_NAMES = set().union(*map(usual_names, COLUMNS))
+TITLES = 10  # lines that may stand above the header
+WHOLE = (*SHEET_SUFFIXES, ".json")  # can't be read in part
 HEAD = 1 << 16  # bytes: enough for a header
 MOST_BYTES = 1 << 28  # of a table, which is read as a whole
 
@@ -47,31 +51,41 @@ class Table:
         names = [str(number) for number in range(1, len(self.header) + 1)]
         return replace(self, header=names, lines=itertools.chain([(self.header_line, self.header)], self.lines))
 
-    def rows(self, columns: dict[str, int]) -> Iterator[tuple[int, dict[str, str], tuple[tuple[str, str], ...]]]:
-        """Line number, the cells of `columns` (key -> place) by key, and (name, cell) of every other named column.
+    def checked(self, least: int, skipped: list[tuple[str, int]] | None = None) -> Lines:
+        """The lines, each with at least `least` cells, and none to the right of the header.
 
+        Args:
+            skipped: takes first cell and number of the lines that don't fit; None: they are an error.
         Raises:
-            PmtrainError: a line has more cells than the header, or too few for `columns`.
+            PmtrainError: a line doesn't fit.
         """
         width = len(self.header)
-        others = [(name, place) for place, name in enumerate(self.header) if name and place not in columns.values()]
         for line, cells in self.lines:
-            if len(cells) != width and (len(cells) <= max(columns.values()) or any(cells[width:])):
+            if len(cells) != width and (len(cells) < least or any(cells[width:])):
+                if cells[0].startswith("#"):  # a comment
+                    continue
+                if skipped is not None:
+                    skipped.append((cells[0], line))
+                    continue
                 raise PmtrainError(
                     f"{self.path}, line {line}: {len(cells)} cells, but the header has {width}",
-                    "put cells that contain the delimiter in double quotes",
+                    "put cells that contain the delimiter in double quotes; --skip-missing leaves such lines out",
                 )
-            rest = tuple((name, cells[place] if place < len(cells) else "") for name, place in others) if others else ()
-            yield line, {key: cells[place] for key, place in columns.items()}, rest
+            yield line, cells
+
+    def rows(self, columns: dict[str, int]) -> Iterator[tuple[int, dict[str, str]]]:
+        """Line number, and the cells of `columns` (key -> place) by key; raises as `checked`."""
+        for line, cells in self.checked(max(columns.values()) + 1):
+            yield line, {key: cells[place] for key, place in columns.items()}
 
 
 def open_table(path: Path, sheet: str | None = None) -> Table:
     """Open a text table, or an Excel file (by suffix); `sheet` names one of its sheets.
 
-    A .jsonl file has a JSON object per line. Other text is UTF-8 or, as saved by Excel, UTF-16 with a byte order mark,
-    GB18030 (includes GBK and GB 2312) or Windows-1252 (includes nearly all of Latin-1). The delimiter is the comma,
-    semicolon, tab or `|` that splits the header into the most cells, or a blank if none of them splits it. Comments
-    (`# ...`) above the header are skipped.
+    A .jsonl file has a JSON object per line, a .json file a list of them or a label for each name. Other text is UTF-8
+    or, as saved by Excel, UTF-16 or one of the encodings of `old_encodings`. The delimiter is the comma, semicolon, tab
+    or `|` that splits the header into the most cells, or a blank if none splits it. Comments (`# ...`) above it are
+    skipped.
 
     Raises:
         PmtrainError: it can't be read or decoded.
@@ -97,13 +111,19 @@ def _content(path: Path) -> bytes:
 
 
 def header_of(path: Path, strict: bool = False) -> list[str]:
-    """The column names of a table; empty if the file isn't a table. With `strict`, raises as `open_table`."""
+    """The column names of a table: of its first lines, the one with the most usual names, or else the first.
+
+    Empty if the file isn't a table. With `strict`, raises as `open_table`.
+    """
     try:
-        if suffix_of(path.name) in SHEET_SUFFIXES:
-            return open_table(path).header
-        with source.open_file(path) as file:
-            text, _ = _decode(path, file.read(HEAD), whole=False)
-        return next(_text_lines(path, text), (0, []))[1]
+        if suffix_of(path.name) in WHOLE:
+            table = open_table(path)
+            lines = [table.header, *(cells for _, cells in itertools.islice(table.lines, TITLES))]
+        else:
+            with source.open_file(path) as file:
+                text, _ = _decode(path, file.read(HEAD), whole=False)
+            lines = [cells for _, cells in itertools.islice(_text_lines(path, text), TITLES + 1)]
+        return max(lines, key=lambda cells: sum(plain(cell) in KNOWN_NAMES for cell in cells), default=[])
     except OSError as error:
         if strict:
             raise cannot("read", path, error) from None
@@ -113,27 +133,33 @@ def header_of(path: Path, strict: bool = False) -> list[str]:
     return []
 
 
-def plain(name: str) -> str:
-    """A column name in lower case, without spaces, `_`, `-` and `.`."""
-    return re.sub(r"[\s_.-]+", "", name.lower())
-
-
 def _decode(path: Path, raw: bytes, whole: bool = True) -> tuple[str, tuple[str, ...]]:
     """The text, and notes on its encoding; unless `whole`, the last character may be incomplete."""
     marked = next((encoding for bom, encoding in BOMS.items() if raw.startswith(bom)), None) or _utf16(raw)
-    for encoding in [marked] if marked else ["utf-8", "cp1252" if _is_western(raw) else "gb18030"]:
+    for encoding in [marked] if marked else _encodings(raw):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
         except UnicodeDecodeError:
             continue
         if "\0" in text:
             break
-        told = f"{path.name} isn't UTF-8: it was read as {OLD_ENCODINGS[encoding]}" if encoding in OLD_ENCODINGS else ""
+        told = f"{path.name} isn't UTF-8: it was read as {SAID[encoding]}" if encoding in SAID else ""
         return text, (told,) * bool(told)
     raise PmtrainError(
-        f"{path}: is not a text table in UTF-8, UTF-16, GB18030 or Windows-1252",
+        f"{path}: is not a text table in UTF-8, UTF-16, GB18030, Windows-1252 or the like",
         "save it as CSV UTF-8 (in Excel: Save as, CSV UTF-8)",
     )
+
+
+def _encodings(raw: bytes) -> Iterator[str]:
+    yield "utf-8"
+    yield from likely_encodings(raw, _known_words)
+
+
+def _known_words(text: str) -> int:
+    """The number of column names and negative labels in several languages in the first lines."""
+    words = set(re.split(r"[,;\t|\r\n\"]+", text[:5000])) - {""}
+    return sum(plain(word) in KNOWN_NAMES or says_negative(word) for word in words)
 
 
 def _utf16(raw: bytes) -> str | None:
@@ -149,22 +175,37 @@ def _utf16(raw: bytes) -> str | None:
     return None
 
 
-def _is_western(raw: bytes) -> bool:
-    """Whether bytes above 127 are single, like Western letters, rather than in pairs, like Chinese characters."""
-    runs = re.findall(rb"[\x80-\xff]+", raw)
-    return sum(len(run) == 1 for run in runs) > len(runs) / 2
-
-
 def _json_lines(path: Path, text: str) -> Lines:
-    """The keys of the first object, then every object's values, as the hub has metadata.jsonl."""
-    header: list[str] = []
+    """Each line's object, as the hub has metadata.jsonl."""
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
+        if line.strip():
+            yield number, _json(path, line, f", line {number}")
+
+
+def _json_objects(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """The objects of a list; or of an object with a label, or an object, for each file name."""
+    content = _json(path, text, "")
+    if isinstance(content, dict) and suffix_of(next(iter(content), "")) in SUFFIXES:
+        rows = [row if isinstance(row, dict) else {"label": row} for row in content.values()]
+        content = [{"file": name} | row for name, row in zip(content, rows, strict=True)]
+    if not isinstance(content, list):
+        raise PmtrainError(f"{path}: is no list of JSON objects", 'for example [{"file_name": "1.png", "label": 0}]')
+    yield from enumerate(content, 1)
+
+
+def _json(path: Path, text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise PmtrainError(
+            f"{path}{where}: is not JSON", 'write one object per line: {"file_name": "1.png", "label": 0}'
+        ) from None
+
+
+def _json_rows(path: Path, objects: Iterable[tuple[int, Any]]) -> Lines:
+    """The keys of the first object, then every object's values."""
+    header: list[str] = []
+    for number, row in objects:
         if not isinstance(row, dict):
             raise PmtrainError(
                 f"{path}, line {number}: is not a JSON object", 'write one per line: {"file_name": "1.png", "label": 0}'
@@ -189,9 +230,12 @@ def _json_text(value: object) -> str:
     )
 
 
+JSON = {".jsonl": _json_lines, ".json": _json_objects}
+
+
 def _text_lines(path: Path, text: str) -> Lines:
-    if suffix_of(path.name) == ".jsonl":
-        yield from _json_lines(path, text)
+    if read_json := JSON.get(suffix_of(path.name)):
+        yield from _json_rows(path, read_json(path, text))
         return
     if said := re.match(r'"?sep=([,;\t])"?\r?\n', text):  # an Excel directive (sep=)
         delimiter, skipped = said[1], 1
@@ -201,11 +245,18 @@ def _text_lines(path: Path, text: str) -> Lines:
         skipped = comments[0].count("\n") if comments else 0
         text = text[comments.end() :] if comments else text
 
-        def width(mark: str) -> int:
-            return len(next(_records(path, text, mark), (0, []))[1])
+        def width(mark: str, lines: int = 1) -> int:
+            """The most cells in one of the first lines."""
+            widest = 0
+            with contextlib.suppress(PmtrainError):  # of the wrong delimiter, quotes make no sense
+                for _, cells in itertools.islice(_records(path, text, mark), lines):
+                    widest = max(widest, len(cells))
+            return widest
 
         delimiter = max(DELIMITERS, key=width)
-        if width(delimiter) == 1:
+        if width(delimiter) == 1:  # a title above the header
+            delimiter = max(DELIMITERS, key=lambda mark: width(mark, TITLES + 1))
+        if width(delimiter, TITLES + 1) == 1:
             delimiter = " "
     for line, cells in _records(path, text, delimiter):
         yield line + skipped, cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import warnings
 import zipfile
@@ -16,13 +17,14 @@ from pmtrain.system.files import cannot
 
 MOST_BYTES = 1 << 28  # of a file, unpacked
 MOST_CELLS = 20_000_000
+PEEK = 50  # rows that are looked at to see whether a sheet has a table
 WAY_OUT = "open it and save the sheet as CSV (CSV UTF-8), or as .xlsx"
 
 
 def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[int, list[str]]], tuple[str, ...]]:
-    """Row number (from 1) and cells of a sheet, by default the first; and notes.
+    """Row number (from 1) and cells of a sheet, and notes; by default of the first visible one that has a table.
 
-    Blank rows are left out, and every row is as long as the first one. Every cell of a merged range gets its value.
+    Blank rows are left out, and all rows are as long as the longest. Every cell of a merged range gets its value.
 
     Raises:
         PmtrainError: openpyxl isn't installed, or it can't read the file.
@@ -44,21 +46,13 @@ def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[in
             )  # warnings about unsupported formats and drop-down lists, which don't affect cells
             _check_size(path, file)
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            names = [each.title for each in book.worksheets]
-            place = _place(path, sheet, names)
             if _merged(path, file):  # a read-only workbook ignores merged cells
                 book = openpyxl.load_workbook(file, data_only=True)
-            chosen = book.worksheets[place]
-            if book.read_only:
-                chosen.reset_dimensions()  # the size stated in a file may be wrong
-            rows, count = [], 0
-            for row in chosen.iter_rows(values_only=True):
-                rows.append([_text(cell) for cell in row])
-                count += len(row)
-                if count > MOST_CELLS:
-                    raise _too_large(path, f"more than {MOST_CELLS:,} cells")
+            sheets = {each.title: each for each in book.worksheets}
+            name = _chosen(path, sheet, book.worksheets)
+            rows = _rows(path, sheets[name])
             if not book.read_only:
-                _fill(rows, chosen.merged_cells.ranges)
+                _fill(rows, sheets[name].merged_cells.ranges)
     except PmtrainError:
         raise
     except OSError as error:
@@ -67,17 +61,38 @@ def sheet_lines(path: Path, sheet: str | None = None) -> tuple[Iterator[tuple[in
         raise PmtrainError(
             f"{path}: can't be read as an Excel file ({type(error).__name__}); if it has a password, remove it", WAY_OUT
         ) from None
-    others = [repr(name) for name in names if name != names[place]]
-    told = f"{path.name}: sheet {names[place]!r} was read, not {', '.join(others)}; --sheet chooses another"
+    others = [repr(other) for other in sheets if other != name]
+    told = f"{path.name}: sheet {name!r} was read, not {', '.join(others)}; --sheet chooses another"
     return _padded(rows), (told,) * (bool(others) and sheet is None)
 
 
-def _place(path: Path, sheet: str | None, names: list[str]) -> int:
-    if sheet is None:
-        return 0
-    if sheet not in names:
-        raise UsageError(f"--sheet {sheet!r}: {path} has no such sheet", f"it has {', '.join(map(repr, names))}")
-    return names.index(sheet)
+def _chosen(path: Path, name: str | None, sheets: list[Any]) -> str:
+    """The name of the sheet to read."""
+    if name is None:
+        visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
+        return next((sheet for sheet in visible if _has_table(path, sheet)), visible[0]).title
+    if name not in (names := [sheet.title for sheet in sheets]):
+        raise UsageError(f"--sheet {name!r}: {path} has no such sheet", f"it has {', '.join(map(repr, names))}")
+    return name
+
+
+def _has_table(path: Path, sheet: Any) -> bool:
+    """Whether there are at least two rows with several cells each, unlike in a sheet of explanations."""
+    wide = (row for row in _rows(path, sheet, PEEK) if sum(map(bool, row)) > 1)
+    return sum(1 for _ in itertools.islice(wide, 2)) == 2
+
+
+def _rows(path: Path, sheet: Any, most: int | None = None) -> list[list[str]]:
+    """The cells of the first `most` rows, or of all."""
+    if hasattr(sheet, "reset_dimensions"):
+        sheet.reset_dimensions()  # the size stated in a file may be wrong
+    rows, count = [], 0
+    for row in itertools.islice(sheet.iter_rows(values_only=True), most):
+        rows.append([_text(cell) for cell in row])
+        count += len(row)
+        if count > MOST_CELLS:
+            raise _too_large(path, f"more than {MOST_CELLS:,} cells")
+    return rows
 
 
 def _check_size(path: Path, file: BinaryIO) -> None:
@@ -117,12 +132,12 @@ def _fill(rows: list[list[str]], ranges: Iterable[Any]) -> None:
 
 
 def _padded(rows: list[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    width = 0
+    for cells in rows:
+        while cells and not cells[-1]:
+            cells.pop()
+    width = max(map(len, rows), default=0)
     for number, cells in enumerate(rows, 1):
-        if any(cells):
-            while cells and not cells[-1]:
-                cells.pop()
-            width = width or len(cells)
+        if cells:
             yield number, cells + [""] * (width - len(cells))
 
 

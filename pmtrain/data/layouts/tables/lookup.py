@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pmtrain.data.dataset import first_few
-from pmtrain.data.layouts.tables.columns import usual_names
-from pmtrain.data.layouts.tables.delimited import open_table, plain
+from pmtrain.data.layouts.tables.column_names import plain, usual_names
+from pmtrain.data.layouts.tables.delimited import open_table
 from pmtrain.system.errors import PmtrainError, UsageError
 
 

@@ -1,59 +1,99 @@
-"""csv: a table with a row per image, as text or in an Excel file."""
+"""csv: a table with a row per image, as text or in an Excel file, or one for each split."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from pmtrain.data.dataset import first_few
+from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.data.images import source
-from pmtrain.data.images.read import SUFFIXES
-from pmtrain.data.layouts.listing import look_into, suffix_of
-from pmtrain.data.layouts.rows import Found, Row, TableOptions
-from pmtrain.data.layouts.tables.columns import Columns, find_columns, has_no_header, is_marked, usual_names
-from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table, plain
+from pmtrain.data.layouts.listing import holds_images, look_into
+from pmtrain.data.layouts.rows import Found, Row, TableOptions, split_in, split_of
+from pmtrain.data.layouts.tables.column_names import plain, usual_names
+from pmtrain.data.layouts.tables.columns import Columns, find_columns, is_marked
+from pmtrain.data.layouts.tables.delimited import Table, header_of, open_table
+from pmtrain.data.layouts.tables.header import find_header
+from pmtrain.data.layouts.tables.named_files import NamedFiles, find_root
 from pmtrain.system.errors import PmtrainError
 
 PEEK = 50  # lines to look at when finding the columns
-MANY = 1000  # files of one folder after which the folder is listed
-# In a cell, what must be normalized.
-_UNUSUAL = re.compile(r"[\\:]|//|^/|/$|(?:^|/)\.\.?(?:/|$)|^$" if os.sep == "/" else "")
+SUBMISSION = re.compile(r"submission|sample_sub", re.IGNORECASE)  # a competition's table without true labels
+BLANK = {"nan", "<na>", "n/a", "#n/a", "na", "nat", "null"}  # what programs write into empty cells, in lower case
+
+SEVERAL_LABELS = (
+    "keep one row for each image; of several findings, make a column of 0 and 1 for each, for --label-column"
+)
+
+
+class _Part(NamedTuple):
+    """A table, the folder of its paths unless one is given, and its split if it has no column of splits."""
+
+    path: Path
+    folder: Path
+    split: str | None = None
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether a table in the folder has a path and a label column."""
+    """Whether a table in the folder has a path and a label column, by their names."""
     return bool(_tables_in(data, options))
 
 
+def recognise_last(data: Path, options: TableOptions) -> bool:
+    """Whether there are tables that are to be taken only if no other layout is possible."""
+    return bool(_parts_of(data, options))
+
+
 def read(data: Path, options: TableOptions) -> Found:
-    """The rows of a table, or of the only table in a folder; a line may have several images of one patient.
+    """The rows of a table, of the only table in a folder, or of a folder's tables of splits.
+
+    A line may have several images of one patient.
 
     Raises:
-        PmtrainError: the table can't be read, is ambiguous, or names a file that doesn't exist; with the line.
+        PmtrainError: a table can't be read, is ambiguous, or names a file that doesn't exist; with the line.
         UsageError: an option names an unknown column.
     """
-    table = open_table(_the_table(data, options), options.sheet)
+    parts = _parts_of(data, options) if source.is_dir(data) else [_Part(data, data.parent)]
+    splits = {part.split for part in parts}
+    if len(parts) != 1 and (len(splits) < len(parts) or None in splits):
+        what = f"more than one table: {first_few([part.path.name for part in parts])}" if parts else "no table"
+        raise PmtrainError(
+            f"{data}: {what} with path and label columns",
+            "give the table itself as --data (or --val-data), and its columns by --path-column and --label-column",
+        )
+    found = [_read(part, options) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    owners: dict[Path, str] = {}
+    for part, each in zip(parts, found, strict=True):
+        for row in each.rows:
+            if (owner := owners.setdefault(row.path, part.path.name)) != part.path.name:
+                raise PmtrainError(f"{data}: {owner} and {part.path.name} both list {row.path}", "keep the two apart")
+    told = f"splits by table: {', '.join(f'{part.path.relative_to(data)} is {part.split}' for part in parts)}"
+    notes = dict.fromkeys((told, *itertools.chain.from_iterable(each.notes for each in found)))
+    folders = frozenset().union(*(each.folders or () for each in found))
+    return Found([row for each in found for row in each.rows], data, notes=tuple(notes), folders=folders)
+
+
+def _read(part: _Part, options: TableOptions) -> Found:
+    table = open_table(part.path, options.sheet)
     peek = list(itertools.islice(table.lines, PEEK))
-    first_lines = [table.header, *(cells for _, cells in peek)]
-    files, root_note = _root(table.path, first_lines, options)
+    own = source.as_folder(options.root) if options.root else part.folder
+    files, root_notes = find_root(own, options.root is not None, [table.header, *(cells for _, cells in peek)])
     root = Path(files.root)
-    table = replace(table, lines=itertools.chain(peek, table.lines))
-    notes = [*table.notes, *root_note]
-    if has_no_header(table.header, files.is_file):
-        notes.append(f"{table.path.name} has no header: its columns are called 1, 2, ...")
-        table, first_lines = table.without_header(), [[], *first_lines]
+    table, peek, header_notes = find_header(table, peek, options, files.is_file)
+    notes = [*table.notes, *root_notes, *header_notes]
     try:
-        columns = find_columns(table, first_lines[1:], options, files.is_file)
+        columns = find_columns(table, [cells for _, cells in peek], options, files.is_file)
     except PmtrainError as error:
         raise type(error)(error.message, "\n".join([error.hint, *table.notes])) from None
     notes += columns.notes
     read = _Lines(table, columns, files, options)
-    rows = list(read.rows())
+    rows = list(read.rows(part.split))
     if read.missing:
         told = [f"{cell} (line {line})" for cell, line in read.missing]
         if not options.skip_missing:
@@ -75,69 +115,98 @@ def read(data: Path, options: TableOptions) -> Found:
 class _Lines:
     """Read the lines of a table into rows; problems are errors with the line number, or notes."""
 
-    def __init__(self, table: Table, columns: Columns, files: _Files, options: TableOptions) -> None:
+    def __init__(self, table: Table, columns: Columns, files: NamedFiles, options: TableOptions) -> None:
         self.table, self.columns, self.files, self.options = table, columns, files, options
         self.missing: list[tuple[str, int]] = []
         self.unnamed = 0  # empty file cells of lines that may have several images
+        self.together = 0  # lines with several images in one cell
+        self.splits: dict[str, str | None] = {}  # by cell
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, split: str | None = None) -> Iterator[Row]:
+        """The rows; `split` is that of all lines if no column has it."""
+        columns, files = self.columns, self.files
         seen: dict[str, tuple[int, str]] = {}
-        several = len(self.columns.paths) > 1
-        for line, cells, others in self.table.rows(self.columns.places()):
-            where = f"{self.table.path}, line {line}"
-            split = self._split(cells["split"], where) if "split" in cells else None
-            # A line with several images is one patient.
-            patient = cells.get("patient", "") or (f"line {line}" if several else "")
-            for number in range(len(self.columns.paths)):
-                cell = cells[f"path {number}"]
-                if not cell and several:
-                    self.unnamed += 1
-                    continue
-                if not cell:
-                    raise PmtrainError(f"{where}: the path is empty")
-                matches = self.files.of(cell)
-                if len(matches) > 1:
-                    raise PmtrainError(
-                        f"{where}: {cell} matches several files: {first_few(matches)}", "write the full name"
-                    )
+        several = len(columns.paths) > 1
+        used = columns.places()
+        others = [(name, place) for place, name in enumerate(self.table.header) if name and place not in used]
+        skipped = self.missing if self.options.skip_missing else None
+        for line, cells in self.table.checked(max(used) + 1, skipped):
+            patient = cells[columns.patient] if columns.patient is not None else ""
+            if patient.lower() in BLANK:
+                patient = ""
+            rest = tuple([(name, cells[place] if place < len(cells) else "") for name, place in others])
+            for number, place in enumerate(columns.paths):
+                cell = cells[place]
+                matches = files.of(cell)
+                if len(matches) != 1:
+                    if not cell and several:
+                        self.unnamed += 1
+                        continue
+                    matches = self._matches(cell, matches, line)
                 if not matches:
                     self.missing.append((cell, line))
                     continue
-                label = self._label(cells, number, where)
-                listed_once(seen, os.path.normcase(matches[0]), cell, line, label, self.table.path)
-                yield Row(self.files.path(matches[0]), label, split, patient, others, line)
+                # Not before the file is there: a line of totals has neither label nor split.
+                label = self._label(cells, number, line)
+                if columns.split is not None:
+                    split = self._split(cells[columns.split], line)
+                # A line with several images is one patient.
+                if not patient and (several or len(matches) > 1):
+                    patient = f"line {line}"
+                for match in matches:
+                    listed_once(seen, os.path.normcase(match), cell, line, label, self.table.path)
+                    yield Row(files.path(match), label, split, patient, rest, line)
 
-    def _label(self, cells: dict[str, str], number: int, where: str) -> str:
+    def _matches(self, cell: str, matches: list[str], line: int) -> list[str]:
+        """The files of a cell that doesn't name exactly one."""
+        where = f"{self.table.path}, line {line}"
+        if not cell and self.options.skip_missing:
+            return []
+        if not cell:
+            raise PmtrainError(f"{where}: the path is empty", "--skip-missing leaves out rows without a file")
+        if matches:
+            raise PmtrainError(
+                f"{where}: {cell} matches several files: {first_few(matches)}", "write the full name, or give --root"
+            )
+        together = self.files.several(cell)
+        self.together += bool(together)
+        return together
+
+    def _label(self, cells: Sequence[str], number: int, line: int) -> str:
         """The label of an image: from the only label column or its own, or the name of the column that is 1."""
         places = self.columns.labels
         if not self.columns.one_hot:
-            label = cells[f"label {number if len(places) > 1 else 0}"]
+            label = cells[places[number if len(places) > 1 else 0]]
+            if label.lower() in BLANK:
+                label = ""
         else:
-            marked = [self.table.header[place] for i, place in enumerate(places) if is_marked(cells[f"label {i}"])]
+            marked = [self.table.header[place] for place in places if is_marked(cells[place])]
             if len(marked) > 1:
                 raise PmtrainError(
-                    f"{where}: {' and '.join(marked)} are both 1",
+                    f"{self.table.path}, line {line}: {' and '.join(marked)} are both 1",
                     "give one --label-column, which is then positive and all others negative",
                 )
             label = marked[0] if marked else ""
         if not label and not self.options.blank_labels:
-            raise PmtrainError(f"{where}: the label is empty", "--exclude '' leaves out rows without a label")
+            raise PmtrainError(
+                f"{self.table.path}, line {line}: the label is empty", "--exclude '' leaves out rows without a label"
+            )
         return label
 
-    def _split(self, text: str, where: str) -> str:
-        if not text:
-            raise PmtrainError(f"{where}: the split is empty")
-        split = self.columns.split_names.get(text.lower())
-        if split is None:
+    def _split(self, text: str, line: int) -> str:
+        if text not in self.splits:
+            self.splits[text] = self.columns.flags.get(text.lower()) if self.columns.flags else split_of(text)
+        if (split := self.splits[text]) is None:
             raise PmtrainError(
-                f"{where}: unknown split {text!r}",
-                f"one of: {', '.join(self.columns.split_names)}; --split-column NAME chooses another column,"
+                f"{self.table.path}, line {line}: " + (f"unknown split {text!r}" if text else "the split is empty"),
+                f"one of: {', '.join(self.columns.flags or SPLITS)}; --split-column NAME chooses another column,"
                 ' --split-column="" none',
             )
         return split
 
     def notes(self) -> list[str]:
-        return [f"{self.unnamed} cells for file names are empty"] * bool(self.unnamed)
+        notes = [f"{self.unnamed} cells for file names are empty"] * bool(self.unnamed)
+        return notes + [f"{self.together} cells name several images, of one patient each"] * bool(self.together)
 
 
 def listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: int, label: str, table: Path) -> None:
@@ -149,151 +218,54 @@ def listed_once(lines: dict[str, tuple[int, str]], key: str, name: str, line: in
     if key in lines:
         first, first_label = lines[key]
         both = f"with two labels, {first_label!r} and {label!r}" if label != first_label else f"as {label!r} both times"
-        raise PmtrainError(f"{table}, line {line}: {name} is already listed on line {first}, {both}")
+        hint = "remove one of the two lines" if label == first_label else SEVERAL_LABELS
+        raise PmtrainError(f"{table}, line {line}: {name} is already listed on line {first}, {both}", hint)
     lines[key] = line, label
 
 
-class _Files:
-    """Find the files that the cells of a table name, below `root`.
+def _parts_of(folder: Path, options: TableOptions) -> list[_Part]:
+    """The tables in a folder that have path and label columns.
 
-    Args:
-        moved: what the cells begin with and what isn't here: paths of another machine.
+    Else those in its split folders, in its folders without images, or those whose cells name files in the folder.
     """
-
-    def __init__(self, root: Path, moved: str = "") -> None:
-        self.root, self.moved = os.path.normpath(root), moved
-        self.prefix = "" if self.root == os.curdir else os.path.join(self.root, "")
-        self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> names
-        self.archive = source.container_of(self.root)
-        self.asked: Counter[str] = Counter()
-        self.listed: dict[str, frozenset[str]] = {}
-        self.completed = 0
-        self.folders: dict[str, Path] = {}  # of the files that became paths
-
-    def path(self, match: str) -> Path:
-        """A file that `of` found, as a path."""
-        folder, name = _parted(match)
-        if folder not in self.folders:
-            self.folders[folder] = Path(folder)
-        return self.folders[folder] / name
-
-    def is_file(self, cell: str) -> bool:
-        """Whether the cell names an image that exists; not counted in `completed`."""
-        completed, matches = self.completed, self.of(cell)
-        self.completed = completed
-        return bool(matches) and all(suffix_of(match) in SUFFIXES for match in matches)
-
-    def of(self, cell: str) -> list[str]:
-        """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
-        if self.moved:
-            cell = cell.replace("\\", "/").removeprefix(self.moved)
-        path = self.prefix + cell
-        if _UNUSUAL.search(cell):
-            path = os.path.normpath(os.path.join(self.root, cell.replace("\\", "/")))
-        if not path.startswith(self.archive):  # a table in an archive names nothing outside of it
-            return []
-        folder, name = _parted(path)
-        if name in self._images(folder) or source.is_file(path):
-            return [path]
-        if suffix_of(name) in SUFFIXES:
-            return []
-        if folder not in self.stems:
-            names: dict[str, list[str]] = {}
-            for image in look_into(Path(folder)).images if source.is_dir(folder) else ():
-                names.setdefault(os.path.splitext(image)[0], []).append(image)
-            self.stems[folder] = names
-        matches = [os.path.join(folder, image) for image in self.stems[folder].get(name, ())]
-        self.completed += len(matches) == 1
-        return matches
-
-    def _images(self, folder: str) -> frozenset[str]:
-        """The images in a folder of which many files are asked for; listing it is quicker than asking for each."""
-        if folder not in self.listed:
-            self.asked[folder] += 1
-            if self.asked[folder] <= MANY:
-                return frozenset()
-            self.listed[folder] = frozenset(look_into(Path(folder)).images if source.is_dir(folder) else ())
-        return self.listed[folder]
-
-    def like(self, cell: str) -> list[str]:
-        """A hint that names the images whose names differ from the cell's in case or suffix only."""
-        folder, name = _parted(os.path.normpath(os.path.join(self.root, cell.replace("\\", "/"))))
-        stem = os.path.splitext(name)[0].casefold()
-        beside = look_into(Path(self.root)).folders if source.is_dir(self.root) else []
-        folders = [Path(folder), *beside] if source.is_dir(folder) else beside
-        images = [image for each in dict.fromkeys(folders) for image in look_into(each).images]
-        alike = [image for image in images if os.path.splitext(image)[0].casefold() == stem]
-        return [f"there is {first_few(alike)}: the table must have the same letters and suffix, or none"] * bool(alike)
-
-    def notes(self) -> tuple[str, ...]:
-        return (f"{self.completed} paths without a suffix: each matches exactly one image",) * bool(self.completed)
+    if own := _tables_in(folder, options):
+        return [_Part(path, folder, split_in(path.stem)) for path in own] if len(own) > 1 else [_Part(own[0], folder)]
+    children = look_into(folder).folders
+    by_split = {child: _in_split(child, options) for child in children if split_of(child.name)}
+    if by_split and all(len(tables) == 1 for tables in by_split.values()):
+        return [_Part(tables[0], child, split_of(child.name)) for child, tables in by_split.items()]
+    others = [child for child in children if child not in by_split and not holds_images(child)]
+    if beside := [path for child in others for path in _tables_in(child, options)]:
+        return [_Part(path, folder, split_in(path.stem) if len(beside) > 1 else None) for path in beside]
+    return [_Part(path, folder) for path in _by_content(folder, options)]
 
 
-def _parted(path: str) -> tuple[str, str]:
-    """`os.path.split` of a normalized path, but quicker; a bare name is in the current folder."""
-    folder, _, name = path.rpartition(os.sep)
-    if folder and not folder.endswith(os.sep):
-        return folder, name
-    folder, name = os.path.split(path)
-    return folder or os.curdir, name
+def _in_split(folder: Path, options: TableOptions) -> list[Path]:
+    return _tables_in(folder, options) or _by_content(folder, options)
 
 
-def _root(table: Path, first_lines: Iterable[list[str]], options: TableOptions) -> tuple[_Files, list[str]]:
-    """Where the files are: as given, in the table's own folder, or in the one folder next to it that has them.
-
-    Absolute paths of another machine are read from the first part on that is here.
-    """
-    cells = [cell for line in first_lines for cell in line if cell and not cell.isspace()]
-    own = source.as_folder(options.root) if options.root else table.parent
-
-    def found(folder: Path, moved: str = "") -> bool:
-        files = _Files(folder, moved)
-        return any(files.is_file(cell) for cell in cells)
-
-    if found(own):
-        return _Files(own), []
-    beside = [] if options.root else look_into(own).folders
-    told = {folder: f"paths are relative to {folder.name}/, where the files are" for folder in beside}
-    if len(having := [folder for folder in beside if found(folder)]) == 1:
-        return _Files(having[0]), [told[having[0]]]
-    moved = {folder: start for folder in (own, *beside) if (start := _moved(cells, _Files(folder)))}
-    if own in moved or len(moved) == 1:
-        folder = own if own in moved else next(iter(moved))
-        note = f"the paths begin with {moved[folder]}, as on another machine; that is left out"
-        return _Files(folder, moved[folder]), [*([told[folder]] if folder in told else []), note]
-    return _Files(own), []
+def _by_content(folder: Path, options: TableOptions) -> list[Path]:
+    """The tables whose cells name files in the folder."""
+    listing = look_into(folder)
+    return [path for path in (*listing.tables, *listing.sheets) if _is_table(_Part(path, folder), options)]
 
 
-def _moved(cells: Iterable[str], files: _Files) -> str:
-    """What is to be left out of absolute paths, with `/`, so that they name files here; "" if there is no such path."""
-    for cell in cells:
-        parts = cell.replace("\\", "/").split("/")
-        if len(parts) > 1 and (not parts[0] or re.fullmatch("[A-Za-z]:", parts[0])):
-            for start in range(1, len(parts)):
-                if files.is_file("/".join(parts[start:])):
-                    return "/".join(parts[:start]) + "/"
-    return ""
-
-
-def _the_table(data: Path, options: TableOptions) -> Path:
-    if not source.is_dir(data):
-        return data
-    tables = _tables_in(data, options)
-    if len(tables) != 1:
-        what = f"more than one table: {first_few([path.name for path in tables])}" if tables else "no table"
-        raise PmtrainError(
-            f"{data}: {what} with path and label columns",
-            "give the table itself as --data (or --val-data), and its columns by --path-column and --label-column",
-        )
-    return tables[0]
+def _is_table(part: _Part, options: TableOptions) -> bool:
+    """Whether a table's cells name files, and it has a label."""
+    try:
+        first = next(iter(_read(part, replace(options, skip_missing=True, blank_labels=True)).rows), None)
+    except PmtrainError:
+        return False
+    return first is not None
 
 
 def _tables_in(folder: Path, options: TableOptions) -> list[Path]:
-    """The tables in a folder that have path and label columns; Excel files only if there is no other."""
+    """The tables with usual or given names of columns; Excel files only if there is no other."""
     wanted = [{plain(name) for name in options.columns_of(role)} or usual_names(role) for role in ("path", "label")]
     listing = look_into(folder)
     for paths in (listing.tables, listing.sheets):
         fitting = [path for path in paths if all(names & _plain_header(path) for names in wanted)]
+        fitting = [path for path in fitting if not SUBMISSION.search(path.name)] or fitting
         if fitting:
             return fitting
     return []

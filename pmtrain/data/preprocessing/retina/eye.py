@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from pmtrain.data.layouts.tables.column_names import EYE_NAMES, plain
+
 LEFT, RIGHT, UNKNOWN = "left", "right", "unknown"
 COLUMN, NAME, DISC = "column", "file name", "optic disc"
 
@@ -20,7 +22,6 @@ SIDES = {
     LEFT: {"left", "l", "os", "links", "gauche", "og", "izquierdo", "oi", "左", "左眼"},
     RIGHT: {"right", "r", "od", "rechts", "droite", "derecho", "右", "右眼"},
 }
-EYE_COLUMNS = {"eye", "laterality", "eyeside", "side", "auge", "seite", "oeil", "œil", "ojo", "眼", "眼别", "眼睛"}
 
 SIDE = 64  # pixels: of the copy that is searched for the disc
 RIM = 0.93  # of the radius: what lies farther out is no retina to search
@@ -49,7 +50,7 @@ def find_eye(image: np.ndarray, path: Path | None = None, columns: Sequence[tupl
         columns: (name, cell) of a table.
     """
     for name, cell in columns:
-        if re.sub(r"[\s_.-]", "", name).casefold() in EYE_COLUMNS and (side := _side(cell)):
+        if plain(name) in EYE_NAMES and (side := _side(cell)):
             return Eye(side, COLUMN)
     if path is not None and (side := eye_in_name(path)):
         return Eye(side, NAME)

@@ -126,9 +126,55 @@ def test_a_folder_with_one_file_of_arrays(tmp_path):
     assert "it holds breastmnist.npz, other.npz: unpack them, or give" in refusal(tmp_path)
 
 
-def test_files_of_arrays_in_an_archive_are_refused_by_name(tmp_path):
-    medmnist(tmp_path / "a.npz", np.array([[0], [1], [1], [0]]))
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+def test_files_of_arrays_in_an_archive(tmp_path):
+    images = medmnist(tmp_path / "a.npz", np.array([[0], [1], [1], [0]]))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.npz", "a.npz")
-    message = refusal(tmp_path / "a.zip")
-    assert "a.npz: such a file can't be read inside an archive" in message and f"unpack {tmp_path / 'a.zip'}" in message
+    data = read_dataset(tmp_path / "a.zip")
+    assert [s.label for s in data.split("val")] == [0, 1, 1, 0]
+    assert (read_image(data.samples[1].path)[..., 0] == images[1]).all()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("arr_0", "arr_1"), ("data", "target"), ("imgs", "class"), ("pixels", "what"), ("X", "Y"), ("images", "y")],
+)
+def test_arrays_by_other_names(tmp_path, names):
+    np.savez(tmp_path / "a.npz", **{names[0]: np.zeros((4, 8, 8), np.uint8), names[1]: np.array([0, 1, 1, 0])})
+    assert [s.label for s in read_dataset(tmp_path / "a.npz").samples] == [0, 1, 1, 0]
+
+
+def test_a_file_of_arrays_for_each_split_or_for_images_and_labels(tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 1, 0])
+    for split in ("train", "val"):
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels)
+    splits = [(split, label) for split in ("train", "val") for label in (0, 1, 1, 0)]
+    assert [(s.split, s.label) for s in read_dataset(tmp_path).samples] == splits
+    for split in ("train", "test"):
+        (tmp_path / "npy").mkdir(exist_ok=True)
+        np.save(tmp_path / f"npy/x_{split}.npy", images)
+        np.save(tmp_path / f"npy/y_{split}.npy", labels)
+    assert {s.split for s in read_dataset(tmp_path / "npy").samples} == {"train", "test"}
+    (tmp_path / "npy/y_test.npy").unlink()
+    assert "x_test has no labels" in refusal(tmp_path / "npy")
+
+
+def test_the_hint_says_how_to_save_the_arrays(tmp_path):
+    path, labels = tmp_path / "a.npz", np.array([0, 1])
+    for images, hint in (
+        (np.array([np.zeros((8, 8)), np.zeros((9, 9))], dtype=object), "np.stack(images)"),
+        (np.zeros((2, 8, 8)), "(images * 255)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "images.transpose(0, 2, 3, 1)"),
+    ):
+        np.savez(path, images=images, labels=labels)
+        assert hint in refusal(path)
+
+
+def test_groups_of_an_hdf5_file(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for split in ("train", "val"):
+            file[f"{split}/images"], file[f"{split}/labels"] = np.zeros((2, 8, 8), np.uint8), np.array([0, 1])
+    data = read_dataset(tmp_path / "a.h5")
+    assert listed(data)["a.h5!/val/images/1"] == ("val", 1) and len(data.samples) == 4
+    assert read_image(data.samples[0].path).shape == (8, 8, 3)

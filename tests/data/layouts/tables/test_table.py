@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -104,12 +103,21 @@ def test_a_binary_table_is_refused(images):
     refusal(images / "t.csv")
 
 
-def test_two_tables_in_a_folder_are_told_apart_by_naming_them(images):
+def test_two_tables_in_a_folder_are_its_splits_or_told_apart_by_naming_them(images):
     train = write(images / "train.csv", "path,label\neyes/1.jpg,0\neyes/2 b.jpg,1\n")
-    val = write(images / "val.csv", 'path,label\neyes/三.jpg,0\n"eyes/4,4.jpg",1\n')
-    assert "train.csv, val.csv" in refusal(images)
-    dataset = read_dataset(train, val_data=val)
-    assert Counter(sample.split for sample in dataset.samples) == {"train": 2, "val": 2}
+    val = write(images / "val_labels.csv", 'path,label\neyes/三.jpg,0\n"eyes/4,4.jpg",1\n')
+    splits = {"eyes/1.jpg": ("train", 0), "eyes/2 b.jpg": ("train", 1), "eyes/三.jpg": ("val", 0)}
+    dataset = read_dataset(images)
+    assert listed(dataset) == splits | {"eyes/4,4.jpg": ("val", 1)}
+    assert "splits by table: train.csv is train, val_labels.csv is val" in dataset.notes
+    assert listed(read_dataset(train, val_data=val)) == listed(dataset)
+    write(images / "sample_submission.csv", "path,label\neyes/1.jpg,0\n")  # of a competition, with made-up labels
+    assert listed(read_dataset(images)) == listed(dataset)
+    write(images / "all.csv", "path,label\neyes/1.jpg,0\n")
+    assert "all.csv, train.csv, val_labels.csv" in refusal(images)
+    (images / "all.csv").unlink()
+    write(val, "path,label\neyes/1.jpg,1\n")
+    assert "train.csv and val_labels.csv both list" in refusal(images)
 
 
 def test_columns_by_options(images):
@@ -164,7 +172,7 @@ def test_options_of_tables_are_refused_elsewhere(tmp_path, touch):
 
 
 def test_paths_below_another_root(images, tmp_path):
-    table = write(tmp_path / "lists/t.csv", "path,label\n1.jpg,0\n2 b.jpg,1\n")
+    table = write(tmp_path / "other/t.csv", "path,label\n1.jpg,0\n2 b.jpg,1\n")
     dataset = read_dataset(table, columns=TableOptions(root=images / "eyes"))
     assert listed(dataset) == {"1.jpg": (None, 0), "2 b.jpg": (None, 1)}
     assert "--root FOLDER" in refusal(table)
@@ -418,14 +426,16 @@ def test_a_column_of_splits_is_found_by_its_cells(pairs):
 
 
 def test_a_missing_file_whose_name_is_nearly_there(pairs):
-    table = write(pairs / "t.csv", "image,label\n1_LEFT.png,0\n2_LEFT.png,1\n")
-    assert "there is 1_left.jpg: the table must have the same letters and suffix" in refusal(table)
+    table = write(
+        pairs / "t.csv", "image,label\n1_left.jpg,0\n2_LEFT.png,1\n"
+    )  # the first is right: so is the rest meant
+    assert "there is 2_left.jpg: the table must have the same letters and suffix" in refusal(table)
 
 
 def test_what_was_decided_is_told_with_an_error(pairs):
     table = write(pairs / "t.csv", "图像,标签\n1_left.jpg,甲\n2_left.jpg,乙\n", "gb18030")
     assert "it was read as GB18030" in refusal(table)
-    book = workbook(pairs / "t.xlsx", [("Clinic of eyes",)], [("image", "label"), ("1_left.jpg", 0)])
+    book = workbook(pairs / "t.xlsx", [("image", "label"), ("1_left.jpg", 0)], [("Clinic of eyes",)])
     assert "sheet 'Tabelle1' was read, not 'Tabelle2'" in refusal(book)
 
 
@@ -442,3 +452,53 @@ def test_json_lines(pairs):
         assert found.samples[0].columns == (("age", ""),)
     write(pairs / "metadata.jsonl", "\n".join([*lines, "[1, 2]"]))
     assert "metadata.jsonl, line 4: is not a JSON object" in refusal(pairs / "metadata.jsonl")
+
+
+def test_json_lists_and_labels_by_name(pairs):
+    write(pairs / "t.json", '[{"image": "1_left.jpg", "label": 0}, {"image": "2_left.jpg", "label": 1}]')
+    assert listed(read_dataset(pairs / "t.json")) == BOTH
+    assert "is not a JSON object" in refusal(write(pairs / "u.json", "[1]"))
+    assert listed(read_dataset(write(pairs / "v.json", '{"1_left.jpg": 0, "2_left.jpg": 1}'))) == BOTH
+    assert "is no list of JSON objects" in refusal(write(pairs / "w.json", '{"lr": 0.1}'))
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "cp950", "cp949"])
+def test_tables_as_excel_saves_them_in_east_asia(pairs, encoding):
+    heads = {"cp932": ("画像", "診断"), "cp950": ("圖片", "診斷"), "cp949": ("파일명", "진단")}[encoding]
+    well, ill = {"cp932": ("正常", "緑内障"), "cp950": ("正常", "青光眼"), "cp949": ("정상", "녹내장")}[encoding]
+    text = f"{','.join(heads)}\n1_left.jpg,{well}\n2_left.jpg,{ill}\n"
+    data = read_dataset(write(pairs / "t.csv", text, encoding))
+    assert listed(data) == BOTH and data.classes == (well, ill)
+    assert "isn't UTF-8: it was read as" in data.notes[0]
+
+
+def test_what_programs_write_into_empty_cells(pairs):
+    table = write(pairs / "t.csv", "image,patient,label\n1_left.jpg,nan,0\n2_left.jpg,NaN,1\n3_left.jpg,3,nan\n")
+    assert "line 4: the label is empty" in refusal(table)
+    data = read_dataset(table, exclude="", columns=TableOptions(blank_labels=True))
+    assert listed(data) == BOTH and [sample.patient for sample in data.samples] == ["", ""]
+
+
+def test_columns_of_0_and_1(pairs):
+    table = write(pairs / "t.csv", "image,normal,myopia\n1_left.jpg,1,0\n2_left.jpg,0,1\n")
+    assert listed(read_dataset(table)) == BOTH
+    write(table, "image,risk,DR,age\n1_left.jpg,0,0,50\n2_left.jpg,1,0,60\n3_left.jpg,1,1,50\n")
+    assert "columns of 0 and 1: risk, DR; --label-column risk" in refusal(table)
+    write(table, "image,age,stage\n1_left.jpg,50,a\n2_left.jpg,60,b\n3_left.jpg,61,b\n")
+    assert listed(read_dataset(table, positive="b"))["2_left.jpg"] == (None, 1)
+    write(table, "image,x,stage\n1_left.jpg,50,a\n2_left.jpg,60,b\n3_left.jpg,61,b\n")
+    assert "--label-column stage: its labels are a, b" in refusal(table)
+
+
+def test_tables_in_the_folders_of_the_splits(tmp_path, touch):
+    for split in ("train", "valid"):
+        touch(tmp_path, f"{split}/1.jpg", f"{split}/2.jpg")
+        write(tmp_path / split / "_classes.csv", "filename, Normal, PM\n1.jpg, 1, 0\n2.jpg, 0, 1\n")
+    data = read_dataset(tmp_path)
+    assert [(s.split, s.label) for s in data.samples] == [("train", 0), ("train", 1), ("val", 0), ("val", 1)]
+
+
+def test_the_only_folder_in_a_folder_is_looked_into(tmp_path, touch):
+    touch(tmp_path, "set/images/1.jpg", "set/images/2.jpg")
+    write(tmp_path / "set/labels.csv", "image,label\n1.jpg,0\n2.jpg,1\n")
+    assert listed(read_dataset(tmp_path)) == {"1.jpg": (None, 0), "2.jpg": (None, 1)}
