@@ -32,7 +32,7 @@ SETTINGS = {
     "2 processes, weak": (2, 1, 1.0),
 }
 NETWORKS = {"10 Gb/s Ethernet": (1.25e9, 50e-6), "100 Gb/s InfiniBand": (12.5e9, 5e-6)}  # bytes/s, s: ASSUMED
-GPUS = (1, 2, 8, 16, 64)
+COUNTS = (1, 2, 8, 16, 64)  # of machines or GPUs
 
 
 def body(arguments: Sequence[str]) -> None:
@@ -145,32 +145,43 @@ def ring(count: int, size: float, bandwidth: float, latency: float) -> float:
 
 
 def simulate(options: argparse.Namespace) -> None:
-    """Tables of steps, epochs, input and cost."""
+    """Tables of steps, epochs, input and cost: of machines like this one, and of GPUs."""
     found = json.loads(options.json.read_text())
-    size, decode = found["bytes"], found.get("decoding")
-    computing = options.batch_size / options.gpu_images
-    print(f"ASSUMED: a GPU computes {options.gpu_images:g} images/s in batches of {options.batch_size}, costs"
-          f" {options.price:g} an hour; {options.images:,} photographs, {options.epochs} epochs. MEASURED: gradients of"
-          f" {size / 1e6:.0f} MB (ResNet-{found['layers']})"
-          + (f", {decode['bytes'] / 1e3:.0f} kB and {1e3 * decode['seconds']:.1f} ms to decode a photograph" if decode
-             else "") + ".\n")  # fmt: skip
-    print("| network | GPUs | all-reduce ms | efficiency | if hidden behind backward | images/s | hours | cost |"
-          " cache MB/s |" + (" cores to decode, first epoch | files MB/s |" if decode else ""))  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|" + "---|---|" * bool(decode))
+    size, decode, network = found["bytes"], found.get("decoding"), f"ResNet-{found['layers']}"
+    alone = found["settings"]["1 process, 2 threads"]
+    print(f"{network}: gradients of {size / 1e6:.0f} MB; {options.images:,} photographs, {options.epochs} epochs"
+          + (f"; {decode['bytes'] / 1e3:.0f} kB and {1e3 * decode['seconds']:.1f} ms to decode a photograph" if decode
+             else "") + f"; cache of decoded images: {options.images * SIDE**2 * 3 / 2**30:,.0f} GiB.")  # fmt: skip
+    print(f"\nMEASURED: this machine computes {per_second(alone):.1f} images/s in batches of {alone['images']}.\n")
+    table("machines", alone["images"], per_second(alone), None, found, options)
+    print(f"\nASSUMED: a GPU computes {options.gpu_images:g} images/s in batches of {options.batch_size}, and costs"
+          f" {options.price:g} an hour.\n")  # fmt: skip
+    table("GPUs", options.batch_size, options.gpu_images, options.price, found, options)
+
+
+def table(
+    unit: str, batch: int, rate: float, price: float | None, found: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Print what 1 to 64 units would do together, each of which computes `rate` images/s in batches of `batch`."""
+    decode, computing = found.get("decoding"), batch / rate
+    heads = ["network", unit, "all-reduce ms", "efficiency", "if hidden behind backward", "images/s", "hours"]
+    heads += ["cost"] * (price is not None) + ["cache MB/s"]
+    heads += ["cores to decode, first epoch", "files MB/s"] * bool(decode)
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for name, (bandwidth, latency) in NETWORKS.items():
-        for count in GPUS:
-            exchange = ring(count, size, bandwidth, latency)
+        for count in COUNTS:
+            exchange = ring(count, found["bytes"], bandwidth, latency)
             hidden = computing + max(0.0, exchange - computing * 2 / 3)  # backward is two thirds of a step
             step = computing + exchange
-            rate = count * options.batch_size / step
-            hours = options.images * options.epochs / rate / 3600
+            together = count * batch / step
+            hours = options.images * options.epochs / together / 3600
             cells = [name, count, f"{1e3 * exchange:.0f}", f"{computing / step:.0%}", f"{computing / hidden:.0%}"]
-            cells += [f"{rate:,.0f}", f"{hours:.1f}", f"{hours * count * options.price:,.0f}"]
-            cells += [f"{rate * SIDE**2 * 3 / 1e6:,.0f}"]
+            cells += [f"{together:,.0f}", f"{hours:,.1f}"]
+            cells += [f"{hours * count * price:,.0f}"] if price is not None else []
+            cells += [f"{together * SIDE**2 * 3 / 1e6:,.0f}"]
             if decode:
-                cells += [f"{rate * decode['seconds']:,.0f}", f"{rate * decode['bytes'] / 1e6:,.0f}"]
+                cells += [f"{together * decode['seconds']:,.0f}", f"{together * decode['bytes'] / 1e6:,.0f}"]
             print("| " + " | ".join(map(str, cells)) + " |")
-    print(f"\ncache of decoded images: {options.images * SIDE**2 * 3 / 2**30:,.0f} GiB")
 
 
 def main() -> int:
