@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pmtrain.system import parallel
+from pmtrain.system.errors import UsageError
 from tests.conftest import environment
 
 pytestmark = [
@@ -44,6 +45,14 @@ def test_a_process_that_stops_is_named_and_ends_all(monkeypatch, capfd):
     assert "heard 0 [0, 1] 1\n" in out and "heard 1 [0, 1] 1\n" in out
     assert "no sign of life for 3 seconds" in out
     assert "error: process 1 didn't answer and was ended" in err
+
+
+def test_more_processes_than_cores_are_refused(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    count = max(3, (os.cpu_count() or 1) + 1)
+    with pytest.raises(UsageError, match=f"--nproc {count}: more than this machine has (cores|GPUs)"):
+        parallel.launch(count, 1, meet_then_stop)
 
 
 STARTS_A_CHILD = """

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
+from pmtrain.system.hardware import available_cpus
 from pmtrain.system.parallel.pulse import Pulse
 
 Value = TypeVar("Value")
@@ -133,17 +134,24 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
     Args:
         threads: CPU threads of each process.
         program: what each process runs on this command's arguments; a function of a module.
+    Raises:
+        UsageError: this system's Paddle can't connect processes; there are more of them than GPUs, or, without any,
+            than cores (and more than 2, which can be tried anywhere).
     """
     require_linux()
     for name, value in (("OMP_NUM_THREADS", str(threads)), ("PYTHONWARNINGS", "ignore:No ccache found:UserWarning")):
         os.environ[name] = value
     from pmtrain.system.framework import paddle  # loaded after the threads are set
 
-    on_cpu = not paddle.is_compiled_with_cuda() or not paddle.device.cuda.device_count()
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    most = gpus or max(2, available_cpus())
+    if count > most:
+        what = "GPUs" if gpus else "cores"
+        raise UsageError(f"--nproc {count}: more than this machine has {what}", f"give --nproc {most} at most")
     logging.disable(logging.INFO)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            backend = {"backend": "gloo"} if on_cpu else {}
+            backend = {} if gpus else {"backend": "gloo"}
             context = paddle.distributed.spawn(_child, (program, sys.argv), count, join=False, **backend)
     finally:
         logging.disable(logging.NOTSET)
