@@ -47,7 +47,7 @@ from pmtrain.config.load import read_yaml
 from pmtrain.runs.old_keys import with_new_keys
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.system.files import write_atomic
+from pmtrain.system.files import read_json, write_atomic
 
 Folder = TypeVar("Folder", bound="RunFolder")
 
@@ -158,18 +158,15 @@ class RunFolder:
         return load_config(ReportConfig, {key: getattr(kept, key) for key in AS_TRAINED} | dict(given))
 
     def info(self) -> dict[str, Any]:
-        """What `write_info` wrote.
+        """What `write_info` wrote. What a damaged file lacks raises PmtrainError where it is asked for.
 
         Raises:
             PmtrainError: the file is damaged or missing.
         """
-        try:
-            kept = with_new_keys("run.json", json.loads(self.info_file.read_text(encoding="utf-8")))
-            if kept and not isinstance(kept["data"], dict):
-                raise ValueError("its `data` is no mapping")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise PmtrainError(f"{self.info_file}: can't be read: {reason}", f"start a new {self.kind}") from None
+        hint = f"start a new {self.kind}"
+        kept = with_new_keys("run.json", read_json(self.info_file, hint))
+        if kept and not isinstance(kept["data"], dict):
+            raise PmtrainError(f"{self.info_file}: can't be read: its `data` is no mapping", hint)
         return kept
 
     def leakage(self) -> dict[str, Any]:
@@ -193,10 +190,7 @@ class RunFolder:
         Raises:
             PmtrainError: the file is damaged.
         """
-        try:
-            return json.loads(self.shortcut.read_text(encoding="utf-8", errors="surrogateescape"))
-        except (OSError, ValueError) as error:
-            raise PmtrainError(f"{self.shortcut}: can't be read: {error}") from None
+        return read_json(self.shortcut, errors="surrogateescape")
 
     def history(self) -> list[dict[str, Any]]:
         """What `write_metrics` wrote; an empty cell is None.

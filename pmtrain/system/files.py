@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
+import json
 import os
 import re
 import secrets
@@ -13,7 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pmtrain.system.errors import PmtrainError
 
@@ -273,6 +275,36 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         return _patiently(path.read_bytes)
     except OSError as error:
         raise cannot("read", path, error) from error
+
+
+class Mapping(dict[str, Any]):
+    """A mapping of a JSON file. What it lacks raises PmtrainError, with the file's name, where it is asked for."""
+
+    def __init__(self, path: Path, hint: str, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self._path, self._hint = path, hint
+
+    def __missing__(self, key: str) -> Any:
+        raise PmtrainError(f"{self._path}: can't be read: it lacks '{key}'", self._hint)
+
+
+def read_json(path: Path, hint: str = "", errors: str = "strict") -> dict[str, Any]:
+    """The mapping that a JSON file holds; it and all those in it are a Mapping.
+
+    Args:
+        hint: of the errors.
+        errors: what to do with bytes that aren't UTF-8, as `bytes.decode` takes it.
+    Raises:
+        PmtrainError: the file is missing or damaged, or holds something else.
+    """
+    try:
+        text = path.read_text("utf-8", errors)
+        found = json.loads(text, object_hook=functools.partial(Mapping, path, hint))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise PmtrainError(f"{path}: can't be read: {error}", hint) from None
+    return found
 
 
 def cannot(do: str, path: Path, error: OSError) -> PmtrainError:

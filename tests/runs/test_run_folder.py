@@ -45,7 +45,7 @@ def test_of_a_damaged_config_no_default_is_taken(tmp_path, kept):
         folder.config()
 
 
-@pytest.mark.parametrize("content", ['{"command": "x"}', '{"data": 3}', "[]x", "3"])
+@pytest.mark.parametrize("content", ['{"command": "x"}', '{"data": 3}', "[]x", "3", "[]", "[" * 100_000])
 def test_a_run_json_that_lacks_something_is_refused_by_name(tmp_path, content):
     folder = RunFolder(tmp_path)
     folder.info_file.write_text(content)

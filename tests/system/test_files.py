@@ -12,7 +12,7 @@ import pytest
 
 from pmtrain.system import files
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.files import new_file, new_folder, plain_cell, read_bytes, safe_cell, write_atomic
+from pmtrain.system.files import new_file, new_folder, plain_cell, read_bytes, read_json, safe_cell, write_atomic
 from tests.conftest import environment
 
 
@@ -206,3 +206,22 @@ def test_two_writers_of_one_name_do_not_disturb_each_other(tmp_path):
 def test_no_cell_is_a_formula_and_each_comes_back(value, written):
     assert safe_cell(value) == written
     assert not isinstance(value, str) or plain_cell(written) == value
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"[]", b"[" * 100_000, b'{"a": \xff}', b'{"a": 1'])
+def test_a_damaged_json_file_is_refused_by_name(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(PmtrainError, match=r"x\.json: can't be read"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(PmtrainError, match=r"none\.json: can't be read"):
+        read_json(tmp_path / "none.json")
+
+
+def test_what_a_json_file_lacks_is_named_where_it_is_asked_for(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": {"b": [{"c": 1}]}}')
+    found = read_json(tmp_path / "x.json", "write it again")
+    assert found == {"a": {"b": [{"c": 1}]}} and found.get("d") is None and "d" not in found
+    for mapping in (found, found["a"], found["a"]["b"][0]):
+        with pytest.raises(PmtrainError, match=r"x\.json: can't be read: it lacks 'd'") as caught:
+            mapping["d"]
+        assert caught.value.hint == "write it again"

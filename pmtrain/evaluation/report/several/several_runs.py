@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pmtrain.runs.records import ENSEMBLE, read_ensemble
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import PmtrainError
+from pmtrain.system.files import read_json
 
 FOLDS, SEEDS = "folds", "seeds"
 FOLDS_FILE = "folds.json"
@@ -216,7 +216,7 @@ def _names(folder: RunFolder, kind: str) -> list[str]:
 def _left_out(folder: RunFolder, kind: str) -> list[str]:
     if kind == SEEDS:
         return []
-    return json.loads((folder.path / FOLDS_FILE).read_text("utf-8", "surrogateescape")).get("left_out", [])
+    return read_json(folder.path / FOLDS_FILE, errors="surrogateescape").get("left_out", [])
 
 
 def _sample(name: str, row: ScoredRow) -> Sample:
