@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "scripts" / "locks"  # exact versions, one file a Paddle wheel
 OLDEST, NEWEST = (3, 10), (3, 13)
 OTHER_WHEEL = {"cpu": "paddlepaddle-gpu", "gpu": "paddlepaddle"}
+OLDEST_PIP = "21.3"  # installs a project in place from its pyproject.toml
+
+if not OLDEST <= sys.version_info[:2] <= NEWEST:  # before anything of pmtrain is imported
+    sys.exit(f"error: this is Python {sys.version.split()[0]}; pmtrain runs on 3.10 to 3.13")
 
 
 def ensure(name: str, wheel: str, *more: str) -> Path:
@@ -27,8 +31,6 @@ def ensure(name: str, wheel: str, *more: str) -> Path:
 
     Does nothing where that is so already. Two callers at once take turns.
     """
-    if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        sys.exit(f"error: this is Python {sys.version.split()[0]}; pmtrain runs on 3.10 to 3.13")
     folder = ROOT / name
     python = python_of(folder)
     stamp = folder / "pmtrain.stamp"
@@ -40,14 +42,21 @@ def ensure(name: str, wheel: str, *more: str) -> Path:
             return python
         say(f"setting up {name} (once; Paddle is a large download)")
         stamp.unlink(missing_ok=True)
-        if not python.exists() and subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)]).returncode:
+        if not _usable(python) and call([sys.executable, "-m", "venv", "--clear", str(folder)]):
             sys.exit("error: Python's venv module doesn't work\nhint: on Debian or Ubuntu, apt install python3-venv")
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+        run([*pip, "install", "-q", f"pip>={OLDEST_PIP}"])
         run([*pip, "uninstall", "-qq", "-y", OTHER_WHEEL[wheel]])  # the two wheels share their files
         run([*pip, "install", "-q", "-c", str(lock), "-e", f"{ROOT}[{extras}]"])
         _mend_opencv(python, pip)
         stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def _usable(python: Path) -> bool:
+    """Whether it starts, is of this Python's version and has pip: a venv that failed or was stopped lacks that."""
+    ask = f"import pip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    return python.exists() and subprocess.run([str(python), "-c", ask], capture_output=True).returncode == 0
 
 
 def _mend_opencv(python: Path, pip: list[str]) -> None:
@@ -69,9 +78,19 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def run(command: list[str], **options) -> None:
-    """Run a command, its output to stderr; stop with its exit code where it fails."""
-    code = subprocess.run(command, stdout=sys.stderr, cwd=ROOT, **options).returncode
+def call(command: list[str], **options) -> int:
+    """Run a command in the project's folder; return its exit code. Ctrl-C reaches the command too, which then ends."""
+    process = subprocess.Popen(command, cwd=ROOT, **options)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def run(command: list[str]) -> None:
+    """As `call`, its output to stderr; stop with its exit code where it fails."""
+    code = call(command, stdout=sys.stderr)
     if code:
         sys.exit(code)
 
@@ -90,7 +109,11 @@ def _fingerprint(extras: str, lock: Path) -> str:
 @contextlib.contextmanager
 def _turn(file: Path) -> Iterator[None]:
     """Hold the file's lock meanwhile. The system frees it when its holder ends, however that ends."""
-    with open(file, "a+b") as handle:
+    try:
+        handle = open(file, "a+b")
+    except OSError as error:
+        sys.exit(f"error: can't write here: {error}\nhint: copy the project to a folder of your own")
+    with handle:
         while not _locked_now(handle.fileno()):
             time.sleep(0.5)
         yield

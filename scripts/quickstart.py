@@ -7,10 +7,9 @@ Makes .venv, installs pmtrain with Paddle's CPU wheel (--gpu: the GPU one) and r
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 
-from environment import ROOT, ensure, say
+from environment import call, ensure, say
 
 
 def main() -> int:
@@ -23,12 +22,7 @@ def main() -> int:
     first = ["--layers", "50", "--precision", "auto"] if own_choice else []
     command = [str(python), "-m", "pmtrain", "train", *first, *options]
     say("running: pmtrain " + " ".join(command[3:]))
-    process = subprocess.Popen(command, cwd=ROOT)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the training has got it too: it saves and ends by itself
-            continue
+    return call(command)
 
 
 if __name__ == "__main__":

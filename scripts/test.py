@@ -1,24 +1,23 @@
 """Every check of the project in one command: python3 scripts/test.py
 
-Makes .venv-test with the locked versions, then runs ruff and mypy (by pre-commit), all tests, and where the processor
-has AVX-512 those of the oneDNN engine once more under AVX2. Further options go to pytest, such as -k trace. --quick
-leaves the slow tests out; --gpu-wheel runs the tests against paddlepaddle-gpu in an environment of its own, on the CPU
-where there is no GPU.
+Makes .venv-test with the locked versions, then runs ruff and mypy, all tests, and where the processor has AVX-512 those
+of the oneDNN engine once more under AVX2. Further options go to pytest, such as -k trace. --quick leaves the slow tests
+out; --gpu-wheel runs the tests against paddlepaddle-gpu in an environment of its own, on the CPU where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 
-from environment import ROOT, ensure, run, say
+from environment import ROOT, call, ensure, run, say
 
 sys.path.insert(0, str(ROOT))
 from pmtrain.system.hardware import processor_features  # standard library only
 
 ENGINE_TESTS = ROOT / "tests" / "models" / "backends" / "onednn"
+LINTERS = ("ruff check pmtrain scripts tests", "ruff format --check pmtrain scripts tests", "mypy")
 
 
 def main() -> int:
@@ -27,20 +26,16 @@ def main() -> int:
     parser.add_argument("--gpu-wheel", action="store_true", help="test against paddlepaddle-gpu; no ruff, no mypy")
     own, options = parser.parse_known_args()
     wheel = "gpu" if own.gpu_wheel else "cpu"
-    python = ensure(".venv-test" if wheel == "cpu" else ".venv-test-gpu", wheel, "dev")
-    tools = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])  # pre-commit's hooks find ruff and mypy
-    if wheel == "cpu" and not options:
-        if (ROOT / ".git").exists():
-            run([str(python), "-m", "pre_commit", "run", "--all-files"], env={**os.environ, "PATH": tools})
-        else:
-            say("no git checkout: ruff and mypy are left out")
+    python = str(ensure(".venv-test" if wheel == "cpu" else ".venv-test-gpu", wheel, "dev"))
+    whole = wheel == "cpu" and not options
+    for linter in LINTERS if whole else ():
+        run([python, "-m", *linter.split()])
     chosen = ["-m", "not slow"] if own.quick else []
-    pytest = [str(python), "-m", "pytest"]
-    code = subprocess.run([*pytest, *chosen, *options], cwd=ROOT).returncode
-    if wheel == "cpu" and not options and not code and "avx512f" in processor_features():
+    code = call([python, "-m", "pytest", *chosen, *options])
+    if whole and not code and "avx512f" in processor_features():
         say("the engine's quick tests once more, as on a processor with AVX2 alone")
         capped = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-        code = subprocess.run([*pytest, "-q", "-m", "not slow", str(ENGINE_TESTS)], cwd=ROOT, env=capped).returncode
+        code = call([python, "-m", "pytest", "-q", "-m", "not slow", str(ENGINE_TESTS)], env=capped)
     return code
 
 
