@@ -15,20 +15,12 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
 
 
-@pytest.fixture
-def fuzz(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import fuzz
-
-    return fuzz
-
-
 # What a reader does, and what must be said of it.
 PLANTED = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:2]
-import fuzz
+from fuzzing import kinds, watching
 from pmtrain.system.errors import PmtrainError
 
 def refuse(folder):
@@ -49,7 +41,7 @@ acts = {
     "accepted": lambda folder: (folder / "f").read_bytes(),
 }
 for said, act in acts.items():
-    reader = fuzz.Reader(fuzz.Kind(lambda: [], act), Path(sys.argv[2]))
+    reader = watching.Reader(kinds.Kind(lambda: [], act), Path(sys.argv[2]))
     result = reader({"f": b"x"}).result
     assert said in result and ("fault" in result) == (said not in ("refused", "accepted")), (said, result)
 print("done")
@@ -62,12 +54,18 @@ def test_it_tells_a_fault_from_a_refusal(tmp_path):
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
-def test_changes_can_be_made_again_and_differ(fuzz):
-    kind = fuzz.KINDS["csv"]
-    whole = kind.files()[0]["f"]
-    made = [fuzz.changed(whole, random.Random(seed), kind) for seed in range(50)]
-    assert made == [fuzz.changed(whole, random.Random(seed), kind) for seed in range(50)]
-    assert len(set(made)) > 40 and whole not in made[:1]
+def test_changes_can_be_made_again_and_differ(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from fuzzing import changes, kinds
+
+    for kind in (kinds.KINDS["csv"], kinds.KINDS["png"], kinds.KINDS["zip"]):  # the last two also inside
+        whole = next(iter(kind.files()[0].values()))
+        made, again = (
+            [changes.changed(whole, random.Random(seed), kind.tokens, kind.inside) for seed in range(50)]
+            for _ in range(2)
+        )
+        assert made == again
+        assert len(set(made)) > 40 and whole not in made
 
 
 def test_a_kind_is_read_in_a_process_of_its_own(tmp_path):
