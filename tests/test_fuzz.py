@@ -65,7 +65,7 @@ def test_changes_can_be_made_again_and_differ(monkeypatch):
             for _ in range(2)
         )
         assert made == again
-        assert len(set(made)) > 40 and whole not in made
+        assert len(set(made)) > 40 and made.count(whole) < 10
 
 
 def test_a_kind_is_read_in_a_process_of_its_own(tmp_path):

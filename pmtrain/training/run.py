@@ -165,7 +165,8 @@ class Run:
             ) as self.tracking,
         ):
             if engine := self.step.backend.engine:
-                console.notice(f"computing with {engine} in {self.step.backend.precision}")
+                shared = f", in each of {self.processes.size} processes" if self.processes.size > 1 else ""
+                console.notice(f"computing with {engine} in {self.step.backend.precision}{shared}")
             tell_options(self.config)
             try:
                 if self.preprocess.lacks_statistics:

@@ -45,6 +45,7 @@ def test_two_processes_learn_as_one_does_in_two_parts(pair):
     }
     assert len(losses["parts"]) == 6
     assert losses["processes"] == pytest.approx(losses["parts"], abs=2e-3)
+    assert (b"in each of 2 processes\n" in done["processes"].stderr) == (b"oneDNN engine" in done["processes"].stderr)
     assert b"Modified FLAGS" not in done["processes"].stderr and b"ccache" not in done["processes"].stderr
 
 
