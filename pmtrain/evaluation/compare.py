@@ -15,7 +15,7 @@ from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import Scored, score_networks, scored_by_lines
+from pmtrain.evaluation.scores.scoring import Scored, ScoringPass, score_networks, scored_by_lines
 from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
@@ -70,7 +70,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     compare_classes(checkpoints["B"], images.listed)
     sides = {}
     for name, checkpoint in checkpoints.items():
-        scored = score_networks(checkpoint, images, config, device)
+        scored = score_networks(checkpoint, ScoringPass(images, config, device))
         unit = None
         if config.unit:
             unit = by_unit(scored.scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)

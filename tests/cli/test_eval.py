@@ -334,7 +334,7 @@ def test_without_data_and_without_a_run_it_asks_for_data(run_cli, run, tmp_path)
 
 
 def test_subgroups_come_in_the_order_that_people_count_in():
-    from pmtrain.evaluation.evaluate import in_order
+    from pmtrain.evaluation.evaluate.examine import in_order
 
     assert in_order({"10", "9", "", "2.5"}) == ["", "2.5", "9", "10"]
     assert in_order({"10", "9", "b", ""}) == ["", "10", "9", "b"]

@@ -13,7 +13,7 @@ from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.operating_point import operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
-from pmtrain.evaluation.scores.scoring import score_networks
+from pmtrain.evaluation.scores.scoring import ScoringPass, score_networks
 from pmtrain.evaluation.scores.units import AGGREGATES, UnitScores, aggregated
 from pmtrain.metrics import MEASURES, evaluate_measures
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH
@@ -45,7 +45,7 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
         console.notice(f"{checkpoint.path}: probabilities are the network's own again")
         return
     images = choose_images(checkpoint, config)
-    scored = score_networks(checkpoint, images, config, select_device(config.device))
+    scored = score_networks(checkpoint, ScoringPass(images, config, select_device(config.device)))
     scores = replace(scored.scores, calibration=None)
     _warn(checkpoint, images)
     prior, groups = prior_of(checkpoint), patients(scores.samples, images.data.name_of)

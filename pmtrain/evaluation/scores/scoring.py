@@ -43,22 +43,34 @@ class Scored:
     features: FeatureTable | None = None
 
 
-def score_networks(
-    networks: Networks,
-    images: Images,
-    options: ScoringOptions,
-    device: str,
-    features: bool = False,
-    watch: Callable[[Any], Callable[[Batch], None]] | None = None,
-    adapt_bn: bool = False,
-    processes: Processes = ALONE,
-) -> Scored:
+@dataclass(frozen=True)
+class ScoringPass:
+    """A pass over images: which, how, and what else is done in it.
+
+    Args:
+        features: compute the shortcut features of the images that are decoded, too.
+        watch: given a network, gives what is called after each of its batches of training-size images.
+        adapt_bn: estimate the batch norms' statistics on these images first.
+        processes: those that share the images, whole batches in turn; each gets all scores.
+    """
+
+    images: Images
+    options: ScoringOptions
+    device: str
+    features: bool = False
+    watch: Callable[[Any], Callable[[Batch], None]] | None = None
+    adapt_bn: bool = False
+    processes: Processes = ALONE
+
+
+def score_networks(networks: Networks, wanted: ScoringPass) -> Scored:
     """As `score_checkpoint`; of several networks the mean logit, of each image by those that weren't trained on it.
 
     Each network's own preprocessing is applied. `watch` is called with each of them.
     """
     if isinstance(networks, Checkpoint):
-        return score_checkpoint(networks, images, options, device, features, watch, adapt_bn, processes)
+        return score_checkpoint(networks, wanted)
+    images = wanted.images
     may = scorers(networks, images)
     logits = np.full(may.shape, np.nan)
     place_of = {sample: place for place, sample in enumerate(images.samples)}
@@ -66,8 +78,8 @@ def score_networks(
     for row, member in enumerate(networks.members):
         own = replace(images, samples=tuple(itertools.compress(images.samples, may[row])))
         if own.samples:
-            whole = features and bool(may.all())
-            parts.append(score_checkpoint(member, own, options, device, whole, watch, adapt_bn, processes))
+            features = wanted.features and bool(may.all())
+            parts.append(score_checkpoint(member, replace(wanted, images=own, features=features)))
             scores = parts[-1].scores
             logits[row, [place_of[sample] for sample in scores.samples]] = scores.logits
     left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
@@ -109,38 +121,25 @@ def scored_by_lines(scores: Scores, networks: Networks) -> list[str]:
     return [f"scores: out-of-fold, each image by the {by} of {count} networks not trained on it{alone}"]
 
 
-def score_checkpoint(
-    checkpoint: Checkpoint,
-    images: Images,
-    options: ScoringOptions,
-    device: str,
-    features: bool = False,
-    watch: Callable[[Any], Callable[[Batch], None]] | None = None,
-    adapt_bn: bool = False,
-    processes: Processes = ALONE,
-) -> Scored:
+def score_checkpoint(checkpoint: Checkpoint, wanted: ScoringPass) -> Scored:
     """The checkpoint's logit for every image that can be decoded.
 
-    Args:
-        features: compute the shortcut features of the images that are decoded, too.
-        watch: given the network, gives what is called after each of its batches of training-size images.
-        adapt_bn: estimate the batch norms' statistics on these images first.
-        processes: those that share the images, whole batches in turn; each gets all scores.
     Raises:
         UsageError: as `adapt`.
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
+    options, processes = wanted.options, wanted.processes
     refuse_mirror_images(checkpoint, options)
-    model, backend = load_network(checkpoint, device, options.backend, options.precision)
-    data, samples = images.data, images.samples
+    model, backend = load_network(checkpoint, wanted.device, options.backend, options.precision)
+    data, samples = wanted.images.data, wanted.images.samples
     preprocess, adapted = Preprocess.of(checkpoint.info), None
-    if adapt_bn:
+    if wanted.adapt_bn:
         cache = open_cache(options.cache_limit)
         adapted = adapt_to_files(model, backend, samples, preprocess, options.batch_size, options.workers, cache=cache)
     views = views_of(options)
     scales = dict.fromkeys(view.scale for view in views)
     total = np.zeros(())
-    watcher = watch(model) if watch else None
+    watcher = wanted.watch(model) if wanted.watch else None
     with console.progress(len(samples) * len(scales), "image", "evaluation") as bar:
 
         def on_batch(batch: Batch) -> None:
@@ -161,7 +160,7 @@ def score_checkpoint(
                 name_of=data.name_of,
                 cache=open_cache(options.cache_limit),
                 patient=True,
-                features=FeatureTable(sample.path for sample in samples) if features and scale == 1 else None,
+                features=FeatureTable(sample.path for sample in samples) if wanted.features and scale == 1 else None,
                 share=(processes.rank, processes.size),
             ) as loader:
                 scores = joined(score(model, loader.epoch(0), backend, on_batch, changes), loader, processes)

@@ -19,7 +19,7 @@ from pmtrain.data.dataset import DataSet
 from pmtrain.data.select import select
 from pmtrain.data.splits.split import folds, given_folds
 from pmtrain.data.splits.split_command import warn_of_loners
-from pmtrain.evaluation.evaluate import metrics_of
+from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import read_logits, score_table

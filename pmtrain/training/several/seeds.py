@@ -17,7 +17,7 @@ import numpy as np
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.select import select
-from pmtrain.evaluation.evaluate import metrics_of
+from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score_table import read_scores
 from pmtrain.metrics import MEASURES, Assessment, assess, bce, evaluate_measures

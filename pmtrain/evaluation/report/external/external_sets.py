@@ -14,7 +14,8 @@ import numpy as np
 from pmtrain.config import ListingOptions, ReportConfig
 from pmtrain.evaluation.domain.compare_sets import NETWORK, SAME
 from pmtrain.evaluation.domain.domain_model import VERDICTS
-from pmtrain.evaluation.evaluate import Evaluation, examine, metrics_of
+from pmtrain.evaluation.evaluate.examine import Evaluation, examine
+from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.metrics import Assessed, Assessment, Change, Interval, ScoredSet, roc_points, unpaired_changes
 from pmtrain.metrics.text import ends, percent
 from pmtrain.system import console
