@@ -65,44 +65,9 @@ def rendered(template: str, shown: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(shown)
 
 
-def contents(
-    run: RunFolder, evaluation: Evaluation, config: ReportConfig, externals: Sequence[ExternalSet]
-) -> dict[str, Any]:
-    """Everything that the template shows, by name."""
-    info, trained, written = run.info(), run.config(), as_report(evaluation)
-    data, found, checkpoint = evaluation.images.data, evaluation.found, evaluation.checkpoint
-    notes = Notes()
-    table = [measure_row(name, found, notes) for name in MEASURES]
-    drawn = evaluation.chart_data
-    history = read_history(run)
-    wrong = found.confusion.fp + found.confusion.fn
-    shown = worst_cases(evaluation, config.errors)
-    shortcut = written.get("shortcut")
-    leakage = info.get("leakage") or info["data"].get("leakage")
-    network = f"ResNet-{checkpoint.info.layers}"
-    threshold = f"{evaluation.threshold.value:.4g} ({evaluation.threshold.text})"
-    counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
-    splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
-    external = written["data_fingerprint"] != info["data"]["fingerprint"] and not evaluation.reasons
-    origin = initialized(info.get("weights"), trained.seed)
-    facts = StudyFacts(
-        network=network,
-        image_size=checkpoint.info.image_size,
-        preprocessing=checkpoint.info.preprocessing,
-        epochs=len(history),
-        counts=splits,
-        threshold=f"Threshold {threshold}",
-        intervals=f"{percent(config.ci)} intervals, bootstrapped by {written['bootstrap_unit']}",
-        left_out=len(written["left_out"]),
-        group_by=config.group_by or "",
-        patients=found.patients is not None,
-        errors=len(shown),
-        leakage=leakage is not None,
-        held_out=not evaluation.reasons,
-        external=external or bool(externals),
-        seed=trained.seed,
-        origin=origin,
-    )
+def common(run: RunFolder, config: ReportConfig) -> dict[str, Any]:
+    """What the page of a run and that of several trainings both show, by name."""
+    info, trained = run.info(), run.config()
     return {
         "version": __version__,
         "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -112,21 +77,64 @@ def contents(
         "run": info,
         "config": trained,
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
+        "network": f"ResNet-{trained.layers}",
+        "origin": initialized(info.get("weights"), trained.seed),
+        "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
+        "level": percent(config.ci),
+        "gradient": css_gradient(),
+    }
+
+
+def contents(
+    run: RunFolder, evaluation: Evaluation, config: ReportConfig, externals: Sequence[ExternalSet]
+) -> dict[str, Any]:
+    """Everything that the template shows, by name."""
+    shown, written = common(run, config), as_report(evaluation)
+    info, trained = shown["run"], shown["config"]
+    data, found, checkpoint = evaluation.images.data, evaluation.found, evaluation.checkpoint
+    notes = Notes()
+    table = [measure_row(name, found, notes) for name in MEASURES]
+    drawn = evaluation.chart_data
+    history = read_history(run)
+    wrong = found.confusion.fp + found.confusion.fn
+    cases = worst_cases(evaluation, config.errors)
+    shortcut = written.get("shortcut")
+    leakage = info.get("leakage") or info["data"].get("leakage")
+    threshold = f"{evaluation.threshold.value:.4g} ({evaluation.threshold.text})"
+    counts = {split: info["data"]["images"][split] for split in SPLITS if split in info["data"]["images"]}
+    splits = ", ".join(f"{sum(of_class.values())} {SPLIT_WORDS[split]} images" for split, of_class in counts.items())
+    external = written["data_fingerprint"] != info["data"]["fingerprint"] and not evaluation.reasons
+    facts = StudyFacts(
+        network=shown["network"],
+        image_size=checkpoint.info.image_size,
+        preprocessing=checkpoint.info.preprocessing,
+        epochs=len(history),
+        counts=splits,
+        threshold=f"Threshold {threshold}",
+        intervals=f"{percent(config.ci)} intervals, bootstrapped by {written['bootstrap_unit']}",
+        left_out=len(written["left_out"]),
+        group_by=config.group_by or "",
+        patients=found.patients is not None,
+        errors=len(cases),
+        leakage=leakage is not None,
+        held_out=not evaluation.reasons,
+        external=external or bool(externals),
+        seed=trained.seed,
+        origin=shown["origin"],
+    )
+    return {
+        **shown,
         "written": written,
         "reasons": evaluation.reasons,
         "verdict": verdict(run, evaluation, external, leakage is not None, shortcut, [each.name for each in externals]),
-        "gradient": css_gradient(),
         "synthetic": bool(written["synthetic"] or info["data"]["synthetic"]),
         "classes": data.classes,
         "found": found,
         "checkpoint": checkpoint.info,
-        "network": network,
-        "initialized": origin,
         "counts": counts,
         "split_words": SPLIT_WORDS,
         "splits": splits,
         "threshold": threshold,
-        "level": percent(config.ci),
         "cards": [row for name in HEADLINE for row in table if row.name == name],
         "measures": table,
         "notes": notes,
@@ -143,7 +151,7 @@ def contents(
         "decision_charts": [drawing.decision(drawn)],
         "marks": drawn.marks,
         "wrong": wrong,
-        "errors": shown,
+        "errors": cases,
         "errors_wanted": config.errors,
         "group_by": config.group_by,
         "subgroups": subgroups(evaluation),
@@ -155,7 +163,6 @@ def contents(
         "selective": selective_rows(evaluation),
         "shift": shift_section(evaluation.shift),
         "external": external_section(evaluation, externals),
-        "environment": [(name, text_of(value)) for name, value in info["environment"].items()],
         "again": command_again(run, config),
         "checklists": checklists(facts),
         "headings": HEADINGS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,15 @@ from pmtrain.data.select import select
 from pmtrain.evaluation.charts import GUIDE, POSITIVE, ChartData, RocLine
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.drawing import Table
-from pmtrain.evaluation.report.page import initialized, measure_row, rendered, text_of, times
+from pmtrain.evaluation.report.page import common, measure_row, rendered
 from pmtrain.evaluation.report.several.several_runs import FOLDS, Several
 from pmtrain.evaluation.report.worst_cases import jpeg, most_confident_errors
-from pmtrain.evaluation.saliency.overlay import css_gradient
 from pmtrain.metrics import MEASURES
-from pmtrain.metrics.text import Notes, counts_text, ends, method_lines, percent
+from pmtrain.metrics.text import Notes, counts_text, ends, method_lines
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError
-from pmtrain.system.version import __version__
 
 TEMPLATE = "several.html.j2"
 HEADINGS = {
@@ -59,7 +56,7 @@ def several_page(folder: RunFolder, found: Several, config: ReportConfig) -> str
 
 def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[str, Any]:
     """Everything that the template shows, by name."""
-    info, trained, notes = folder.info(), folder.config(), Notes()
+    shown, notes = common(folder, config), Notes()
     marks = ("SYNTHETIC images",) * found.synthetic + ("EXPLORATORY",) * found.exploratory
     drawn = ChartData(
         found.scores.labels,
@@ -76,11 +73,7 @@ def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[st
     auc = found.found.measures["auc"]
     spread = {name: row for name, row in found.spread().items() if row is not None}
     return {
-        "version": __version__,
-        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
-        "trained_between": times(folder),
-        "folder": folder.path.resolve().name,
-        "typed": quoted(folder.path),
+        **shown,
         "folds": found.kind == FOLDS,
         "count": len(found.members),
         "found": found.found,
@@ -88,11 +81,7 @@ def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[st
         "classes": found.classes,
         "synthetic": found.synthetic,
         "marks": marks,
-        "level": percent(config.ci),
-        "network": f"ResNet-{trained.layers}",
-        "origin": initialized(info.get("weights"), trained.seed),
-        "config": trained,
-        "method": (info.get("folds") or {}).get("method", ""),
+        "method": shown["run"].get("folds", {}).get("method", ""),
         "tested_on": f"images: {counts_text(found.found, found.classes)}",
         "cards": [measure_row(name, found.found, notes) for name in ("auc", "sensitivity", "specificity")],
         "auc_spread": spread.get("auc"),
@@ -111,12 +100,7 @@ def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[st
         "auc_interval": ends(auc.interval) if auc.interval.low is not None else "",
         "cases": cases,
         "wrong": found.found.confusion.fp + found.found.confusion.fn,
-        "config_yaml": folder.config_file.read_text(encoding="utf-8"),
-        "command": info.get("command") or "",
-        "environment": [(name, text_of(value)) for name, value in (info.get("environment") or {}).items()],
-        "fingerprint": (info.get("data") or {}).get("fingerprint", ""),
         "again": command_again(folder, config),
-        "gradient": css_gradient(),
         "headings": HEADINGS,
     }
 

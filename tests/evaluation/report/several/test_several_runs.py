@@ -29,7 +29,7 @@ def trainings(folder: Path, names: list[str], same_images: bool, **options) -> d
     folder.mkdir()
     config = load_config(TrainConfig, {"threshold_rule": RULE, "data": "nowhere", **options})
     (folder / "config.yaml").write_text(dump_yaml(config))
-    (folder / "run.json").write_text(json.dumps({"data": DATA, "command": "pmtrain train"}))
+    (folder / "run.json").write_text(json.dumps({"data": DATA, "command": "pmtrain train", "environment": {}}))
     rng, drawn = np.random.default_rng(0), {}
     labels = rng.integers(0, 2, 60)
     for place, name in enumerate(names):
