@@ -61,19 +61,16 @@ def train(
             raise UsageError("--sync-bn with one process, which has all images", "leave it out, or give --nproc")
         here = use_processes(1 if dry_run else processes, threads)
     from pmtrain.training import train
-    from pmtrain.training.several import crossval, seeds
+    from pmtrain.training.several import trainings
 
     if here.rank:
         code = train.follow()
     elif resume:
-        kind = seeds if kept.seeds else crossval if kept.folds else train
-        code = kind.resume(resume, flags, report_finished)
+        code = (trainings if together else train).resume(resume, flags, report_finished)
     elif dry_run:
-        code = (seeds if kept.seeds else crossval if kept.folds else train).dry_run(checked)
-    elif kept.seeds:
-        code = seeds.train(checked, report_finished)
+        code = (trainings if together else train).dry_run(checked)
     else:
-        code = crossval.train(checked, report_finished) if kept.folds else train.train(checked, report_finished)
+        code = (trainings if together else train).train(checked, report_finished)
     raise typer.Exit(code)
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
-from pmtrain.data.select import select
 from pmtrain.data.splits.split import folds, given_folds
 from pmtrain.data.splits.split_command import warn_of_loners
 from pmtrain.evaluation.evaluate.results import metrics_of
@@ -29,66 +27,24 @@ from pmtrain.system import console
 from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.files import write_atomic
-from pmtrain.training.run import WhenDone
 from pmtrain.training.saving import RunState
-from pmtrain.training.several.members import (
+from pmtrain.training.several.members import Part, Prepared, Whole
+from pmtrain.training.several.together import (
     LEVEL,
     MEASURED,
     N_BOOT,
     THRESHOLD,
-    Part,
-    Whole,
-    begin,
-    go,
     keep_together,
-    reopen,
     spread,
     told,
     write_json,
 )
-from pmtrain.training.train import dry_run as rehearse
 
 SCORES, METRICS_FILE = "out-of-fold.csv", "folds.json"
 
 
-def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
-    """Train `config.folds` networks and print their results; return the exit code as `train.train` does.
-
-    Args:
-        when_done: called at the end, as `Run.go` does.
-    Raises:
-        PmtrainError: the data can't be divided into folds, or as `train.train`.
-    """
-    divisions, method = divided(select(config), config)
-    parts = [Part(f"fold-{number}", {}) for number in range(1, len(divisions) + 1)]
-    about = {"folds": {"n_folds": len(parts), "method": method}}
-    return go(begin(config, "fold", parts, divisions, _joined(divisions[0]), about), conclude, when_done)
-
-
-def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
-    """Resume the cross-validation in the folder `path`, inside a fold; return the exit code as `train` does.
-
-    Raises:
-        PmtrainError: as `train.resume`.
-    """
-
-    def parts(config: TrainConfig) -> list[Part]:
-        return [Part(f"fold-{number}", {}) for number in range(1, (config.folds or 0) + 1)]
-
-    return go(reopen(path, flags, "fold", parts), conclude, when_done)
-
-
-def dry_run(config: TrainConfig) -> int:
-    """Check everything and train one step of the first fold, without writing anything."""
-    return rehearse(config, lambda data, config: divided(data, config)[0][0])
-
-
-def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
-    """The folds, from the data's `fold` column or drawn at random, and a description of the method.
-
-    Raises:
-        PmtrainError: the data can't be divided into folds.
-    """
+def check(config: TrainConfig) -> None:
+    """Raises: UsageError, where an option doesn't go with a cross-validation."""
     if config.val_data is not None:
         raise UsageError(
             f"--val-data {config.val_data} with --folds: cross-validation uses every image for validation once",
@@ -99,6 +55,29 @@ def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
             f"--patience {config.patience} with --folds: all folds are trained for the same number of epochs",
             "leave --patience out, and give --epochs",
         )
+
+
+def parts_of(config: TrainConfig) -> list[Part]:
+    """The folds' folders; their options are those of the whole."""
+    return [Part(f"fold-{number}", {}) for number in range(1, (config.folds or 0) + 1)]
+
+
+def prepared(data: DataSet, config: TrainConfig) -> Prepared:
+    """The folds' data.
+
+    Raises:
+        PmtrainError: the data can't be divided into folds.
+    """
+    divisions, method = divided(data, config)
+    return Prepared(divisions, _joined(divisions[0]), {"folds": {"n_folds": len(divisions), "method": method}})
+
+
+def divided(data: DataSet, config: TrainConfig) -> tuple[list[DataSet], str]:
+    """The folds, from the data's `fold` column or drawn at random, and a description of the method.
+
+    Raises:
+        PmtrainError: the data can't be divided into folds.
+    """
     k = config.folds or 0
     if data.split("val"):
         console.notice("the data's own validation split is divided into folds together with the training images")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from pmtrain.config import TrainConfig
 from pmtrain.data.dataset import DataSet
-from pmtrain.data.select import select
 from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score_table import read_scores
@@ -25,25 +25,18 @@ from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, confusion_lines,
 from pmtrain.runs.calibrator import probabilities_of
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
-from pmtrain.training.run import WhenDone
 from pmtrain.training.saving import RunState
-from pmtrain.training.several.members import (
+from pmtrain.training.several.members import Part, Prepared, Whole
+from pmtrain.training.several.together import (
     LEVEL,
     MEASURED,
     N_BOOT,
     THRESHOLD,
-    Part,
-    Whole,
-    begin,
-    go,
     keep_together,
-    mean_interval,
-    reopen,
     spread,
     told,
     write_json,
 )
-from pmtrain.training.train import dry_run as rehearse
 from pmtrain.training.train import with_validation
 
 METRICS_FILE = "seeds.json"
@@ -54,36 +47,6 @@ BOUNDS = {
     **dict.fromkeys(("loss", "lr_positive", "lr_negative", "number_needed_to_screen"), (0.0, inf)),
     **dict.fromkeys(("calibration_slope", "calibration_intercept"), (-inf, inf)),
 }
-
-
-def train(config: TrainConfig, when_done: WhenDone | None = None) -> int:
-    """Train `config.seeds` networks and print their results; return the exit code as `train.train` does.
-
-    Args:
-        when_done: called at the end, as `Run.go` does.
-    Raises:
-        PmtrainError: as `train.train`; UsageError for options that don't go with several seeds.
-    """
-    check(config)
-    data = with_validation(select(config), config)
-    seeds = seeds_of(config)
-    about = {"seeds": {"n_seeds": len(seeds), "seeds": seeds}}
-    return go(begin(config, "seed", parts_of(config), [data] * len(seeds), data, about), conclude, when_done)
-
-
-def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = None) -> int:
-    """Resume the trainings in the folder `path`, inside one of them; return the exit code as `train` does.
-
-    Raises:
-        PmtrainError: as `train.resume`.
-    """
-    return go(reopen(path, flags, "seed", parts_of), conclude, when_done)
-
-
-def dry_run(config: TrainConfig) -> int:
-    """Check everything and train one step of the first network, without writing anything."""
-    check(config)
-    return rehearse(config)
 
 
 def check(config: TrainConfig) -> None:
@@ -115,6 +78,16 @@ def parts_of(config: TrainConfig) -> list[Part]:
         Part(f"seed-{seed}", {"seed": seed, "shortcut": config.shortcut and seed == config.seed})
         for seed in seeds_of(config)
     ]
+
+
+def prepared(data: DataSet, config: TrainConfig) -> Prepared:
+    """The same data for every network.
+
+    Raises:
+        PmtrainError: as `with_validation`.
+    """
+    data, seeds = with_validation(data, config), seeds_of(config)
+    return Prepared([data] * len(seeds), data, {"seeds": {"n_seeds": len(seeds), "seeds": seeds}})
 
 
 def conclude(whole: Whole, reached: list[RunState]) -> None:
@@ -197,6 +170,17 @@ def over_seeds(values: list[dict[str, float | None]]) -> dict[str, dict[str, flo
         low, high = mean_interval(summary, len(values), BOUNDS.get(key, (0.0, 1.0)))
         found[key] = {**summary, "low": low, "high": high}
     return found
+
+
+def mean_interval(
+    found: Mapping[str, float | None], count: int, bounds: tuple[float, float]
+) -> tuple[float | None, float | None]:
+    """Student's interval of the mean that `spread` found over `count` independent trainings, at LEVEL, in `bounds`."""
+    mean, std = found["mean"], found["std"]
+    if mean is None or std is None:
+        return None, None
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * std / count**0.5
+    return max(mean - half, bounds[0]), min(mean + half, bounds[1])
 
 
 def as_lines(report: dict[str, Any], found: Assessment, data: DataSet) -> list[str]:
