@@ -105,9 +105,7 @@ def histology_through_an_eyepiece() -> list[np.ndarray]:
 
 
 def charts() -> list[np.ndarray]:
-    import matplotlib
-
-    matplotlib.use("agg")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rng, found = np.random.default_rng(0), []
@@ -122,8 +120,9 @@ def charts() -> list[np.ndarray]:
             axes.imshow(rng.random((20, 20)), cmap=("viridis", "magma", "gray", "hot")[place // 4 % 4])
         else:
             axes.bar(range(10), rng.random(10))
-        figure.canvas.draw()  # type: ignore[attr-defined]
-        found.append(np.ascontiguousarray(np.asarray(figure.canvas.buffer_rgba())[..., 2::-1]))  # type: ignore[attr-defined]
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        found.append(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., 2::-1]))
     return found
 
 

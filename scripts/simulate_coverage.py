@@ -16,7 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmtrain.metrics import MEASURES, bootstrap_intervals, delong_interval, evaluate_measures, wilson
+from pmtrain.metrics import (
+    MEASURES,
+    Bootstrap,
+    bootstrap_intervals,
+    delong_interval,
+    evaluate_measures,
+    wilson,
+)
 
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
@@ -62,7 +69,7 @@ def coverage(setting: Setting, repeats: int, n_boot: int) -> dict[str, tuple[flo
     for repeat in range(repeats):
         y, p, patients = draw(setting, setting.n, rng)
         groups = patients if setting.eyes > 1 else None
-        found = dict(bootstrap_intervals(y, p, threshold, groups, 0.95, n_boot, repeat))
+        found = dict(bootstrap_intervals(y, p, threshold, groups, Bootstrap(0.95, n_boot, repeat)))
         found["auc, DeLong"] = delong_interval(y, p, groups)
         values = evaluate_measures(y, p, threshold)
         for name in PROPORTIONS:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmtrain.metrics import (
+    BOOTSTRAP,
     MEASURES,
     Assessment,
+    Bootstrap,
     DecisionCurve,
     calibration_bins,
     decision_curve,
@@ -60,7 +62,7 @@ class ChartData:
         groups: (N,) the patient of each image, or None.
         classes: names, negative and positive.
         assessment: of these scores.
-        level, n_boot, seed: of the ROC curve's band.
+        bootstrap: of the ROC curve's band and the decision curve.
         marks: words to print on every chart, such as SYNTHETIC.
         posteriors, prevalence: (N,) the probabilities shifted to another prevalence, which the decision curve is for.
         unit: what one score is of.
@@ -71,9 +73,7 @@ class ChartData:
     groups: Sequence | None
     classes: tuple[str, str]
     assessment: Assessment
-    level: float = 0.95
-    n_boot: int = 2000
-    seed: int = 0
+    bootstrap: Bootstrap = BOOTSTRAP
     marks: tuple[str, ...] = ()
     posteriors: np.ndarray | None = None
     prevalence: float | None = None
@@ -96,15 +96,14 @@ class ChartData:
     @cached_property
     def band(self) -> RocBand:
         """Of the ROC curve; there is one where nothing is `missing`."""
-        return roc_band(self.labels, self.probabilities, self.groups, self.level, self.n_boot, self.seed)
+        return roc_band(self.labels, self.probabilities, self.groups, self.bootstrap)
 
     @cached_property
     def decisions(self) -> DecisionCurve:
         """Net benefit by threshold, at another prevalence where there are posteriors for it."""
-        options = {"level": self.level, "n_boot": self.n_boot, "seed": self.seed}
         if self.posteriors is None:
-            return decision_curve(self.labels, self.probabilities, self.groups, **options)
-        return decision_curve(self.labels, self.posteriors, self.groups, prevalence=self.prevalence, **options)
+            return decision_curve(self.labels, self.probabilities, self.groups, self.bootstrap)
+        return decision_curve(self.labels, self.posteriors, self.groups, self.bootstrap, prevalence=self.prevalence)
 
     @property
     def elsewhere(self) -> str:
@@ -126,7 +125,7 @@ def roc(axes: Axes, data: ChartData) -> None:
     tp, fp, fn, tn = data.assessment.confusion
     reached = f"{data.threshold_text}:\nsensitivity {tp / (tp + fn):.3f}, specificity {tn / (tn + fp):.3f}"
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="chance")
-    label = f"{percent(data.level)} pointwise band"
+    label = f"{percent(data.bootstrap.level)} pointwise band"
     axes.fill_between(band.fpr, band.low, band.high, color=POSITIVE, alpha=0.2, linewidth=0, label=label)
     axes.plot(curve.fpr, curve.tpr, color=POSITIVE, linewidth=1.8)
     axes.plot(fp / (fp + tn), tp / (tp + fn), "o", color="black", markersize=6, label=reached)
@@ -190,7 +189,7 @@ def calibration(axes: Axes, data: ChartData) -> None:
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     slope, intercept = (data.titled(name, 2) for name in ("calibration_slope", "calibration_intercept"))
     axes.set_title(f"{data.titled('ece')}\n{slope}\n{intercept}")
-    bins = [b for b in calibration_bins(data.labels, data.probabilities, data.level) if b.n]
+    bins = [b for b in calibration_bins(data.labels, data.probabilities, data.bootstrap.level) if b.n]
     x, y, low, high = np.array(
         [(b.mean_probability, b.observed, b.interval.low, b.interval.high) for b in bins], float
     ).T
@@ -198,7 +197,7 @@ def calibration(axes: Axes, data: ChartData) -> None:
     axes.plot([0, 1], [0, 1], color=GUIDE, linestyle=":", label="ideal")
     if independent:
         reach = np.maximum([y - low, high - y], 0)
-        label = f"ten bins with {data.unit} counts, Wilson's {percent(data.level)} intervals"
+        label = f"ten bins with {data.unit} counts, Wilson's {percent(data.bootstrap.level)} intervals"
         axes.errorbar(x, y, yerr=reach, color=POSITIVE, fmt="o", capsize=2, label=label)
     else:
         label = "ten bins with image counts (no intervals: patients have several images)"
@@ -220,7 +219,7 @@ def decision(axes: Axes, data: ChartData) -> None:
     axes.plot(percents, curve.treat_all, color=NEGATIVE, linestyle="--", label="treat all")
     axes.axhline(0, color=GUIDE, linestyle=":", label="treat none")
     if not curve.note:
-        label = f"{percent(data.level)} pointwise interval"
+        label = f"{percent(data.bootstrap.level)} pointwise interval"
         axes.fill_between(percents, curve.low, curve.high, color=POSITIVE, alpha=0.2, linewidth=0, label=label)
     axes.plot(percents, curve.model, color=POSITIVE, linewidth=1.8, label="treat by the network")
     axes.legend(

@@ -93,9 +93,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
         a.threshold.value,
         b.threshold.value,
         groups,
-        config.ci,
-        config.n_boot,
-        config.seed,
+        config.bootstrap,
         config.prevalence,
     )
     return Compared(config, images, sides, None if groups is None else len(set(groups)), comparison)

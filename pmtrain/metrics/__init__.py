@@ -15,16 +15,27 @@ from pmtrain.metrics.comparison import (
 from pmtrain.metrics.curves import calibration_bins, pr_points, roc_band, roc_points
 from pmtrain.metrics.decisions.net_benefit import DecisionCurve, decision_curve
 from pmtrain.metrics.decisions.prevalence import AtPrevalence, assess_at_prevalence, shift_prior
-from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong, delong_interval, sample_size, wilson
+from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    bootstrap_intervals,
+    delong,
+    delong_interval,
+    sample_size,
+    wilson,
+)
 from pmtrain.metrics.measures import MEASURES, Confusion, Measure, Value, bce, confusion, evaluate_measures
 from pmtrain.metrics.strata import WithinStrata, auc_within_strata
 from pmtrain.metrics.thresholds import ChosenThreshold, ThresholdRule, choose_threshold, parse_threshold_rule
 
 __all__ = [
+    "BOOTSTRAP",
     "MEASURES",
     "Assessed",
     "Assessment",
     "AtPrevalence",
+    "Bootstrap",
     "Change",
     "ChosenThreshold",
     "Comparison",

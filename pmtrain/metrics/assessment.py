@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmtrain.metrics.intervals import Interval, bootstrap_intervals, delong_interval, log_ratio, sample_size, wilson
+from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    bootstrap_intervals,
+    delong_interval,
+    log_ratio,
+    sample_size,
+    wilson,
+)
 from pmtrain.metrics.measures import Confusion, Value, confusion, evaluate_measures
 
 
@@ -63,9 +72,7 @@ def assess(
     probabilities,
     threshold: float,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Assessment:
     """Every measure of `MEASURES` with its intervals.
 
@@ -79,7 +86,7 @@ def assess(
     y = np.asarray(labels)
     patients = None if groups is None else len(set(groups))
     independent = patients is None or patients == len(y)
-    intervals = bootstrap_intervals(y, probabilities, threshold, groups, level, n_boot, seed)
+    intervals = bootstrap_intervals(y, probabilities, threshold, groups, bootstrap)
     counts = confusion(y, probabilities, threshold)
     tp, fp, fn, tn = counts
     ratios = {"lr_positive": (tp, tp + fn, fp, fp + tn), "lr_negative": (fn, tp + fn, tn, fp + tn)}
@@ -87,11 +94,11 @@ def assess(
     for name, value in evaluate_measures(y, probabilities, threshold).items():
         second, interval = None, intervals[name]
         if name == "auc":
-            second = delong_interval(y, probabilities, groups, level)
+            second = delong_interval(y, probabilities, groups, bootstrap.level)
         elif value.k is not None and value.n is not None and value.value is not None and independent:
-            second = wilson(value.k, value.n, level)
+            second = wilson(value.k, value.n, bootstrap.level)
         elif name in ratios and value.value is not None and independent:
-            by_log = log_ratio(*ratios[name], level)
+            by_log = log_ratio(*ratios[name], bootstrap.level)
             interval = interval if by_log.low is None else by_log
         measures[name] = Assessed(value, interval, second)
     return Assessment(len(y), int(y.sum()), patients, threshold, counts, measures)

@@ -10,6 +10,8 @@ import numpy as np
 
 from pmtrain.metrics.decisions.prevalence import SHIFTED, tally_at, values_at
 from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
     Interval,
     bootstrap_draws,
     delong,
@@ -67,9 +69,7 @@ def compare_scores(
     threshold_a: float,
     threshold_b: float,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
     prevalence: float | None = None,
 ) -> Comparison:
     """Compare model A with model B on the same images, with the same bootstrap resamples for both.
@@ -78,7 +78,7 @@ def compare_scores(
         labels: (N,) int, 1 is the positive class.
         probabilities_a, probabilities_b: (N,) float, P(positive), in [0, 1]; both in the order of `labels`.
         threshold_a, threshold_b: the threshold of each model.
-        groups, level, n_boot, seed: as `bootstrap_intervals`.
+        groups, bootstrap: as `bootstrap_intervals`.
         prevalence: in (0, 1), also compare the measures of `SHIFTED` at it; None: don't.
     Raises: ValueError: as `bootstrap_intervals`.
     """
@@ -88,7 +88,7 @@ def compare_scores(
     members = group_members(groups, n)
     there = () if prevalence is None else SHIFTED
     draws: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, *map(_shifted_key, there))}
-    for weights in resample_weights(n, members, n_boot, seed):
+    for weights in resample_weights(n, members, bootstrap):
         tallies = [Tally(sample, weights[:, sample.order]) for sample in samples]
         for name, measure in MEASURES.items():
             draws[name].append(measure.values(tallies[0]) - measure.values(tallies[1]))
@@ -101,13 +101,13 @@ def compare_scores(
     if prevalence is not None:
         for sample, values in zip(samples, (values_a, values_b), strict=True):
             values |= {_shifted_key(name): value for name, value in values_at(sample, prevalence).items()}
-    method = "paired " + describe_bootstrap("percentile", members, n_boot)
+    method = "paired " + describe_bootstrap("percentile", members, bootstrap)
     differences = {}
     for name in draws:
         a, b = values_a[name], values_b[name]
         difference = None if a.value is None or b.value is None else a.value - b.value
         reason = a.reason or b.reason or too_few(members, n)
-        interval = interval_of_draws(np.concatenate(draws[name]), level, method, reason)
+        interval = interval_of_draws(np.concatenate(draws[name]), bootstrap.level, method, reason)
         differences[name] = Difference(a, b, difference, interval)
     mcnemar = mcnemar_test(labels, *(probabilities >= threshold for probabilities, threshold in models))
     if groups is not None:
@@ -144,13 +144,11 @@ def unpaired_changes(
     others: Sequence[ScoredSet],
     threshold: float,
     names: Sequence[str],
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> list[dict[str, Change]]:
     """How far one model's measures on other sets of images lie from those on the first set.
 
-    Every set is resampled by itself: their images have nothing to do with one another (`seed`, `seed + 1`, ...).
+    Every set is resampled by itself: their images have nothing to do with one another (by the seed, the seed + 1, ...).
 
     Args:
         threshold: of all sets.
@@ -162,7 +160,7 @@ def unpaired_changes(
     samples = [Sample(each.labels, each.probabilities, threshold) for each in sets]
     members = [group_members(each.groups, len(each.labels)) for each in sets]
     drawn = [
-        bootstrap_draws(sample, of, names, n_boot, seed + place)
+        bootstrap_draws(sample, of, names, replace(bootstrap, seed=bootstrap.seed + place))
         for place, (sample, of) in enumerate(zip(samples, members, strict=True))
     ]
     values = [evaluate_measures(each.labels, each.probabilities, threshold) for each in sets]
@@ -179,8 +177,8 @@ def unpaired_changes(
             by = " and ".join(dict.fromkeys((units[0], units[place])))
             interval = interval_of_draws(
                 drawn[place][name] - drawn[0][name],
-                level,
-                f"unpaired {kind} bootstrap by {by}, {n_boot} resamples",
+                bootstrap.level,
+                f"unpaired {kind} bootstrap by {by}, {bootstrap.n_boot} resamples",
                 reason,
                 change if kind == "basic" else None,
                 -1.0,
@@ -188,7 +186,7 @@ def unpaired_changes(
             second = None
             if name == "auc" and change is not None:
                 triples = [(each.labels, each.probabilities, each.groups) for each in (sets[0], sets[place])]
-                second = delong_difference(triples[0], triples[1], level)
+                second = delong_difference(triples[0], triples[1], bootstrap.level)
             changes[name] = Change(change, interval, second)
         found.append(changes)
     return found

@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmtrain.metrics.intervals import Interval, checked_level, group_members, resample_weights, wilson
+from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    checked_level,
+    group_members,
+    resample_weights,
+    wilson,
+)
 from pmtrain.metrics.measures import N_BINS, Sample, bin_of, checked
 
 
@@ -91,9 +99,7 @@ def roc_band(
     labels,
     probabilities,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
     n_points: int = 101,
 ) -> RocBand:
     """The pointwise percentile bootstrap band of the ROC curve, at evenly spaced FPRs.
@@ -107,17 +113,17 @@ def roc_band(
     grid = np.linspace(0, 1, n_points)
     starts = np.unique(sample.probabilities, return_index=True)[1][::-1]  # start of each distinct value, highest first
     curves = []
-    for weights in resample_weights(len(sample), members, n_boot, seed):
+    for weights in resample_weights(len(sample), members, bootstrap):
         weights = weights[:, sample.order]
         above = [_from_top(weights * of_class)[:, starts] for of_class in (sample.labels, 1 - sample.labels)]
         for tp, fp in zip(*above, strict=True):
             if tp[-1] and fp[-1]:
                 curves.append(_tpr_at(grid, np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])))
-    tail = (1 - checked_level(level)) / 2
+    tail = (1 - checked_level(bootstrap.level)) / 2
     if not curves:
-        raise ValueError(f"each of {n_boot} resamples of {len(sample)} images lacks a class")
+        raise ValueError(f"each of {bootstrap.n_boot} resamples of {len(sample)} images lacks a class")
     low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
-    return RocBand(grid, low, high, n_boot - len(curves))
+    return RocBand(grid, low, high, bootstrap.n_boot - len(curves))
 
 
 def _tpr_at(grid: np.ndarray, fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:

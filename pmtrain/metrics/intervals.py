@@ -61,15 +61,31 @@ class Interval:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Args:
+        level: the confidence level, between 0 and 1.
+        n_boot: the number of resamples.
+        seed: the same seed gives the same intervals.
+    """
+
+    level: float = 0.95
+    n_boot: int = 2000
+    seed: int = 0
+
+
+BOOTSTRAP = Bootstrap()
+
+
 @one_blas_thread
 def bootstrap_intervals(
     labels,
     probabilities,
     threshold: float,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> dict[str, Interval]:
     """The bootstrap interval of every measure: percentile, or basic if its row of `MEASURES` says so.
 
@@ -78,33 +94,30 @@ def bootstrap_intervals(
         probabilities: (N,) float, P(positive), in [0, 1].
         threshold: positive where the probability is at least this; held fixed.
         groups: (N,) the patient of each image; patients are resampled with all their images. None resamples images.
-        level: the confidence level, between 0 and 1.
-        n_boot: the number of resamples.
-        seed: the same seed gives the same intervals.
     Raises: ValueError: as `Sample`; a group is missing, or the level or a count is out of range.
     """
-    checked_level(level)
+    checked_level(bootstrap.level)
     sample = Sample(labels, probabilities, threshold)
     members = group_members(groups, len(sample))
-    draws = bootstrap_draws(sample, members, MEASURES, n_boot, seed)
+    draws = bootstrap_draws(sample, members, MEASURES, bootstrap)
     once = Tally.once(sample)
     intervals = {}
     for name, measure in MEASURES.items():
         reason = measure.reason(once) or too_few(members, len(sample))
         mirror = float(measure.values(once)[0]) if measure.bootstrap == "basic" else None
-        method = describe_bootstrap(measure.bootstrap, members, n_boot)
-        intervals[name] = interval_of_draws(draws[name], level, method, reason, mirror)
+        method = describe_bootstrap(measure.bootstrap, members, bootstrap)
+        intervals[name] = interval_of_draws(draws[name], bootstrap.level, method, reason, mirror)
     return intervals
 
 
 def bootstrap_draws(
-    sample: Sample, members: np.ndarray | None, names: Iterable[str], n_boot: int, seed: int
+    sample: Sample, members: np.ndarray | None, names: Iterable[str], bootstrap: Bootstrap
 ) -> dict[str, np.ndarray]:
     """(n_boot,) resampled values of each named measure; `members` as of `group_members`."""
     draws: dict[str, list[np.ndarray]] = {name: [] for name in names}
     # Images are exchangeable, so they can be drawn in sorted order; patients must be sorted like their images.
     sorted_members = None if members is None else members[sample.order]
-    for weights in resample_weights(len(sample), sorted_members, n_boot, seed):
+    for weights in resample_weights(len(sample), sorted_members, bootstrap):
         tally = Tally(sample, weights)
         for name, values in draws.items():
             values.append(MEASURES[name].values(tally))
@@ -139,11 +152,12 @@ def interval_of_draws(
     return Interval(low, high, level, method, undefined, note)
 
 
-def resample_weights(n: int, members: np.ndarray | None, n_boot: int, seed: int) -> Iterator[np.ndarray]:
+def resample_weights(n: int, members: np.ndarray | None, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
     """How often each image occurs in each resample: chunks of (B, n) float, `n_boot` rows in total."""
+    n_boot = bootstrap.n_boot
     if n_boot < 1:
         raise ValueError(f"n_boot is {n_boot}; it must be at least 1")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(bootstrap.seed)
     units = n if members is None else int(members.max()) + 1
     rows = max(1, CHUNK // max(n, units))
     for first in range(0, n_boot, rows):
@@ -167,10 +181,10 @@ def group_members(groups: Sequence | None, n: int) -> np.ndarray | None:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
-def describe_bootstrap(kind: str, members: np.ndarray | None, n_boot: int) -> str:
+def describe_bootstrap(kind: str, members: np.ndarray | None, bootstrap: Bootstrap) -> str:
     """Name the method, for the caption of a table."""
     unit = "image" if members is None else f"patient ({int(members.max()) + 1})"
-    return f"{kind} bootstrap by {unit}, {n_boot} resamples"
+    return f"{kind} bootstrap by {unit}, {bootstrap.n_boot} resamples"
 
 
 def too_few(members: np.ndarray | None, n: int) -> str:

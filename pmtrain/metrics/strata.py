@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
     Interval,
     describe_bootstrap,
     group_members,
@@ -62,9 +64,7 @@ def auc_within_strata(
     probabilities,
     stratifier,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
     count: int | None = None,
 ) -> WithinStrata:
     """The share of pairs of one stratum in which the positive image has the higher probability; ties count half.
@@ -83,7 +83,7 @@ def auc_within_strata(
     rows = [np.flatnonzero(stratum == number) for number in range(int(stratum.max()) + 1)]
     rows = [row for row in rows if 0 < y[row].sum() < len(row)]
     pairs = int(sum(y[row].sum() * (1 - y[row]).sum() for row in rows))
-    method = describe_bootstrap("percentile", members, n_boot)
+    method = describe_bootstrap("percentile", members, bootstrap)
     samples = [(row, Sample(y[row], p[row])) for row in rows]
 
     def pooled(weights: np.ndarray, parts: list[tuple[np.ndarray, Sample]]) -> np.ndarray:
@@ -99,9 +99,9 @@ def auc_within_strata(
 
     once = np.ones((1, len(y)))
     reason = "" if pairs else "no stratum has both classes"
-    draws = [pooled(weights, samples) for weights in resample_weights(len(y), members, n_boot, seed)] if pairs else []
+    draws = [pooled(weights, samples) for weights in resample_weights(len(y), members, bootstrap)] if pairs else []
     interval = interval_of_draws(
-        np.concatenate([*draws, np.empty(0)]), level, method, reason or too_few(members, len(y))
+        np.concatenate([*draws, np.empty(0)]), bootstrap.level, method, reason or too_few(members, len(y))
     )
     # Any growing function of the other score has its AUC; this one lies in [0, 1].
     ranks = np.searchsorted(np.sort(other), other) / len(other)

@@ -8,6 +8,7 @@ import pytest
 from pmtrain.evaluation.robustness.conditions import over_conditions
 from pmtrain.evaluation.robustness.shift import Shifted
 from pmtrain.evaluation.robustness.suite import SHIFTS
+from pmtrain.metrics import Bootstrap
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +22,5 @@ def shift_result() -> Shifted:
         for name in SHIFTS["stain"]
         for severity in (1, 5)
     }
-    reached = over_conditions(labels, clean, changed, 0.5, n_boot=100)
+    reached = over_conditions(labels, clean, changed, 0.5, bootstrap=Bootstrap(n_boot=100))
     return Shifted("stain", (1, 5), 0.5, 40, np.zeros((40, len(changed))), reached)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pmtrain.evaluation.charts import CHARTS, FILES, ChartData, draw, write_charts
-from pmtrain.metrics import assess
+from pmtrain.metrics import Bootstrap, assess
 from tests.conftest import environment
 
 LABELS = np.repeat([0, 1], [30, 20])
@@ -19,8 +19,10 @@ PROBABILITIES = np.clip(np.random.default_rng(3).normal(0.35 + 0.3 * LABELS, 0.2
 
 
 def data_of(labels, probabilities, groups=None, **options) -> ChartData:
-    found = assess(labels, probabilities, 0.4, groups, n_boot=100)
-    return ChartData(np.array(labels), np.array(probabilities), groups, ("well", "ill"), found, n_boot=100, **options)
+    found = assess(labels, probabilities, 0.4, groups, bootstrap=Bootstrap(n_boot=100))
+    return ChartData(
+        np.array(labels), np.array(probabilities), groups, ("well", "ill"), found, Bootstrap(n_boot=100), **options
+    )
 
 
 def text_of(svg: bytes) -> str:
@@ -83,16 +85,16 @@ def test_awkward_scores_are_drawn_too(name):
 
 
 def test_a_class_name_never_breaks_inside_a_word():
-    found = assess(LABELS, PROBABILITIES, 0.4, n_boot=100)
+    found = assess(LABELS, PROBABILITIES, 0.4, bootstrap=Bootstrap(n_boot=100))
     names = ("non-pathological", "hypertensive-retinopathologically severe")
-    svg = draw("confusion", ChartData(LABELS, PROBABILITIES, None, names, found, n_boot=100))
+    svg = draw("confusion", ChartData(LABELS, PROBABILITIES, None, names, found, Bootstrap(n_boot=100)))
     pieces = {piece.strip() for piece in ElementTree.fromstring(svg).itertext()}
     assert {word for name in names for word in name.split()} <= pieces
 
 
 def test_names_of_any_script_are_text_in_the_svg():
-    found = assess(LABELS, PROBABILITIES, 0.4, n_boot=100)
-    data = ChartData(LABELS, PROBABILITIES, None, ("健康", "病理性近视"), found, n_boot=100)
+    found = assess(LABELS, PROBABILITIES, 0.4, bootstrap=Bootstrap(n_boot=100))
+    data = ChartData(LABELS, PROBABILITIES, None, ("健康", "病理性近视"), found, Bootstrap(n_boot=100))
     assert "病理性近视 (20)" in text_of(draw("scores", data))
     assert draw("scores", data, "png").startswith(b"\x89PNG")
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 from pmtrain.metrics import (
     MEASURES,
+    Bootstrap,
     ScoredSet,
     compare_scores,
     delong,
@@ -75,7 +76,7 @@ def test_mcnemar_of_equal_models_is_1():
 
 def test_every_difference_is_that_of_the_measures_with_an_interval():
     y, a, b = two_models()
-    comparison = compare_scores(y, a, b, 0.4, 0.6, n_boot=500)
+    comparison = compare_scores(y, a, b, 0.4, 0.6, bootstrap=Bootstrap(n_boot=500))
     of_a, of_b = evaluate_measures(y, a, 0.4), evaluate_measures(y, b, 0.6)
     assert list(comparison.differences) == list(MEASURES)
     for name, difference in comparison.differences.items():
@@ -89,7 +90,7 @@ def test_every_difference_is_that_of_the_measures_with_an_interval():
 def test_the_paired_bootstrap_equals_one_written_plainly_up_to_its_own_noise():
     y, a, b = two_models()
     patients = np.arange(200) // 2
-    comparison = compare_scores(y, a, b, 0.5, 0.5, groups=patients, n_boot=3000)
+    comparison = compare_scores(y, a, b, 0.5, 0.5, groups=patients, bootstrap=Bootstrap(n_boot=3000))
     assert "independent" in comparison.mcnemar.note and "by patient" in comparison.delong.method
     got = comparison.differences["auc"].interval
     rng, draws = np.random.default_rng(5), []
@@ -105,14 +106,14 @@ def test_the_paired_bootstrap_equals_one_written_plainly_up_to_its_own_noise():
 
 def test_a_model_against_itself_differs_by_nothing():
     y, a, _ = two_models()
-    comparison = compare_scores(y, a, a, 0.5, 0.5, n_boot=100)
+    comparison = compare_scores(y, a, a, 0.5, 0.5, bootstrap=Bootstrap(n_boot=100))
     for difference in comparison.differences.values():
         assert difference.difference == difference.interval.low == difference.interval.high == 0
     assert comparison.mcnemar.p == 1.0 and comparison.delong.p is None
 
 
 def test_one_class_absent_leaves_reasons():
-    comparison = compare_scores([0, 0, 0], [0.1, 0.2, 0.9], [0.2, 0.6, 0.7], 0.5, 0.5, n_boot=50)
+    comparison = compare_scores([0, 0, 0], [0.1, 0.2, 0.9], [0.2, 0.6, 0.7], 0.5, 0.5, bootstrap=Bootstrap(n_boot=50))
     auc = comparison.differences["auc"]
     assert auc.difference is None and auc.interval.note == "no positive image"
     assert comparison.delong.p is None and comparison.mcnemar.p == 1.0
@@ -122,7 +123,9 @@ def test_one_class_absent_leaves_reasons():
 def test_two_sets_of_other_images_are_resampled_apart():
     y, first, second = two_models(300)
     sets = [ScoredSet(y[:200], first[:200]), ScoredSet(y[200:], second[200:])]
-    (changes,) = unpaired_changes(sets[0], sets[1:], 0.5, ("auc", "sensitivity", "ece"), n_boot=1000)
+    (changes,) = unpaired_changes(
+        sets[0], sets[1:], 0.5, ("auc", "sensitivity", "ece"), bootstrap=Bootstrap(n_boot=1000)
+    )
     values = [evaluate_measures(each.labels, each.probabilities, 0.5) for each in sets]
     for name, change in changes.items():
         assert change.value == pytest.approx(values[1][name].value - values[0][name].value)
@@ -137,7 +140,7 @@ def test_two_sets_of_other_images_are_resampled_apart():
     found = changes["sensitivity"].interval
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.12)
     # The same images twice: an interval of two independent sets, not of a difference that is 0 for certain.
-    (same,) = unpaired_changes(sets[0], [sets[0]], 0.5, ("auc",), n_boot=500)
+    (same,) = unpaired_changes(sets[0], [sets[0]], 0.5, ("auc",), bootstrap=Bootstrap(n_boot=500))
     assert same["auc"].value == 0
     assert same["auc"].interval.high - same["auc"].interval.low > 0.05
 
@@ -145,6 +148,6 @@ def test_two_sets_of_other_images_are_resampled_apart():
 def test_a_set_without_a_class_has_no_change():
     y, first, _ = two_models(60)
     (changes,) = unpaired_changes(
-        ScoredSet(y, first), [ScoredSet(np.ones(9, int), first[:9])], 0.5, ("auc",), n_boot=100
+        ScoredSet(y, first), [ScoredSet(np.ones(9, int), first[:9])], 0.5, ("auc",), bootstrap=Bootstrap(n_boot=100)
     )
     assert changes["auc"].value is None and "no negative image" in changes["auc"].interval.note

@@ -8,7 +8,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pmtrain.metrics import calibration_bins, evaluate_measures, pr_points, roc_band, roc_points, wilson
+from pmtrain.metrics import (
+    Bootstrap,
+    calibration_bins,
+    evaluate_measures,
+    pr_points,
+    roc_band,
+    roc_points,
+    wilson,
+)
 
 IMAGES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8).map(lambda i: i / 8)), min_size=2, max_size=30)
 
@@ -53,7 +61,7 @@ def test_the_band_equals_a_plain_bootstrap_up_to_its_own_noise():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 150)
     p = 1 / (1 + np.exp(-np.round(rng.normal(y, 1), 1)))
-    band = roc_band(y, p, n_boot=1000, n_points=11)
+    band = roc_band(y, p, n_points=11, bootstrap=Bootstrap(n_boot=1000))
     draws = []
     for _ in range(1000):
         i = rng.integers(0, 150, 150)
@@ -71,9 +79,9 @@ def test_the_band_equals_a_plain_bootstrap_up_to_its_own_noise():
 
 def test_the_band_counts_resamples_without_a_class_and_draws_patients_whole():
     y, p = np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.8, 0.4, 0.3, 0.2, 0.1])
-    band = roc_band(y, p, n_boot=500)
+    band = roc_band(y, p, bootstrap=Bootstrap(n_boot=500))
     assert band.undefined == pytest.approx(500 * (5 / 6) ** 6, abs=60)
-    whole = roc_band(y, p, groups=["a", "a", "a", "b", "b", "b"], n_boot=500)
+    whole = roc_band(y, p, groups=["a", "a", "a", "b", "b", "b"], bootstrap=Bootstrap(n_boot=500))
     assert whole.undefined == pytest.approx(125, abs=50)
     with pytest.raises(ValueError, match="0 positive and 2 negative"):
         roc_band([0, 0], [0.1, 0.2])

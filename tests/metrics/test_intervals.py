@@ -12,6 +12,7 @@ from scipy import optimize, stats
 
 from pmtrain.metrics import (
     MEASURES,
+    Bootstrap,
     bootstrap_intervals,
     delong,
     delong_interval,
@@ -206,7 +207,7 @@ def test_weighting_images_equals_repeating_them(images, threshold):
 def test_the_bootstrap_equals_one_written_plainly_up_to_its_own_noise(by_patient):
     y, p = some_images(150)
     patients = [f"patient {i // 3}" for i in range(150)] if by_patient else None
-    got = bootstrap_intervals(y, p, 0.5, groups=patients, n_boot=2000, seed=1)
+    got = bootstrap_intervals(y, p, 0.5, groups=patients, bootstrap=Bootstrap(n_boot=2000, seed=1))
     rng, draws = np.random.default_rng(2), []
     for _ in range(2000):
         if by_patient:
@@ -241,13 +242,13 @@ def test_the_bootstrap_agrees_with_delong_and_wilson():
 
 def test_the_seed_decides_and_neither_the_chunks_nor_the_order_of_rows_do(monkeypatch):
     y, p = some_images()
-    first = bootstrap_intervals(y, p, 0.5, n_boot=200, seed=3)
-    assert bootstrap_intervals(y, p, 0.5, n_boot=200, seed=3) == first
-    assert bootstrap_intervals(y, p, 0.5, n_boot=200, seed=4) != first
+    first = bootstrap_intervals(y, p, 0.5, bootstrap=Bootstrap(n_boot=200, seed=3))
+    assert bootstrap_intervals(y, p, 0.5, bootstrap=Bootstrap(n_boot=200, seed=3)) == first
+    assert bootstrap_intervals(y, p, 0.5, bootstrap=Bootstrap(n_boot=200, seed=4)) != first
     shuffled = np.random.default_rng(0).permutation(len(y))
-    assert bootstrap_intervals(y[shuffled], p[shuffled], 0.5, n_boot=200, seed=3) == first
+    assert bootstrap_intervals(y[shuffled], p[shuffled], 0.5, bootstrap=Bootstrap(n_boot=200, seed=3)) == first
     monkeypatch.setattr(intervals, "CHUNK", 7 * len(y))
-    chunked = bootstrap_intervals(y, p, 0.5, n_boot=200, seed=3)
+    chunked = bootstrap_intervals(y, p, 0.5, bootstrap=Bootstrap(n_boot=200, seed=3))
     for name in MEASURES:
         assert (chunked[name].low, chunked[name].high) == pytest.approx((first[name].low, first[name].high), rel=1e-9)
 
@@ -264,7 +265,7 @@ def test_more_images_of_the_same_patients_do_not_narrow_the_interval():
 
 def test_resamples_in_which_a_measure_means_nothing_are_counted():
     y, p = np.array([1] + [0] * 9), np.linspace(0.95, 0.05, 10)
-    boot = bootstrap_intervals(y, p, 0.5, n_boot=2000)
+    boot = bootstrap_intervals(y, p, 0.5, bootstrap=Bootstrap(n_boot=2000))
     # The one positive is left out of a resample with probability 0.9 ** 10 = 0.349.
     assert boot["sensitivity"].undefined == pytest.approx(0.349 * 2000, abs=100)
     assert str(boot["sensitivity"].undefined) in boot["balanced_accuracy"].note
@@ -274,11 +275,13 @@ def test_resamples_in_which_a_measure_means_nothing_are_counted():
 
 
 def test_what_has_no_value_has_no_interval():
-    boot = bootstrap_intervals([0, 0, 0], [0.1, 0.6, 0.7], 0.5, n_boot=50)
+    boot = bootstrap_intervals([0, 0, 0], [0.1, 0.6, 0.7], 0.5, bootstrap=Bootstrap(n_boot=50))
     assert boot["auc"].low is None and boot["auc"].note == "no positive image" and boot["auc"].undefined == 50
     assert boot["brier"].low is not None
     for groups, n in ((["a"] * 3, 3), (None, 1)):
-        boot = bootstrap_intervals([0, 1, 1][:n], [0.1, 0.6, 0.7][:n], 0.5, groups=groups, n_boot=50)
+        boot = bootstrap_intervals(
+            [0, 1, 1][:n], [0.1, 0.6, 0.7][:n], 0.5, groups=groups, bootstrap=Bootstrap(n_boot=50)
+        )
         assert all(interval.low is None and interval.note for interval in boot.values())
 
 
@@ -289,9 +292,9 @@ def test_what_has_no_value_has_no_interval():
         ({"groups": ["a", "b", None]}, r"groups\[2\] is None"),
         ({"groups": ["a", "", "b"]}, r"groups\[1\] is ''"),
         ({"groups": [1.0, np.nan, 2.0]}, r"groups\[1\] is nan"),
-        ({"n_boot": 0}, "n_boot is 0"),
-        ({"level": 95}, "95"),
-        ({"level": 0.0}, "0.0"),
+        ({"bootstrap": Bootstrap(n_boot=0)}, "n_boot is 0"),
+        ({"bootstrap": Bootstrap(level=95)}, "95"),
+        ({"bootstrap": Bootstrap(level=0.0)}, "0.0"),
     ],
 )
 def test_wrong_arguments_are_errors_that_print_them(arguments, words):

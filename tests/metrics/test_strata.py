@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from pmtrain.metrics import Bootstrap
 from pmtrain.metrics.strata import auc_within_strata, strata_of
 
 RNG = np.random.default_rng(11)
@@ -26,7 +27,7 @@ def by_hand(labels, scores, stratum) -> tuple[float, int]:
 
 @pytest.mark.parametrize("count", [1, 3, 8, None])
 def test_it_is_the_share_of_pairs_counted_one_by_one(count):
-    found = auc_within_strata(LABELS, SCORES, SHORTCUT, n_boot=100, count=count)
+    found = auc_within_strata(LABELS, SCORES, SHORTCUT, count=count, bootstrap=Bootstrap(n_boot=100))
     stratum = strata_of(SHORTCUT, count)
     value, pairs = by_hand(LABELS, SCORES, stratum)
     assert (found.value, found.pairs) == (pytest.approx(value), pairs)
@@ -48,7 +49,7 @@ def test_strata_are_quantiles_that_never_part_equal_scores():
 @pytest.mark.parametrize("groups", [None, [f"p{number // 2}" for number in RNG.permutation(120)]])
 def test_its_interval_is_that_of_resamples_drawn_as_lists(groups):
     """Each image taken as often as the same generator draws it (its patient), and the pairs counted again."""
-    found = auc_within_strata(LABELS, SCORES, SHORTCUT, groups, 0.9, n_boot=60, seed=4, count=4)
+    found = auc_within_strata(LABELS, SCORES, SHORTCUT, groups, Bootstrap(0.9, n_boot=60, seed=4), count=4)
     units = list(range(120)) if groups is None else list(dict.fromkeys(groups))
     rng, stratum, values = np.random.default_rng(4), strata_of(SHORTCUT, 4), []
     for drawn in rng.integers(0, len(units), (60, len(units))):
@@ -59,7 +60,7 @@ def test_its_interval_is_that_of_resamples_drawn_as_lists(groups):
 
 
 def test_where_the_other_score_parts_the_classes_there_is_none_and_a_reason():
-    found = auc_within_strata(LABELS, SCORES, LABELS.astype(float), n_boot=100)
+    found = auc_within_strata(LABELS, SCORES, LABELS.astype(float), bootstrap=Bootstrap(n_boot=100))
     assert (found.value, found.pairs, found.stratifier, found.interval.low) == (None, 0, None, None)
     assert found.interval.note == "no stratum has both classes"
 
@@ -69,6 +70,6 @@ def test_a_score_that_only_repeats_the_other_ranks_nothing_within_fine_strata():
     labels = RNG.integers(0, 2, n)
     other = labels + RNG.normal(0, 1, n)
     ranks = other.argsort().argsort() / n
-    found = auc_within_strata(labels, ranks, other, n_boot=100)
+    found = auc_within_strata(labels, ranks, other, bootstrap=Bootstrap(n_boot=100))
     assert roc_auc_score(labels, ranks) > 0.7
     assert found.value == pytest.approx(found.stratifier) == pytest.approx(0.5, abs=0.05)

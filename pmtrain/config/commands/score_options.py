@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pmtrain.config.commands.compute_options import ComputeOptions
 from pmtrain.config.commands.data_options import DataOptions
@@ -18,6 +18,9 @@ from pmtrain.config.commands.shared_options import (
 )
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, ExternalSets, OneOf, Severities, ThresholdText
+
+if TYPE_CHECKING:
+    from pmtrain.metrics import Bootstrap
 
 
 class ImageOptions(DataOptions):
@@ -63,6 +66,13 @@ class ScoringOptions(ComputeOptions, ImageOptions):
     ci: float = option(EVALUATION, "Confidence level of the intervals.", default=0.95, ge=0.5, lt=1)
     n_boot: int = option(EVALUATION, "Bootstrap resamples.", default=2000, ge=100, le=1_000_000)
     seed: Seed = 0
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How the intervals are made."""
+        from pmtrain.metrics import Bootstrap  # not for --help
+
+        return Bootstrap(self.ci, self.n_boot, self.seed)
 
 
 class MeasuringOptions(ScoringOptions):

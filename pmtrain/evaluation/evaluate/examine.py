@@ -93,9 +93,7 @@ class Evaluation:
             self.groups,
             data.classes,
             self.found,
-            self.config.ci,
-            self.config.n_boot,
-            self.config.seed,
+            self.config.bootstrap,
             ("SYNTHETIC images",) * data.synthetic + ("EXPLORATORY",) * bool(self.reasons),
             self.posteriors,
             self.config.prevalence,
@@ -146,9 +144,7 @@ def examine(
             scores.probabilities[rows],
             threshold.value,
             None if groups is None else [groups[row] for row in rows],
-            config.ci,
-            config.n_boot,
-            config.seed,
+            config.bootstrap,
         )
 
     kind_of = np.array([kinds.get(sample, "") for sample in scores.samples], dtype=object)
@@ -162,9 +158,7 @@ def examine(
             threshold.value,
             config.prevalence,
             groups,
-            config.ci,
-            config.n_boot,
-            config.seed,
+            config.bootstrap,
         )
         if held_prevalence(checkpoint) is None:
             console.warn(NO_PRIOR)

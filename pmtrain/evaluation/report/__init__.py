@@ -65,7 +65,7 @@ def report_several(folder: RunFolder, file: Path, config: ReportConfig) -> Path:
                 f"{flag_of(name)}: {folder.path} holds several trainings, whose report is of their own images",
                 f"give the folder of one of them, or {quoted('pmtrain', 'eval', folder.path)} {flag_of(name)} ...",
             )
-    found = read_several(folder, config.ci, config.n_boot, config.seed)
+    found = read_several(folder, config.bootstrap)
     text = several_page(folder, found, config)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text.encode("utf-8", errors="backslashreplace"))

@@ -104,7 +104,7 @@ def thinned(headings: Sequence[str], columns: Iterable[np.ndarray]) -> Table:
 def roc(data: ChartData) -> Chart:
     """The ROC curve with its band."""
     svg, title = draw("roc", lambda axes: charts.roc(axes, data), SQUARE, data.marks)
-    level = percent(data.level)
+    level = percent(data.bootstrap.level)
     caption = (
         f"Each point is a threshold. Further up, more {data.classes[1]} images are detected; further right, more"
         f" {data.classes[0]} images are false positives. The shaded band is a pointwise {level} confidence band."
@@ -153,7 +153,7 @@ def calibration(data: ChartData) -> Chart:
         f"{figures}. On the dotted line the probabilities are right: of images with 0.8, eight in ten are"
         f" {data.classes[1]}. Above the line the network's probabilities are too low; below it, too high."
     )
-    bins = calibration_bins(data.labels, data.probabilities, data.level)
+    bins = calibration_bins(data.labels, data.probabilities, data.bootstrap.level)
     rows = [
         [
             f"{each.low:.1f} to {each.high:.1f}",
@@ -184,10 +184,11 @@ def decision(data: ChartData) -> Chart:
     if curve.note:
         caption += f"There is no interval: {curve.note}."
     else:
+        level = percent(data.bootstrap.level)
         caption += (
-            f"The {percent(data.level)} interval of its gain over both lies above 0 at thresholds of {places}."
+            f"The {level} interval of its gain over both lies above 0 at thresholds of {places}."
             if places
-            else f"At no threshold does the {percent(data.level)} interval of its gain over both lie above 0."
+            else f"At no threshold does the {level} interval of its gain over both lie above 0."
         )
     headings = ("Threshold", "Network", "from", "to", "Treat all", "Gain over the better of all and none", "from", "to")
     columns = (curve.model, curve.low, curve.high, curve.treat_all, curve.gain, curve.gain_low, curve.gain_high)

@@ -28,6 +28,7 @@ from pmtrain.evaluation.scores.scoring import Scored
 from pmtrain.metrics import (
     Assessed,
     Assessment,
+    Bootstrap,
     Comparison,
     Interval,
     PairedTest,
@@ -117,7 +118,9 @@ def make_baseline(
     report["model"] = model.as_json()
     if len(score_on.samples):
         scores = model.probabilities(score_on.values)
-        reached = assess(score_on.labels, scores, THRESHOLD, score_on.patients, n_boot=N_BOOT, seed=seed)
+        reached = assess(
+            score_on.labels, scores, THRESHOLD, score_on.patients, bootstrap=Bootstrap(n_boot=N_BOOT, seed=seed)
+        )
         report["validation"] = _counts(score_on.labels, score_on.drawn_from) | _metrics(reached)
         console.notice(f"shortcut baseline on {len(scores)} validation images: {_metrics_text(reached)}")
     return report
@@ -233,7 +236,7 @@ def compare_with_shortcut(
             f"{len(features.left_out)} images can't be read again, the first: {sample.path}: {reason}", crossed
         )
     baseline = model.probabilities(features.values)
-    how = (groups, options.ci, options.n_boot, options.seed)
+    how = (groups, options.bootstrap)
     crossed_fit, not_within = cross_fit(features, classes, options.seed)
     within = None
     if not not_within:

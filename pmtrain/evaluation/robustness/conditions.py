@@ -10,6 +10,8 @@ import numpy as np
 
 from pmtrain.metrics import MEASURES, Assessed, Value
 from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
     describe_bootstrap,
     group_members,
     interval_of_draws,
@@ -53,9 +55,7 @@ def over_conditions(
     changed: Mapping[Condition, np.ndarray],
     threshold: float,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Reached:
     """Each resample of images (patients) is the same under every condition, so intervals of losses are paired.
 
@@ -71,7 +71,7 @@ def over_conditions(
     # of the clean images are those of a plain evaluation. All weights 1 come first: the values themselves.
     order = samples[0].order
     place = np.argsort(order)  # of each image in that order
-    drawn = resample_weights(len(order), None if members is None else members[order], n_boot, seed)
+    drawn = resample_weights(len(order), None if members is None else members[order], bootstrap)
     for weights in itertools.chain([np.ones((1, len(order)))], drawn):
         for at, sample in enumerate(samples):
             tally = Tally(sample, weights[:, place[sample.order]])
@@ -80,7 +80,7 @@ def over_conditions(
     draws_of = {
         name: np.array([np.concatenate(chunks) for chunks in rows]) for name, rows in values.items()
     }  # (1 + C, 1 + B)
-    once, method = Tally.once(samples[0]), describe_bootstrap("percentile", members, n_boot)
+    once, method = Tally.once(samples[0]), describe_bootstrap("percentile", members, bootstrap)
     unsure = too_few(members, len(labels))
 
     def metrics(weights: np.ndarray) -> Metrics:
@@ -90,7 +90,7 @@ def over_conditions(
             draws = weights @ draws_of[name]
             reason = MEASURES[name].reason(once)
             value = Value(None, reason) if reason else Value(float(draws[0]))
-            found[name] = Assessed(value, interval_of_draws(draws[1:], level, method, reason or unsure))
+            found[name] = Assessed(value, interval_of_draws(draws[1:], bootstrap.level, method, reason or unsure))
         return found
 
     each = np.eye(len(samples))

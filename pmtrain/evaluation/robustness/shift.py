@@ -213,9 +213,7 @@ def shifted(
         },
         threshold,
         groups,
-        config.ci,
-        config.n_boot,
-        config.seed,
+        config.bootstrap,
     )
     return Shifted(config.shift, severities, threshold, len(clean.samples), logits, reached)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
     checked_level,
     describe_bootstrap,
     group_members,
@@ -60,9 +62,7 @@ def decision_curve(
     labels,
     probabilities,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
     thresholds=THRESHOLDS,
     prevalence: float | None = None,
 ) -> DecisionCurve:
@@ -111,9 +111,9 @@ def decision_curve(
         reason = "a class has no images"
     ends = np.full((4, len(t)), np.nan)
     if not reason:
-        drawn = [benefits(weights) for weights in resample_weights(len(sample), sorted_members, n_boot, seed)]
+        drawn = [benefits(weights) for weights in resample_weights(len(sample), sorted_members, bootstrap)]
         of_model, of_all = (np.concatenate(part) for part in zip(*drawn, strict=True))
-        tail = (1 - checked_level(level)) / 2
+        tail = (1 - checked_level(bootstrap.level)) / 2
         ends = np.concatenate(
             [np.nanquantile(draws, [tail, 1 - tail], axis=0) for draws in (of_model, of_model - np.maximum(of_all, 0))]
         )
@@ -127,7 +127,7 @@ def decision_curve(
         ends[2],
         ends[3],
         float(sample.labels.mean()) if prevalence is None else prevalence,
-        level,
-        describe_bootstrap("percentile", members, n_boot),
+        bootstrap.level,
+        describe_bootstrap("percentile", members, bootstrap),
         reason,
     )

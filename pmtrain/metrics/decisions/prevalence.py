@@ -12,6 +12,8 @@ import numpy as np
 
 from pmtrain.metrics.assessment import Assessed
 from pmtrain.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
     Interval,
     describe_bootstrap,
     group_members,
@@ -54,9 +56,7 @@ def assess_at_prevalence(
     threshold: float,
     prevalence: float,
     groups: Sequence | None = None,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> AtPrevalence:
     """Predictive values and calls at `prevalence`, with bootstrap intervals.
 
@@ -73,23 +73,23 @@ def assess_at_prevalence(
     functions: dict[str, Callable[[Tally], np.ndarray]] = {name: MEASURES[name].values for name in SHIFTED}
     functions |= {name: _per_patients(count) for name, count in CALLS.items()}
     draws: dict[str, list[np.ndarray]] = {name: [] for name in functions}
-    for weights in resample_weights(len(sample), sorted_members, n_boot, seed):
+    for weights in resample_weights(len(sample), sorted_members, bootstrap):
         tally = tally_at(Tally(sample, weights), prevalence)
         for name, function in functions.items():
             draws[name].append(function(tally))
-    method = describe_bootstrap("percentile", members, n_boot)
+    method = describe_bootstrap("percentile", members, bootstrap)
     absent = "" if len(sample.positive) and len(sample.negative) else ABSENT
     values, found = values_at(sample, prevalence), {}
     for name, function in functions.items():
         value = values.get(name) or (Value(None, absent) if absent else Value(float(function(once)[0])))
         none = value.reason or too_few(members, len(sample))
-        interval = interval_of_draws(np.concatenate(draws[name]), level, method, none)
+        interval = interval_of_draws(np.concatenate(draws[name]), bootstrap.level, method, none)
         found[name] = Assessed(value, interval)
     if not absent and (members is None or members.max() + 1 == len(sample)):
         tp, fp, fn, tn = confusion(labels, probabilities, threshold)
         odds = prevalence / (1 - prevalence)
-        positive = log_ratio(tp, tp + fn, fp, fp + tn, level)
-        negative = log_ratio(fn, tp + fn, tn, fp + tn, level)
+        positive = log_ratio(tp, tp + fn, fp, fp + tn, bootstrap.level)
+        negative = log_ratio(fn, tp + fn, tn, fp + tn, bootstrap.level)
         for name, ends in (
             ("ppv", (positive.low, positive.high)),
             ("npv", (negative.high, negative.low)),
@@ -98,7 +98,7 @@ def assess_at_prevalence(
             if low is not None and high is not None:
                 bounds = _share(low * odds), _share(high * odds)
                 bounds = bounds if name == "ppv" else (1 - bounds[0], 1 - bounds[1])
-                found[name] = replace(found[name], second=Interval(*bounds, level, "logit method"))
+                found[name] = replace(found[name], second=Interval(*bounds, bootstrap.level, "logit method"))
     return AtPrevalence(
         prevalence,
         float(sample.labels.mean()),

@@ -21,7 +21,7 @@ from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import read_logits, score_table
-from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics import Assessment, Bootstrap, assess
 from pmtrain.metrics.text import SYNTHETIC, Notes, confusion_lines, counts_text, measure_lines, method_lines
 from pmtrain.system import console
 from pmtrain.system.console import quoted
@@ -122,7 +122,7 @@ def conclude(whole: Whole, reached: list[RunState]) -> None:
         np.array([logit for _, logit in scored if logit is not None]),
     )
     groups = patients(samples, data.name_of)
-    found = assess(scores.labels, scores.probabilities, THRESHOLD, groups, LEVEL, N_BOOT, config.seed)
+    found = assess(scores.labels, scores.probabilities, THRESHOLD, groups, Bootstrap(LEVEL, N_BOOT, config.seed))
     last = [{key: at.history[-1][f"val_{key}"] for key in MEASURED} for at in reached]
     best = [at.best or {} for at in reached]
     method = folder.info()["folds"]["method"]

@@ -20,7 +20,7 @@ from pmtrain.data.dataset import DataSet
 from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.evaluation.scores.chosen_images import patients
 from pmtrain.evaluation.scores.score_table import read_scores
-from pmtrain.metrics import MEASURES, Assessment, assess, bce, evaluate_measures
+from pmtrain.metrics import MEASURES, Assessment, Bootstrap, assess, bce, evaluate_measures
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, confusion_lines, counts_text, measure_lines, percent
 from pmtrain.runs.calibrator import probabilities_of
 from pmtrain.system import console
@@ -103,7 +103,7 @@ def conclude(whole: Whole, reached: list[RunState]) -> None:
     data, info, scores = whole.members[0].data, together.info, together.scores
     groups = patients(scores.samples, data.name_of)
     seed = whole.config.seed
-    found = assess(scores.labels, scores.probabilities, info.decision_threshold, groups, LEVEL, N_BOOT, seed)
+    found = assess(scores.labels, scores.probabilities, info.decision_threshold, groups, Bootstrap(LEVEL, N_BOOT, seed))
     last = [measured(member.folder.validation, THRESHOLD) for member in whole.members]
     best = [
         measured(member.folder.best_validation, checkpoint.info.threshold)

@@ -13,7 +13,7 @@ from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import AUTHOR, HERE, PART, StudyFacts, checklists
 from pmtrain.evaluation.report.page import HEADINGS, leakage_rows, shortcut_rows, text_of
 from pmtrain.evaluation.report.worst_cases import worst_rows
-from pmtrain.metrics import assess
+from pmtrain.metrics import Bootstrap, assess
 
 LABELS = np.repeat([0, 1], [300, 200])
 PROBABILITIES = np.clip(np.random.default_rng(3).normal(0.35 + 0.3 * LABELS, 0.2), 0.01, 0.99)
@@ -24,9 +24,11 @@ HISTORY = [
 
 
 def data_of(labels, probabilities, groups=None, **options) -> ChartData:
-    found = assess(labels, probabilities, 0.4, groups, n_boot=100)
+    found = assess(labels, probabilities, 0.4, groups, bootstrap=Bootstrap(n_boot=100))
     classes = ("well", "<ill> & co")
-    return ChartData(np.array(labels), np.array(probabilities), groups, classes, found, n_boot=100, **options)
+    return ChartData(
+        np.array(labels), np.array(probabilities), groups, classes, found, Bootstrap(n_boot=100), **options
+    )
 
 
 def charts_of(data: ChartData) -> list[drawing.Chart]:

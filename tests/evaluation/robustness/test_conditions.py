@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from pmtrain.evaluation.robustness.conditions import over_conditions
-from pmtrain.metrics import bootstrap_intervals
+from pmtrain.metrics import Bootstrap, bootstrap_intervals
 
 RNG = np.random.default_rng(5)
 LABELS = np.repeat([0, 1], [40, 30])
@@ -29,7 +29,7 @@ def values_of(probabilities: np.ndarray) -> dict[str, float]:
 
 
 def test_values_are_those_of_scikit_learn_and_their_means():
-    reached = over_conditions(LABELS, CLEAN, CHANGED, 0.4, n_boot=100)
+    reached = over_conditions(LABELS, CLEAN, CHANGED, 0.4, bootstrap=Bootstrap(n_boot=100))
     expected = {condition: values_of(probabilities) for condition, probabilities in CHANGED.items()}
     for name, clean in values_of(CLEAN).items():
         assert reached.clean[name].value.value == pytest.approx(clean)
@@ -47,8 +47,8 @@ def test_values_are_those_of_scikit_learn_and_their_means():
 
 @pytest.mark.parametrize("groups", [None, [f"p{number // 3}" for number in RNG.permutation(70)]])
 def test_intervals_of_the_images_as_they_are_equal_those_of_a_plain_evaluation(groups):
-    reached = over_conditions(LABELS, CLEAN, {("none", 1): CLEAN, **CHANGED}, 0.4, groups, 0.9, 300, 7)
-    plain = bootstrap_intervals(LABELS, CLEAN, 0.4, groups, 0.9, 300, 7)
+    reached = over_conditions(LABELS, CLEAN, {("none", 1): CLEAN, **CHANGED}, 0.4, groups, Bootstrap(0.9, 300, 7))
+    plain = bootstrap_intervals(LABELS, CLEAN, 0.4, groups, Bootstrap(0.9, 300, 7))
     for name, measured in reached.clean.items():
         assert measured.interval == plain[name]
         assert reached.cells["none", 1][name].interval == plain[name]
@@ -60,7 +60,9 @@ def test_intervals_of_the_images_as_they_are_equal_those_of_a_plain_evaluation(g
 
 
 def test_a_class_without_images_has_a_reason():
-    reached = over_conditions(np.zeros(4, int), np.full(4, 0.2), {("blur", 1): np.full(4, 0.5)}, 0.4, n_boot=100)
+    reached = over_conditions(
+        np.zeros(4, int), np.full(4, 0.2), {("blur", 1): np.full(4, 0.5)}, 0.4, bootstrap=Bootstrap(n_boot=100)
+    )
     assert reached.mean["auc"].value.value is None and reached.mean["auc"].value.reason == "no positive image"
     assert reached.mean["specificity"].value.value == 0
     assert reached.loss["specificity"].value.value == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmtrain.metrics import decision_curve
+from pmtrain.metrics import Bootstrap, decision_curve
 
 LABELS = [1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0]
 PROBABILITIES = [0.91, 0.42, 0.08, 0.37, 0.33, 0.74, 0.5, 0.02, 0.5, 0.61, 0.12, 0.25]
@@ -39,7 +39,9 @@ DCURVES = {
 
 @pytest.mark.parametrize("prevalence", DCURVES)
 def test_net_benefit_equals_that_of_dcurves(prevalence):
-    curve = decision_curve(LABELS, PROBABILITIES, thresholds=THRESHOLDS, n_boot=100, prevalence=prevalence)
+    curve = decision_curve(
+        LABELS, PROBABILITIES, thresholds=THRESHOLDS, prevalence=prevalence, bootstrap=Bootstrap(n_boot=100)
+    )
     model, treat_all = DCURVES[prevalence]
     assert curve.model == pytest.approx(model, abs=1e-12)
     assert curve.treat_all == pytest.approx(treat_all, abs=1e-12)
@@ -50,11 +52,11 @@ def test_net_benefit_equals_that_of_dcurves(prevalence):
 def test_net_benefit_worked_by_hand():
     # At 0.5 four of five positives and one of five negatives are treated, and one costs as much as the other finds.
     labels, probabilities = [1] * 5 + [0] * 5, [0.9, 0.8, 0.7, 0.5, 0.1, 0.6, 0.4, 0.3, 0.2, 0.0]
-    curve = decision_curve(labels, probabilities, thresholds=[0.2, 0.5], n_boot=100)
+    curve = decision_curve(labels, probabilities, thresholds=[0.2, 0.5], bootstrap=Bootstrap(n_boot=100))
     assert curve.model == pytest.approx([4 / 10 - 4 / 10 / 4, 4 / 10 - 1 / 10], abs=1e-12)
     assert curve.treat_all == pytest.approx([0.5 - 0.5 / 4, 0], abs=1e-12)
     # In a population of 2 % a sensitivity of 4/5 finds 0.016, and the false positives are 1/5 of 98 %.
-    rare = decision_curve(labels, probabilities, thresholds=[0.5], n_boot=100, prevalence=0.02)
+    rare = decision_curve(labels, probabilities, thresholds=[0.5], prevalence=0.02, bootstrap=Bootstrap(n_boot=100))
     assert rare.model == pytest.approx([0.8 * 0.02 - 0.2 * 0.98], abs=1e-12)
 
 
@@ -64,7 +66,7 @@ def test_its_interval_is_that_of_a_plain_bootstrap(by_patient):
     y = rng.integers(0, 2, 120)
     p = 1 / (1 + np.exp(-rng.normal(2 * y - 1, 1)))
     groups = np.arange(120) // 3 if by_patient else None
-    curve = decision_curve(y, p, groups, thresholds=[0.3], n_boot=2000, seed=1)
+    curve = decision_curve(y, p, groups, thresholds=[0.3], bootstrap=Bootstrap(n_boot=2000, seed=1))
     draws = []
     for _ in range(2000):
         i = (3 * rng.integers(0, 40, 40)[:, None] + np.arange(3)).ravel() if by_patient else rng.integers(0, 120, 120)
@@ -82,19 +84,20 @@ def test_its_interval_is_that_of_a_plain_bootstrap(by_patient):
 def test_the_useful_range_is_where_the_gain_lies_above_both():
     rng = np.random.default_rng(1)
     y = np.repeat([0, 1], 300)
-    informed = decision_curve(y, np.clip(rng.normal(0.2 + 0.6 * y, 0.1), 0.001, 0.999), n_boot=200)
+    informed = decision_curve(y, np.clip(rng.normal(0.2 + 0.6 * y, 0.1), 0.001, 0.999), bootstrap=Bootstrap(n_boot=200))
     ((first, last),) = informed.useful()
     assert first < 0.3 and last > 0.7
-    assert decision_curve(y, np.full(600, 0.5), n_boot=200).useful() == []
+    assert decision_curve(y, np.full(600, 0.5), bootstrap=Bootstrap(n_boot=200)).useful() == []
 
 
 def test_what_has_no_interval_says_why_and_one_class_has_a_curve():
-    alone = decision_curve([1], [0.6], thresholds=[0.5], n_boot=100)
+    alone = decision_curve([1], [0.6], thresholds=[0.5], bootstrap=Bootstrap(n_boot=100))
     assert (alone.note, np.isnan(alone.low[0]), alone.model[0]) == ("only one image", True, 1.0)
-    ill = decision_curve([1, 1, 1], [0.2, 0.6, 0.9], thresholds=[0.5], n_boot=100)
+    ill = decision_curve([1, 1, 1], [0.2, 0.6, 0.9], thresholds=[0.5], bootstrap=Bootstrap(n_boot=100))
     assert ill.model[0] == pytest.approx(2 / 3)
     assert (
-        decision_curve([1, 1], [0.2, 0.6], thresholds=[0.5], n_boot=100, prevalence=0.1).note == "a class has no images"
+        decision_curve([1, 1], [0.2, 0.6], thresholds=[0.5], prevalence=0.1, bootstrap=Bootstrap(n_boot=100)).note
+        == "a class has no images"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmtrain.metrics import assess, assess_at_prevalence, shift_prior
+from pmtrain.metrics import Bootstrap, assess, assess_at_prevalence, shift_prior
 
 # 8 of 10 positives and 3 of 20 negatives are called: sensitivity 0.8, specificity 0.85.
 LABELS = [1] * 10 + [0] * 20
@@ -13,7 +13,7 @@ PROBABILITIES = [0.9] * 8 + [0.1] * 2 + [0.9] * 3 + [0.1] * 17
 
 
 def test_values_and_calls_worked_by_hand():
-    found = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 0.02, n_boot=200)
+    found = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 0.02, bootstrap=Bootstrap(n_boot=200))
     called, cleared = 0.8 * 0.02 + 0.15 * 0.98, 0.2 * 0.02 + 0.85 * 0.98
     values = {name: each.value.value for name, each in (found.measures | found.calls).items()}
     assert values == pytest.approx(
@@ -32,8 +32,8 @@ def test_values_and_calls_worked_by_hand():
 
 
 def test_at_the_studys_own_prevalence_they_are_the_studys():
-    there = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 1 / 3, n_boot=100).measures
-    here = assess(LABELS, PROBABILITIES, 0.5, n_boot=100).measures
+    there = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 1 / 3, bootstrap=Bootstrap(n_boot=100)).measures
+    here = assess(LABELS, PROBABILITIES, 0.5, bootstrap=Bootstrap(n_boot=100)).measures
     assert {name: each.value.value for name, each in there.items()} == pytest.approx(
         {name: here[name].value.value for name in there}
     )
@@ -41,7 +41,7 @@ def test_at_the_studys_own_prevalence_they_are_the_studys():
 
 def test_the_second_interval_is_mercaldos():
     # Mercaldo et al. 2007: logit PPV +- z sqrt((1 - se) / (se n1) + sp / ((1 - sp) n0)), and likewise NPV.
-    found = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 0.02, n_boot=100).measures
+    found = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 0.02, bootstrap=Bootstrap(n_boot=100)).measures
     for name, variance in (
         ("ppv", 0.2 / (0.8 * 10) + 0.85 / (0.15 * 20)),
         ("npv", 0.8 / (0.2 * 10) + 0.15 / (0.85 * 20)),
@@ -50,7 +50,9 @@ def test_the_second_interval_is_mercaldos():
         ends = np.log(value / (1 - value)) + np.array([-1, 1]) * 1.959964 * np.sqrt(variance)
         second = found[name].second
         assert (second.low, second.high) == pytest.approx(1 / (1 + np.exp(-ends)), rel=1e-6)
-    of_pairs = assess_at_prevalence(LABELS, PROBABILITIES, 0.5, 0.02, groups=np.arange(30) // 2, n_boot=100)
+    of_pairs = assess_at_prevalence(
+        LABELS, PROBABILITIES, 0.5, 0.02, groups=np.arange(30) // 2, bootstrap=Bootstrap(n_boot=100)
+    )
     assert of_pairs.measures["ppv"].second is None
 
 
@@ -60,7 +62,7 @@ def test_its_interval_is_that_of_a_plain_bootstrap(by_patient):
     y = rng.integers(0, 2, 120)
     p = 1 / (1 + np.exp(-rng.normal(2 * y - 1, 1)))
     groups = np.arange(120) // 3 if by_patient else None
-    found = assess_at_prevalence(y, p, 0.5, 0.1, groups, n_boot=2000, seed=1)
+    found = assess_at_prevalence(y, p, 0.5, 0.1, groups, bootstrap=Bootstrap(n_boot=2000, seed=1))
     draws = []
     for _ in range(2000):
         i = (3 * rng.integers(0, 40, 40)[:, None] + np.arange(3)).ravel() if by_patient else rng.integers(0, 120, 120)
@@ -73,10 +75,10 @@ def test_its_interval_is_that_of_a_plain_bootstrap(by_patient):
 
 
 def test_what_has_no_value_says_why():
-    found = assess_at_prevalence([1, 1], [0.2, 0.8], 0.5, 0.1, n_boot=100)
+    found = assess_at_prevalence([1, 1], [0.2, 0.8], 0.5, 0.1, bootstrap=Bootstrap(n_boot=100))
     for each in (found.measures | found.calls).values():
         assert (each.value.value, each.value.reason) == (None, "a class has no images")
-    none = assess_at_prevalence([0, 1], [0.2, 0.3], 0.5, 0.1, n_boot=100)
+    none = assess_at_prevalence([0, 1], [0.2, 0.3], 0.5, 0.1, bootstrap=Bootstrap(n_boot=100))
     assert none.measures["ppv"].value.reason == "no image reaches the threshold"
     assert none.calls["missed"].value.value == pytest.approx(100)
 

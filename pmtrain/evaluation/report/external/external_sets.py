@@ -16,7 +16,15 @@ from pmtrain.evaluation.domain.compare_sets import NETWORK, SAME
 from pmtrain.evaluation.domain.domain_model import VERDICTS
 from pmtrain.evaluation.evaluate.examine import Evaluation, examine
 from pmtrain.evaluation.evaluate.results import metrics_of
-from pmtrain.metrics import Assessed, Assessment, Change, Interval, ScoredSet, roc_points, unpaired_changes
+from pmtrain.metrics import (
+    Assessed,
+    Assessment,
+    Change,
+    Interval,
+    ScoredSet,
+    roc_points,
+    unpaired_changes,
+)
 from pmtrain.metrics.text import ends, percent
 from pmtrain.system import console
 from pmtrain.system.console import csv_row
@@ -75,7 +83,7 @@ def beside(internal: Evaluation, externals: dict[str, Evaluation]) -> list[Exter
         return []
     config, (first, *others) = internal.config, [scored_set(each) for each in (internal, *externals.values())]
     threshold = internal.threshold.value
-    changes = unpaired_changes(first, others, threshold, SHOWN, config.ci, config.n_boot, config.seed)
+    changes = unpaired_changes(first, others, threshold, SHOWN, config.bootstrap)
     at_home = calibration_faults(internal.found)
     return [
         ExternalSet(name, each, changed, calibration_sentence(each, at_home))

@@ -64,9 +64,7 @@ def contents(folder: RunFolder, found: Several, config: ReportConfig) -> dict[st
         found.groups,
         found.classes,
         found.found,
-        config.ci,
-        config.n_boot,
-        config.seed,
+        config.bootstrap,
         marks,
     )
     cases = worst_cases(folder, found, config.errors)

@@ -15,7 +15,7 @@ from pmtrain.evaluation.scores.operating_point import threshold_to_store
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import ScoredRow, read_scores
 from pmtrain.evaluation.scores.scoring import averaged
-from pmtrain.metrics import Assessment, assess
+from pmtrain.metrics import BOOTSTRAP, Assessment, Bootstrap, assess
 from pmtrain.runs.records import ENSEMBLE, read_ensemble
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.console import csv_row, quoted
@@ -140,11 +140,11 @@ def kind_of(folder: RunFolder) -> str | None:
     return FOLDS if folder.config().folds else None
 
 
-def read_several(folder: RunFolder, level: float, n_boot: int, seed: int) -> Several:
+def read_several(folder: RunFolder, bootstrap: Bootstrap = BOOTSTRAP) -> Several:
     """The trainings in a folder.
 
     Args:
-        level, n_boot, seed: of the intervals.
+        bootstrap: how the intervals are made.
     Raises:
         PmtrainError: not all are trained, or a table of scores is damaged.
     """
@@ -176,7 +176,7 @@ def read_several(folder: RunFolder, level: float, n_boot: int, seed: int) -> Sev
             Member(
                 name.replace("-", " "),
                 own,
-                assess(own.labels, own.probabilities, NEUTRAL, _groups(own), level, n_boot, seed),
+                assess(own.labels, own.probabilities, NEUTRAL, _groups(own), bootstrap),
                 Calls.at(threshold_to_store(rule, own, first=False)[0], own),
                 others,
                 Calls.at(pooled, own),
@@ -184,8 +184,8 @@ def read_several(folder: RunFolder, level: float, n_boot: int, seed: int) -> Sev
         )
     groups = _groups(scores)
     about = runs[0].info()["data"]
-    measured = assess(scores.labels, scores.probabilities, NEUTRAL, groups, level, n_boot, seed)
-    decided = None if member_of is None else assess(scores.labels, honest, NEUTRAL, groups, level, n_boot, seed)
+    measured = assess(scores.labels, scores.probabilities, NEUTRAL, groups, bootstrap)
+    decided = None if member_of is None else assess(scores.labels, honest, NEUTRAL, groups, bootstrap)
     return Several(
         kind,
         members,

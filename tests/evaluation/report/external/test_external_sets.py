@@ -12,7 +12,7 @@ import pytest
 from pmtrain.config import ReportConfig, load_config
 from pmtrain.evaluation.report.external.external_section import external_section
 from pmtrain.evaluation.report.external.external_sets import SHOWN, auc_sentence, beside, written
-from pmtrain.metrics import MEASURES, assess
+from pmtrain.metrics import MEASURES, Bootstrap, assess
 from pmtrain.system.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def evaluation_of(shift: float, scale: float, n: int = 600, seed: int = 0, sprea
     true = rng.normal(0, 2 * spread, n)
     labels = (rng.random(n) < 1 / (1 + np.exp(-true))).astype(int)
     probabilities = 1 / (1 + np.exp(-(scale * true + shift)))
-    found = assess(labels, probabilities, 0.5, n_boot=200)
+    found = assess(labels, probabilities, 0.5, bootstrap=Bootstrap(n_boot=200))
     data = SimpleNamespace(root="a folder", fingerprint=lambda: "f", synthetic=False, classes=("well", "ill"))
     return SimpleNamespace(
         found=found,
@@ -33,7 +33,7 @@ def evaluation_of(shift: float, scale: float, n: int = 600, seed: int = 0, sprea
         domain=None,
         reasons=[],
         threshold=SimpleNamespace(value=0.5, text="as given"),
-        config=SimpleNamespace(ci=0.95, n_boot=200, seed=0),
+        config=load_config(ReportConfig, {"n_boot": 200}),
         images=SimpleNamespace(data=data, split="all"),
         scored=SimpleNamespace(left_out={}),
         checkpoint=SimpleNamespace(path="best.pdparams", info=SimpleNamespace(weights_sha256="0")),

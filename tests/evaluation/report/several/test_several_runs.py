@@ -16,6 +16,7 @@ from pmtrain.evaluation.report import report
 from pmtrain.evaluation.report.several.several_runs import FOLDS, SEEDS, kind_of, read_several
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.score_table import score_table
+from pmtrain.metrics import Bootstrap
 from pmtrain.runs.records import EnsembleRecord, notes_info
 from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system.errors import PmtrainError, UsageError
@@ -64,7 +65,7 @@ def best_with_sensitivity(labels, probabilities, wanted=0.9):
 
 def test_every_fold_is_measured_on_its_own_images_and_all_of_them_together(folds):
     folder, drawn = folds
-    found = read_several(RunFolder(folder), 0.95, 200, 0)
+    found = read_several(RunFolder(folder), Bootstrap(n_boot=200))
     assert kind_of(RunFolder(folder)) == FOLDS and not found.exploratory
     areas = [roc_auc_score(*each) for each in drawn.values()]
     assert [each.found.measures["auc"].value.value for each in found.members] == pytest.approx(areas)
@@ -81,7 +82,7 @@ def test_every_fold_is_measured_on_its_own_images_and_all_of_them_together(folds
 
 def test_a_folds_threshold_from_the_others_is_chosen_without_its_images(folds):
     folder, drawn = folds
-    found = read_several(RunFolder(folder), 0.95, 100, 0)
+    found = read_several(RunFolder(folder), Bootstrap(n_boot=100))
     caught = 0
     for place, member in enumerate(found.members):
         parts = list(drawn.values())
@@ -119,7 +120,7 @@ def test_the_report_of_several_seeds(tmp_path):
     drawn = trainings(folder, ["seed-0", "seed-1"], same_images=True)
     record = EnsembleRecord(kind=SEEDS, members=("seed-0", "seed-1"), info=notes_info(50))
     (folder / "ensemble.json").write_text(record.model_dump_json())
-    found = read_several(RunFolder(folder), 0.95, 100, 0)
+    found = read_several(RunFolder(folder), Bootstrap(n_boot=100))
     labels = drawn["seed-0"][0]
     mean = (drawn["seed-0"][1] + drawn["seed-1"][1]) / 2
     assert found.found.measures["auc"].value.value == pytest.approx(roc_auc_score(labels, mean))
