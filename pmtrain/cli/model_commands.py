@@ -14,7 +14,9 @@ from pmtrain.config import CalibrateConfig, FitDomainConfig, load_config
 
 @with_options(FitDomainConfig)
 def fit_domain(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pdparams or .safetensors file, or a run folder.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help=f"{ONE}. Of several, or the folder of several trainings, each gets its own.")
+    ],
     **flags: Any,
 ) -> None:
     """Learn which images are like those trained on.

@@ -99,6 +99,12 @@ def test_what_has_no_gradients_is_refused(run_cli, checkpoint, photos, options):
     assert options[0] in done.stderr
 
 
+def test_of_several_networks_one_is_asked_for(run_cli, checkpoint, photos):
+    done = run_cli("explain", f"{checkpoint},{checkpoint}", photos)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "these are 2 networks" in done.stderr and f"explain one of them: pmtrain explain {checkpoint}" in done.stderr
+
+
 def test_names_that_differ_in_case_alone_keep_their_folders(tmp_path):
     """On Windows and macOS A.png and a.png would be one file."""
     out = tmp_path / "out"

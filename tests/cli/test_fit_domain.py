@@ -130,6 +130,17 @@ def test_eval_sets_other_data_beside_the_training_images(run_cli, fitted, many, 
     assert [row["images"] for row in written["selective"]["curve"]] == [24, 22, 21, 19, 16, 12]
 
 
+def test_each_of_several_networks_gets_its_own(run_cli, fitted, many, tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(fitted, tmp_path / f"{name}.pdparams")
+        shutil.copy(fitted.with_suffix(".json"), tmp_path / f"{name}.json")
+    done = run_cli("fit-domain", "a.pdparams,b.pdparams", "--data", many / "own", *QUIET)
+    assert done.exit_code == 0, done.stderr
+    for name in ("a", "b"):
+        made = tmp_path / f"{name}.domain.safetensors"
+        assert made.read_bytes() == fitted.with_suffix(".domain.safetensors").read_bytes()
+
+
 def test_too_few_images_are_said(run_cli, checkpoint, small_set, tmp_path):
     shutil.copy(checkpoint, tmp_path / "best.pdparams")
     shutil.copy(checkpoint.with_suffix(".json"), tmp_path / "best.json")

@@ -22,9 +22,10 @@ from pmtrain.evaluation.domain.domain_model import DRAWS, DomainModel, Measured,
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PassFeatures, PooledFeatures
 from pmtrain.evaluation.scores.chosen_images import listed_images
+from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.own_run import own_run
 from pmtrain.models.backends.device import select_device
-from pmtrain.runs.checkpoint import Checkpoint, load_checkpoint
+from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.runs.network import load_network
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
@@ -39,12 +40,18 @@ Value = TypeVar("Value")
 
 
 def fit_domain(path: Path, config: FitDomainConfig) -> int:
-    """Fit and write the domain model of the checkpoint at `path`; return the exit code, 1 if there are too few images.
+    """Fit and write the domain model of each network at `path`, as of `load_networks`; return the exit code.
 
+    Returns: 1 if there are too few images for one.
     Raises:
-        PmtrainError: the checkpoint or the data can't be read.
+        PmtrainError: a checkpoint or the data can't be read.
     """
-    checkpoint = load_checkpoint(path)
+    done = [fit_one(member, config) for member in load_networks(path).members]
+    return 0 if all(done) else 1
+
+
+def fit_one(checkpoint: Checkpoint, config: FitDomainConfig) -> bool:
+    """Fit and write the domain model of a checkpoint; False if there are too few images."""
     listed = listed_images(checkpoint, config)
     run = own_run(checkpoint, listed)
     data = run.data if run and run.data else listed
@@ -70,8 +77,7 @@ def fit_domain(path: Path, config: FitDomainConfig) -> int:
             )
             for split in ("train", "val")
         ]
-        done = keep_domain(checkpoint, config, loaders[0], loaders[1], config.batch_size)
-    return 0 if done else 1
+        return keep_domain(checkpoint, config, loaders[0], loaders[1], config.batch_size)
 
 
 class Network:
@@ -195,7 +201,7 @@ def keep_domain(
     path = save_domain(checkpoint, model)
     console.notice(
         f"domain model: fitted on {len(fitted.statistics)} training and {len(unseen.statistics)} validation images in"
-        f" {time.perf_counter() - started:.1f} s: {path.name}, {path.stat().st_size / 1024:.0f} KiB"
+        f" {time.perf_counter() - started:.1f} s: {path}, {path.stat().st_size / 1024:.0f} KiB"
     )
     return True
 

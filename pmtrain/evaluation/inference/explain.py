@@ -18,9 +18,10 @@ from pmtrain.data.select import warn_of_pages
 from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
 from pmtrain.evaluation.saliency.overlay import PERCENTILE, picture, scale_top
-from pmtrain.runs.checkpoint import load_checkpoint
+from pmtrain.evaluation.scores.ensemble import load_networks
+from pmtrain.runs.checkpoint import Checkpoint
 from pmtrain.system import console
-from pmtrain.system.console import csv_row
+from pmtrain.system.console import csv_row, quoted
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_file
 
@@ -42,7 +43,12 @@ def explain(checkpoint: Path, images: Sequence[str], config: ExplainConfig) -> i
     """
     targets = _targets(find_images(images), config.output)
     warn_of_pages(targets)
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_networks(checkpoint)
+    if not isinstance(loaded, Checkpoint):
+        raise UsageError(
+            f"{checkpoint}: these are {len(loaded.members)} networks, and a map explains one network's score",
+            f"explain one of them: {quoted('pmtrain', 'explain', loaded.members[0].path, *images)}",
+        )
     if loaded.exported is not None:
         raise UsageError(
             f"{loaded.path}: an exported model has no gradients to explain",
