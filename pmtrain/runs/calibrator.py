@@ -24,6 +24,7 @@ class Calibrator(BaseModel):
         data: fingerprint of the data set with these images.
         before, after: calibration measures by name; `after` is cross-fitted: each image by a map fitted without it.
         folds: of the cross-fitting; 0 if there were too few images for it.
+        tried: cross-fitted loss of each method that `auto` chose from; empty where the method was given.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -39,6 +40,7 @@ class Calibrator(BaseModel):
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     folds: int = 0
+    tried: dict[str, float] = {}
 
     @model_validator(mode="after")
     def _increasing(self) -> Calibrator:

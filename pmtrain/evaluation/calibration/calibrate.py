@@ -124,11 +124,16 @@ def unit_as_lines(record: UnitRecord) -> list[str]:
 
 def as_lines(calibrator: Calibrator, word: str = "image") -> list[str]:
     """What the calibration is, and its measures before and after; `word`: what one score is of."""
-    lines = [summary(calibrator, word), "", f"{'':<{TITLE_WIDTH}}  {'before':>8}  {'after':>8}"]
+    lines = [summary(calibrator, word)]
+    if calibrator.tried:
+        losses = ", ".join(f"{method} {loss:.4f}" for method, loss in calibrator.tried.items())
+        lines.append(f"chosen for the lowest cross-fitted loss: {losses}")
+    lines += ["", f"{'':<{TITLE_WIDTH}}  {'before':>8}  {'after':>8}"]
     for title, *values in before_and_after(calibrator):
         lines.append(f"{title:<{TITLE_WIDTH}}  {values[0]:>8}  {values[1]:>8}")
     told = (
-        f"after: cross-fitted in {calibrator.folds} folds, each {word} by a map fitted without it"
+        f"after: cross-fitted in {calibrator.folds} folds, each {word} by a map{' chosen and' * bool(calibrator.tried)}"
+        " fitted without it"
         if calibrator.folds
         else "after: unknown, the images are too few to cross-fit, or the scores too poor"
     )

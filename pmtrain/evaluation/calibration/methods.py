@@ -126,9 +126,11 @@ def fit(
             f" {len(labels) - positives} negative ones",
             "give data with both classes",
         )
-    if method == AUTO:
-        method = best_method(logits, labels, prior, groups, seed)
     crossed, folds = cross_fitted(method, logits, labels, prior, groups, seed)
+    tried: dict[str, float] = {}
+    if method == AUTO:
+        tried = crossed_losses(logits, labels, prior, groups, seed)
+        method = lowest(tried)
     return Calibrator(
         method=method,
         **METHODS[method](logits, labels, prior),
@@ -139,18 +141,23 @@ def fit(
         before=measured(labels, logits),
         after={} if crossed is None else measured(labels, crossed),
         folds=folds,
+        tried=tried,
     )
 
 
-def best_method(
+def crossed_losses(
     logits: np.ndarray, labels: np.ndarray, prior: float | None, groups: Sequence | None = None, seed: int = 0
-) -> str:
-    """The row of METHODS with the lowest cross-fitted loss; `temperature`, the simplest, where that can't be told.
+) -> dict[str, float]:
+    """The cross-fitted loss of each of METHODS that can be cross-fitted.
 
     Args: as `fit`.
     """
     crossed = {method: cross_fitted(method, logits, labels, prior, groups, seed)[0] for method in METHODS}
-    losses = {method: bce(labels, values) for method, values in crossed.items() if values is not None}
+    return {method: bce(labels, values) for method, values in crossed.items() if values is not None}
+
+
+def lowest(losses: dict[str, float]) -> str:
+    """The method with the lowest loss; `temperature`, the simplest, where none is known."""
     return min(losses, key=lambda method: losses[method], default="temperature")
 
 
@@ -163,6 +170,8 @@ def cross_fitted(
     seed: int = 0,
 ) -> tuple[np.ndarray | None, int]:
     """Each image's calibrated logit by a map fitted without it (and its patient), and the number of folds.
+
+    With AUTO, the method is chosen without it, too.
 
     None and 0 if a class has fewer than two images, or patients, or if a fold's map can't be fitted.
     """
@@ -178,12 +187,18 @@ def cross_fitted(
     for fitted_on, held_out in kind(folds, shuffle=True, random_state=seed).split(logits[:, None], labels, groups):
         if len(set(labels[fitted_on])) < 2:  # patients of both classes may leave a fold with one
             return None, 0
+        inside = logits[fitted_on], labels[fitted_on], prior
+        chosen = method
+        if method == AUTO:
+            chosen = lowest(
+                crossed_losses(*inside, None if groups is None else [groups[row] for row in fitted_on], seed)
+            )
         try:
-            part = METHODS[method](logits[fitted_on], labels[fitted_on], prior)
+            part = METHODS[chosen](*inside)
         except PmtrainError:  # so few images, or scores so poor, that one fold's turn about
             return None, 0
         share = float(labels[fitted_on].mean())
-        calibrator = Calibrator(method=method, **part, prevalence=share, images=len(fitted_on), positives=0)
+        calibrator = Calibrator(method=chosen, **part, prevalence=share, images=len(fitted_on), positives=0)
         calibrated[held_out] = calibrator.logits(logits[held_out])
     return calibrated, folds
 
