@@ -66,6 +66,8 @@ class ImageFile:
             raise BadImage(self.path, "the file is empty")
         self._is_jpeg = self.data.startswith(JPEG_SIGNATURE)
         self.header: Header | None = None
+        if is_dicom(self.data):  # its first 128 bytes are free: in some files they are the header of a TIFF
+            return
         for signature, read_header in HEADERS.items():
             if self.data.startswith(signature):
                 try:

@@ -387,6 +387,13 @@ def test_dicom_colours(tmp_path):
     assert np.abs(read(tmp_path, dicom(ycbcr, "YBR_FULL")) - rgb.astype(int)).max() <= 3
 
 
+def test_dicom_that_begins_like_a_tiff(tmp_path):
+    """Files of both kinds in one have a TIFF's header in the 128 bytes that DICOM leaves free."""
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    content = b"II*\0\x08\0\0\0" + dicom(rgb, "RGB")[8:]
+    np.testing.assert_array_equal(read(tmp_path, content), rgb)
+
+
 def test_dicom_palette(tmp_path):
     table = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
     elements = {}
