@@ -16,7 +16,7 @@ from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import Scored, ScoringPass, score_networks, scored_by_lines
-from pmtrain.evaluation.scores.units import UnitScores, by_unit, unit_report
+from pmtrain.evaluation.scores.units import UnitScores, by_unit, require_unit, unit_report
 from pmtrain.evaluation.scores.views import views_stated
 from pmtrain.metrics import MEASURES, Comparison, Difference, PairedTest, compare_scores
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH, Notes, ends, percent, tally_text
@@ -68,6 +68,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
     checkpoints = {"A": load_networks(path_a), "B": load_networks(path_b)}
     images = choose_images(checkpoints["A"], config)
     compare_classes(checkpoints["B"], images.listed)
+    require_unit(images, config.unit)
     sides = {}
     for name, checkpoint in checkpoints.items():
         scored = score_networks(checkpoint, ScoringPass(images, config, device))

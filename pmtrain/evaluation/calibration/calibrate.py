@@ -14,7 +14,7 @@ from pmtrain.evaluation.scores.operating_point import operating_point
 from pmtrain.evaluation.scores.prior_use import seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import ScoringPass, score_networks
-from pmtrain.evaluation.scores.units import AGGREGATES, UnitScores, aggregated
+from pmtrain.evaluation.scores.units import AGGREGATES, UnitScores, aggregated, require_unit
 from pmtrain.metrics import MEASURES, evaluate_measures
 from pmtrain.metrics.text import SYNTHETIC, TITLE_WIDTH
 from pmtrain.metrics.thresholds import FEW
@@ -45,6 +45,7 @@ def calibrate(path: Path, config: CalibrateConfig) -> None:
         console.notice(f"{checkpoint.path}: probabilities are the network's own again")
         return
     images = choose_images(checkpoint, config)
+    require_unit(images, config.unit)
     scored = score_networks(checkpoint, ScoringPass(images, config, select_device(config.device)))
     scores = replace(scored.scores, calibration=None)
     _warn(checkpoint, images)
@@ -127,7 +128,7 @@ def as_lines(calibrator: Calibrator, word: str = "image") -> list[str]:
     lines = [summary(calibrator, word)]
     if calibrator.tried:
         losses = ", ".join(f"{method} {loss:.4f}" for method, loss in calibrator.tried.items())
-        lines.append(f"chosen for the lowest cross-fitted loss: {losses}")
+        lines.append(f"chosen as the simplest of those with about the lowest cross-fitted loss: {losses}")
     lines += ["", f"{'':<{TITLE_WIDTH}}  {'before':>8}  {'after':>8}"]
     for title, *values in before_and_after(calibrator):
         lines.append(f"{title:<{TITLE_WIDTH}}  {values[0]:>8}  {values[1]:>8}")

@@ -24,7 +24,7 @@ from pmtrain.evaluation.scores.operating_point import OperatingPoint, operating_
 from pmtrain.evaluation.scores.prior_use import also_trained_on, seen_before
 from pmtrain.evaluation.scores.score import Scores
 from pmtrain.evaluation.scores.scoring import Scored
-from pmtrain.evaluation.scores.units import UnitScores, by_unit
+from pmtrain.evaluation.scores.units import UnitScores, by_unit, require_unit
 from pmtrain.metrics import Assessment, AtPrevalence, assess, assess_at_prevalence, shift_prior
 from pmtrain.models.backends.device import select_device
 from pmtrain.runs.checkpoint import Networks
@@ -118,6 +118,7 @@ def examine(
     checkpoint = load_networks(path)
     first = checkpoint.members[0]
     images = processes.from_first(choose_images(checkpoint, config))
+    require_unit(images, config.unit)
     kinds = by_column(images, config.group_by) if config.group_by else {}
     passes = pass_over(checkpoint, images, config, processes, scored)
     scored, unit = passes.scored, None

@@ -97,6 +97,12 @@ def names_of_units(images: Images, samples: list[Sample], unit: str) -> list[str
     return names
 
 
+def require_unit(images: Images, unit: str | None) -> None:
+    """Raises: UsageError: as `names_of_units`, before the images are scored; never without a unit."""
+    if unit is not None:
+        names_of_units(images, list(images.samples), unit)
+
+
 def by_unit(
     scores: Scores, images: Images, unit: str, info: CheckpointInfo, aggregate: str | None, rule: str
 ) -> UnitScores:
