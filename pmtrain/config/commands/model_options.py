@@ -26,8 +26,8 @@ class CalibrateConfig(ScoringOptions):
     method: Annotated[str, OneOf("pmtrain.evaluation.calibration.methods:METHODS", "none", "auto")] = option(
         EVALUATION,
         "Way to calibrate. temperature: one number, and the share of positives; platt: a logistic regression on the"
-        " logit; isotonic: any increasing function, for many images; auto: the one of these with the lowest"
-        " cross-fitted loss; none: remove the calibration.",
+        " logit; isotonic: any increasing function, for many images; auto: the simplest of these whose"
+        " cross-fitted loss is the lowest but for chance; none: remove the calibration.",
         default="platt",
     )
     threshold: ThresholdText = option(

@@ -95,7 +95,7 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray, float | None], dict[str, An
 }
 
 
-AUTO = "auto"  # the method whose cross-fitted loss is the lowest
+AUTO = "auto"  # the simplest method whose cross-fitted loss is no worse than the lowest by more than chance
 
 
 def fit(
@@ -127,10 +127,10 @@ def fit(
             "give data with both classes",
         )
     crossed, folds = cross_fitted(method, logits, labels, prior, groups, seed)
-    tried: dict[str, float] = {}
+    tried: dict[str, np.ndarray] = {}
     if method == AUTO:
         tried = crossed_losses(logits, labels, prior, groups, seed)
-        method = lowest(tried)
+        method = simplest(tried)
     return Calibrator(
         method=method,
         **METHODS[method](logits, labels, prior),
@@ -141,24 +141,38 @@ def fit(
         before=measured(labels, logits),
         after={} if crossed is None else measured(labels, crossed),
         folds=folds,
-        tried=tried,
+        tried={name: float(losses.mean()) for name, losses in tried.items()},
     )
 
 
 def crossed_losses(
     logits: np.ndarray, labels: np.ndarray, prior: float | None, groups: Sequence | None = None, seed: int = 0
-) -> dict[str, float]:
-    """The cross-fitted loss of each of METHODS that can be cross-fitted.
+) -> dict[str, np.ndarray]:
+    """The cross-fitted loss of each image, (N,), by each of METHODS that can be cross-fitted.
 
     Args: as `fit`.
     """
     crossed = {method: cross_fitted(method, logits, labels, prior, groups, seed)[0] for method in METHODS}
-    return {method: bce(labels, values) for method, values in crossed.items() if values is not None}
+    return {
+        method: np.logaddexp(0, values) - labels * values for method, values in crossed.items() if values is not None
+    }
 
 
-def lowest(losses: dict[str, float]) -> str:
-    """The method with the lowest loss; `temperature`, the simplest, where none is known."""
-    return min(losses, key=lambda method: losses[method], default="temperature")
+def simplest(losses: dict[str, np.ndarray]) -> str:
+    """The first method, in the order of METHODS, whose mean loss exceeds the lowest by one standard error at most.
+
+    The error is that of the mean difference over the images. The first method of all where none is known.
+
+    Source: the rule of one standard error (Breiman et al. 1984, "Classification and regression trees"), with paired
+    differences.
+    """
+    best = min(losses, key=lambda method: losses[method].mean(), default="")
+    for method in METHODS:
+        if method in losses:
+            more = losses[method] - losses[best]
+            if more.mean() <= more.std(ddof=1) / len(more) ** 0.5:
+                return method
+    return next(iter(METHODS))
 
 
 def cross_fitted(
@@ -190,9 +204,8 @@ def cross_fitted(
         inside = logits[fitted_on], labels[fitted_on], prior
         chosen = method
         if method == AUTO:
-            chosen = lowest(
-                crossed_losses(*inside, None if groups is None else [groups[row] for row in fitted_on], seed)
-            )
+            of_them = None if groups is None else [groups[row] for row in fitted_on]
+            chosen = simplest(crossed_losses(*inside, of_them, seed))
         try:
             part = METHODS[chosen](*inside)
         except PmtrainError:  # so few images, or scores so poor, that one fold's turn about

@@ -117,12 +117,14 @@ def test_scores_the_wrong_way_round_are_refused():
         fit("platt", -logits, labels, None)
 
 
-def test_auto_takes_the_lowest_loss_on_images_held_out():
+def test_auto_takes_the_simplest_of_about_the_lowest_loss_on_images_held_out():
     labels, _, logits = overconfident(600)
     found = fit(AUTO, logits, labels, None)
     losses = {method: fit(method, logits, labels, None).after["loss"] for method in METHODS}
-    assert found.method == min(losses, key=losses.get)
-    assert found.tried == losses
+    assert found.tried == pytest.approx(losses)
+    assert found.method == "temperature"  # which is true here
+    # A wrong share of positives is no matter for one number to divide by.
+    assert fit(AUTO, logits - 3, labels, None).method == "platt"
     # Its own figures are of images that neither the map nor the choice has seen.
     crossed = np.empty(600)
     for seen, held in StratifiedKFold(5, shuffle=True, random_state=0).split(logits[:, None], labels):
