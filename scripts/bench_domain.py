@@ -333,8 +333,10 @@ def measure(run: Path, pictures: dict[str, Sequence[Picture]]) -> None:
     classifier = load_classifier(run)
     if classifier.domain is None:
         raise SystemExit(f"{run}: {classifier.no_domain}")
-    own = [sample.path for sample in choose_images(load_checkpoint(run), load_config(EvalConfig, {})).samples]
-    print(f"\n{run}\n\n| kind | pictures | flagged | refused | AUROC | unreadable |\n|---|---|---|---|---|---|")
+    own_images = choose_images(load_checkpoint(run), load_config(EvalConfig, {})).samples
+    own = [sample.path for sample in own_images]
+    print(f"\n{run}, {classifier.info.image_size} px\n")
+    print("| kind | pictures | flagged | refused | AUROC | unreadable |\n|---|---|---|---|---|---|")
     strange: list[float] = []
     for name, images in {"own validation images": own, **pictures}.items():
         found = classifier.predict(list(images))

@@ -11,8 +11,10 @@ Three distances, each fitted on training images and cut on validation images, wh
 
 An image is `unusual` if it is stranger than 95 % of the validation images by the greater of the first two. It is
 `refused` if it also lies further out, by the third, than 97.5 % of the validation images changed in the same way; where
-its features are far as well, correspondingly less far is enough. These shares and the strength of the changes were
-chosen by looking at photographs of one other fundus camera and at blood cells.
+its features are far as well, correspondingly less far is enough. It is refused, too, if it has no colour while all
+training images have: no camera of one kind takes that away, so the picture is of another kind (X-ray, MR, ultrasound).
+These shares and the strength of the changes were chosen by looking at photographs of one other fundus camera and at
+blood cells, the limit of the colour by looking at DICOM files.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ from pmtrain.evaluation.domain.image_statistics import BLANK, LEAST, LIGHT, NOTA
 NEIGHBOURS = 5
 FLAGGED = 0.05  # share of the validation images that are called unusual
 BEYOND = 0.025  # share of the validation images changed as by other cameras that would be refused
-# What other cameras may change: colours at 0.7 of the augmentation `camera`, now and then grey, and the framing.
-OTHER_CAMERAS = Camera(colour=0.7, grey=0.1)
+# What other cameras may change: colours at 0.7 of the augmentation `camera`, and the framing.
+OTHER_CAMERAS = Camera(colour=0.7)
 OTHER_FRAMES = Geometry(mirror=True, rotation=10, scale=1.15, shift=0.04)
+COLOURED = 0.01  # share of the training images that may have less colour than what "all" of them have
+COLOURLESS = 0.25  # of that colour: an image with less is taken for grey
 DRAWS = 1  # changed copies of each training image
 
 IN_DOMAIN, UNUSUAL, REFUSED = "in domain", "unusual", "refused"
@@ -148,6 +152,11 @@ class DomainModel:
         return bool(medians["corners"] < 0.1 and medians["red"] > 0.01 and medians["blue"] < -0.01)
 
     @cached_property
+    def least_colour(self) -> float:
+        """The colour, as of `colour`, that all but COLOURED of the training images have; 0 if some are grey."""
+        return float(np.quantile(colour(self.training), COLOURED))
+
+    @cached_property
     def reference(self) -> np.ndarray:
         """(R, F) float32, the reference training images' features at unit length."""
         return unit(self.features)
@@ -175,6 +184,8 @@ class DomainModel:
         share = float(stranger / len(self.strangeness))
         if values[LIGHT].max() < BLANK:
             return Familiarity(share, REFUSED, "blank: all pixels are nearly the same")
+        if colour(values) < COLOURLESS * self.least_colour:
+            return Familiarity(share, REFUSED, "grey, and all training images are coloured")
         if share >= FLAGGED:
             return Familiarity(share, IN_DOMAIN, "")
         verdict = REFUSED if foreign * max(1.0, nearest) > 1 else UNUSUAL
@@ -223,6 +234,13 @@ def agreed(judged: Sequence[Sequence[Familiarity]]) -> list[Familiarity]:
         reason = next(each.reason for each in of_image if each.verdict == verdict)
         found.append(Familiarity(float(np.mean([each.share for each in of_image])), verdict, reason))
     return found
+
+
+def colour(statistics: np.ndarray) -> np.ndarray:
+    """Root mean square of the differences of red and blue from green: (..., K) statistics -> (...), 0 for grey."""
+    names = list(STATISTICS)
+    places = [names.index(name) for name in ("red", "blue", "red-green variation", "green-blue variation")]
+    return np.sqrt((statistics[..., places] ** 2).sum(axis=-1))  # mean and variation together
 
 
 def packed(features: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
@@ -20,6 +21,7 @@ from pmtrain.evaluation.domain.domain_model import (
     Spread,
     agreed,
     as_other_cameras,
+    colour,
     neighbour_distances,
     packed,
     shrunk_covariance,
@@ -141,3 +143,30 @@ def test_fundus_photographs_are_known_by_their_statistics(model):
     assert model.of_fundus is False
     red = dict.fromkeys(STATISTICS, 0.2) | {"corners": 0.0, "red": 0.1, "blue": -0.1}
     assert replace(model, training=np.tile(list(red.values()), (5, 1))).of_fundus is True
+
+
+def test_colour_is_the_root_mean_square_of_channel_differences():
+    image = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
+    blue, green, red = image.astype(float).reshape(-1, 3).T / 255
+    wanted = np.sqrt(np.mean((red - green) ** 2 + (blue - green) ** 2))
+    # The statistics are taken on copies of 64 pixels of one of 128, which is that of the image here.
+    large = cv2.resize(image, (128, 128), interpolation=cv2.INTER_NEAREST)
+    assert colour(image_statistics(large)) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_grey_is_refused_where_all_training_images_are_coloured():
+    rng = np.random.default_rng(8)
+    grey = np.repeat(rng.integers(60, 200, (40, 16, 16, 1), np.uint8), 3, axis=3)
+    coloured = (grey * np.array([0.5, 0.7, 1.0])).astype(np.uint8)  # BGR
+
+    def model_of(images: np.ndarray) -> DomainModel:
+        values = np.array([image_statistics(image) for image in images])
+        features = 1 + 0.1 * rng.random((len(values), 8), np.float32)
+        return DomainModel.fit(Measured(features, values, values), Measured(features, values, values), 20)
+
+    features, values = np.ones((1, 8), np.float32), image_statistics(grey[0])[None]
+    (found,) = model_of(coloured).judge(features, values)
+    assert (found.verdict, found.reason) == (REFUSED, "grey, and all training images are coloured")
+    some_grey = model_of(np.concatenate([coloured[:36], grey[:4]]))
+    assert some_grey.least_colour < 0.001
+    assert all("grey," not in each.reason for each in some_grey.judge(features, values))
