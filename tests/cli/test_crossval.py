@@ -149,8 +149,8 @@ def test_eval_knows_a_folds_images_by_their_content(run_cli, undisturbed, small_
 def test_commands_that_take_one_network_name_the_folds(run_cli, undisturbed, small_set):
     folder = undisturbed[0]
     done = run_cli("explain", folder, small_set)
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert "holds several networks" in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "these are 2 networks" in done.stderr
     assert str(folder / "fold-1" / "best.pdparams") in done.stderr
     done = run_cli("train", "--resume", folder / "fold-1")
     assert done.exit_code == 2
