@@ -97,6 +97,20 @@ def magnetic_resonance() -> list[np.ndarray]:
     return found
 
 
+def coloured_maps() -> list[np.ndarray]:
+    """Slices of magnetic resonance under a map of activity: red to yellow spots, which are drawn."""
+    found = []
+    for place, grey in enumerate(magnetic_resonance()):
+        rng, (height, width) = np.random.default_rng(place), grey.shape[:2]
+        heat = np.zeros((height, width), np.float32)
+        for _ in range(int(rng.integers(2, 6))):
+            centre = int(width * rng.uniform(0.3, 0.7)), int(height * rng.uniform(0.3, 0.7))
+            cv2.circle(heat, centre, int(rng.uniform(0.02, 0.07) * width), 1, -1)
+        heat = cv2.GaussianBlur(heat, (0, 0), 2)[..., None]
+        found.append((grey * (1 - heat) + heat * np.array([20, 255 * rng.random(), 240])).astype(np.uint8))
+    return found
+
+
 def histology_through_an_eyepiece() -> list[np.ndarray]:
     found = []
     for place, image in enumerate(parts(skimage("ihc.png"), COUNT, (0.4, 0.9))):
@@ -283,10 +297,11 @@ KINDS = {
     "noise, SYNTHETIC": Kind(drawn(noise)),
     "screenshots, SYNTHETIC": Kind(drawn(screenshot)),
     "mr": Kind(magnetic_resonance, judged=True),
+    "mr under a coloured map": Kind(coloured_maps, judged=True),
     "histology through an eyepiece": Kind(histology_through_an_eyepiece, judged=True),
     "x-ray, SYNTHETIC": Kind(drawn(radiograph), judged=True),
     "ct, SYNTHETIC": Kind(drawn(tomogram), judged=True),
-    "ultrasound, SYNTHETIC": Kind(drawn(ultrasound), judged=True),
+    "ultrasound, SYNTHETIC": Kind(drawn(ultrasound)),
     "oct, SYNTHETIC": Kind(drawn(tomography_of_coherence), judged=True),
     "dermoscopy, SYNTHETIC": Kind(drawn(skin), judged=True),
     "endoscopy, SYNTHETIC": Kind(drawn(endoscopy), judged=True),

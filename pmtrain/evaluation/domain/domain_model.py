@@ -237,10 +237,8 @@ def agreed(judged: Sequence[Sequence[Familiarity]]) -> list[Familiarity]:
 
 
 def colour(statistics: np.ndarray) -> np.ndarray:
-    """Root mean square of the differences of red and blue from green: (..., K) statistics -> (...), 0 for grey."""
-    names = list(STATISTICS)
-    places = [names.index(name) for name in ("red", "blue", "red-green variation", "green-blue variation")]
-    return np.sqrt((statistics[..., places] ** 2).sum(axis=-1))  # mean and variation together
+    """The statistic of that name: (..., K) -> (...), 0 for grey."""
+    return statistics[..., list(STATISTICS).index("colour")]
 
 
 def packed(features: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ import numpy as np
 
 from pmtrain.data.preprocessing.retina.field_of_view import Box, field_of_view
 
-RULES = 1  # raised when the statistics of the same pixels change
+RULES = 2  # raised when the statistics of the same pixels change
 SIDE, SMALL = 128, 64  # pixels: of the copies that detail and colour are measured on
 CORNER = 8  # pixels of the small copy
 SCALES = 4  # of detail: each half as fine as the one before
 ALIKE = 1 / 255  # neighbours that differ by less are of one value
+DIM = 24  # levels: pixels whose brightest channel is at or below this have no colour to speak of
 LEAST_LIGHT, LEAST_DETAIL = 0.02, 0.1  # see Statistic.least
 
 
@@ -63,6 +64,7 @@ STATISTICS: dict[str, Statistic] = {
     "red and green alike": Statistic(LEAST_LIGHT, "other colours", "closer to grey"),
     "green and blue alike": Statistic(LEAST_LIGHT, "other colours", "closer to grey"),
     "direction": Statistic(0.15, "horizontal lines", "vertical lines"),
+    "colour": Statistic(LEAST_LIGHT, "less colour", "more colour"),
 }
 LEAST = np.array([row.least for row in STATISTICS.values()])
 LIGHT = slice(3, 6)  # the contrast of each channel
@@ -77,7 +79,8 @@ def image_statistics(image: np.ndarray) -> np.ndarray:
     """
     seen = _field(image)
     # OpenCV's functions take a tenth of NumPy's time on pictures this small.
-    small = _in_unit_range(cv2.resize(seen, (SMALL, SMALL), interpolation=cv2.INTER_AREA))
+    levels = cv2.resize(seen, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
+    small = _in_unit_range(levels)
     mean, std = (each.ravel() for each in cv2.meanStdDev(small))  # blue, green, red
     blue, green, red = cv2.split(small)
     grey = cv2.add(cv2.add(blue, green), red) / 3
@@ -103,6 +106,7 @@ def image_statistics(image: np.ndarray) -> np.ndarray:
             _alike(red, green, mean[2], mean[1]),
             _alike(green, blue, mean[1], mean[0]),
             math.log((_mean(across) + 0.002) / (_mean(down) + 0.002)),
+            _colour(levels),
         ],
         np.float64,
     )
@@ -132,6 +136,19 @@ def _detail(image: np.ndarray) -> list[float]:
         found.append(math.log(0.002 + cv2.norm(cv2.Laplacian(grey, cv2.CV_32F), cv2.NORM_L1) / grey.size))
         grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return found
+
+
+def _colour(levels: np.ndarray) -> float:
+    """The median, over pixels that aren't dark, of the difference between the brightest and the darkest channel.
+
+    So a mark or a legend in colour doesn't make a grey picture a coloured one.
+    """
+    blue, green, red = cv2.split(levels)
+    brightest, darkest = cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red)
+    lit = cv2.threshold(brightest, DIM, 255, cv2.THRESH_BINARY)[1]
+    counts = cv2.calcHist([cv2.subtract(brightest, darkest)], [0], lit, [256], [0, 256]).ravel()
+    below = np.cumsum(counts)
+    return float(np.searchsorted(below, below[-1] / 2)) / 255
 
 
 def _alike(one: np.ndarray, other: np.ndarray, one_mean: float, other_mean: float) -> float:

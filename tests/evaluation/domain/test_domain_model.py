@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
@@ -21,7 +20,6 @@ from pmtrain.evaluation.domain.domain_model import (
     Spread,
     agreed,
     as_other_cameras,
-    colour,
     neighbour_distances,
     packed,
     shrunk_covariance,
@@ -143,15 +141,6 @@ def test_fundus_photographs_are_known_by_their_statistics(model):
     assert model.of_fundus is False
     red = dict.fromkeys(STATISTICS, 0.2) | {"corners": 0.0, "red": 0.1, "blue": -0.1}
     assert replace(model, training=np.tile(list(red.values()), (5, 1))).of_fundus is True
-
-
-def test_colour_is_the_root_mean_square_of_channel_differences():
-    image = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
-    blue, green, red = image.astype(float).reshape(-1, 3).T / 255
-    wanted = np.sqrt(np.mean((red - green) ** 2 + (blue - green) ** 2))
-    # The statistics are taken on copies of 64 pixels of one of 128, which is that of the image here.
-    large = cv2.resize(image, (128, 128), interpolation=cv2.INTER_NEAREST)
-    assert colour(image_statistics(large)) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_grey_is_refused_where_all_training_images_are_coloured():

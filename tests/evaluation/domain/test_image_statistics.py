@@ -55,6 +55,19 @@ def test_direction_tells_stripes_apart(turned):
     assert (found(np.ascontiguousarray(image))["direction"] < -1) == turned
 
 
+def test_colour_is_the_median_over_lit_pixels_so_that_a_mark_does_not_count():
+    rng = np.random.default_rng(5)
+    image = rng.integers(60, 256, (128, 128, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)[:128, :128]
+    small = image[::2, ::2].astype(int)
+    assert found(image)["colour"] == pytest.approx(np.median(np.ptp(small, axis=2)) / 255, abs=1 / 255)
+    grey = np.repeat(rng.integers(60, 200, (128, 128, 1), np.uint8), 3, axis=2)
+    grey[10:30, 10:80] = (20, 30, 220)
+    assert found(grey)["colour"] == 0
+    half_dark = image.copy()
+    half_dark[:100] = 0
+    assert found(half_dark)["colour"] > 0.1
+
+
 def test_grey_has_channels_that_are_alike_and_noise_has_not():
     rng = np.random.default_rng(0)
     grey = np.repeat(rng.integers(0, 256, (64, 64, 1), np.uint8), 3, axis=2)
