@@ -334,16 +334,16 @@ def test_without_data_and_without_a_run_it_asks_for_data(run_cli, run, tmp_path)
 
 
 def test_subgroups_come_in_the_order_that_people_count_in():
-    from pmtrain.evaluation.evaluate.examine import in_order
+    from pmtrain.evaluation.evaluate.measuring import in_order
 
     assert in_order({"10", "9", "", "2.5"}) == ["", "2.5", "9", "10"]
     assert in_order({"10", "9", "b", ""}) == ["", "10", "9", "b"]
 
 
 def test_a_unit_that_is_not_there_is_said_before_any_image_is_scored(run_cli, checkpoint, small_set, monkeypatch):
-    from pmtrain.evaluation.evaluate import examine
+    from pmtrain.evaluation.evaluate import measuring
 
-    monkeypatch.setattr(examine, "pass_over", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(measuring, "pass_over", lambda *_: pytest.fail("scored"))
     for unit, said in (("patient", "have no patient"), ("slide", "has no such column")):
         done = run_cli("eval", checkpoint, "--data", small_set, "--unit", unit)
         assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr

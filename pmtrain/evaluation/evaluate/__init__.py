@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pmtrain.config import EvalConfig
-from pmtrain.evaluation.evaluate.examine import Evaluation, examine
+from pmtrain.evaluation.evaluate.measuring import Evaluation, examine
 from pmtrain.evaluation.evaluate.network_pass import follow
 from pmtrain.evaluation.evaluate.results import as_lines, require_new, write
 from pmtrain.evaluation.scores.ensemble import AnyPath

@@ -12,7 +12,7 @@ from typing import Any
 from pmtrain.evaluation import charts
 from pmtrain.evaluation.calibration.calibrate import summary
 from pmtrain.evaluation.calibration.prior import held_prevalence
-from pmtrain.evaluation.evaluate.examine import Evaluation
+from pmtrain.evaluation.evaluate.measuring import Evaluation
 from pmtrain.evaluation.robustness import shift_chart
 from pmtrain.evaluation.scores.score_table import score_table, unit_table
 from pmtrain.evaluation.scores.scoring import adaptation_stated, scored_by_lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pmtrain.config import ReportConfig, flag_of
-from pmtrain.evaluation.evaluate.examine import examine
+from pmtrain.evaluation.evaluate.measuring import examine
 from pmtrain.evaluation.report import model_card
 from pmtrain.evaluation.report.external.external_sets import beside, examine_externals, written
 from pmtrain.evaluation.report.page import build

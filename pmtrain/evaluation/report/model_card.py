@@ -18,7 +18,7 @@ from pmtrain.config import EvalConfig, ExportConfig, TrainConfig, flag_of, load_
 from pmtrain.data.dataset import SPLITS
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.domain.domain_file import load_domain
-from pmtrain.evaluation.evaluate.examine import Evaluation, examine
+from pmtrain.evaluation.evaluate.measuring import Evaluation, examine
 from pmtrain.evaluation.evaluate.results import as_report
 from pmtrain.evaluation.report.external.external_sets import ExternalSet
 from pmtrain.evaluation.report.page import SPLIT_WORDS, initialized, measure_row

@@ -15,7 +15,7 @@ from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
 from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.evaluation.calibration.calibrate import before_and_after
 from pmtrain.evaluation.domain.selective import COVERAGES
-from pmtrain.evaluation.evaluate.examine import Evaluation
+from pmtrain.evaluation.evaluate.measuring import Evaluation
 from pmtrain.evaluation.evaluate.results import as_report
 from pmtrain.evaluation.report import drawing
 from pmtrain.evaluation.report.checklists import StudyFacts, checklists

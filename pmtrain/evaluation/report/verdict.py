@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pmtrain.evaluation.evaluate.examine import Evaluation
+from pmtrain.evaluation.evaluate.measuring import Evaluation
 from pmtrain.metrics.text import percent
 from pmtrain.runs.run_folder import RunFolder
 

@@ -11,7 +11,7 @@ import numpy as np
 from pmtrain.config import ExplainConfig, load_config
 from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import read_one
-from pmtrain.evaluation.evaluate.examine import Evaluation
+from pmtrain.evaluation.evaluate.measuring import Evaluation
 from pmtrain.evaluation.inference.classifier import Classifier
 from pmtrain.evaluation.saliency.gradcam import grad_cam, layers_for
 from pmtrain.evaluation.saliency.overlay import overlay

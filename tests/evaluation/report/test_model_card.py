@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pmtrain.config import EvalConfig, load_config
-from pmtrain.evaluation.evaluate.examine import examine
+from pmtrain.evaluation.evaluate.measuring import examine
 from pmtrain.evaluation.report.model_card import escaped, model_card
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pmtrain.evaluation.charts import SERIES, RocLine
 from pmtrain.evaluation.domain.domain_model import VERDICTS
-from pmtrain.evaluation.evaluate.examine import Evaluation
+from pmtrain.evaluation.evaluate.measuring import Evaluation
 from pmtrain.evaluation.report.drawing import Chart, rocs
 from pmtrain.evaluation.report.external.external_sets import INTERNAL, SHOWN, ExternalSet, main_interval
 from pmtrain.metrics import MEASURES

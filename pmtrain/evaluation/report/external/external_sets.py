@@ -14,7 +14,7 @@ import numpy as np
 from pmtrain.config import ListingOptions, ReportConfig
 from pmtrain.evaluation.domain.compare_sets import NETWORK, SAME
 from pmtrain.evaluation.domain.domain_model import VERDICTS
-from pmtrain.evaluation.evaluate.examine import Evaluation, examine
+from pmtrain.evaluation.evaluate.measuring import Evaluation, examine
 from pmtrain.evaluation.evaluate.results import metrics_of
 from pmtrain.metrics import (
     Assessed,
