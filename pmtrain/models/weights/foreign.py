@@ -149,7 +149,7 @@ def _found(arrays: Mapping[str, np.ndarray]) -> tuple[str, str]:
             if {f"{prefix}{convolution}.weight", f"{prefix}{norm}.{names.statistics[0]}"} <= set(arrays):
                 return library, prefix
     reason = _reason(arrays) or "its names are none that a known library gives to a ResNet"
-    raise PmtrainError(f"not a supported network: {reason}{_some('its names', list(arrays))}", _SUPPORTED)
+    raise PmtrainError(f"not a supported network: {reason}{_some('names', list(arrays))}", _SUPPORTED)
 
 
 def _depth(names: Mapping[str, str], library: str) -> int:

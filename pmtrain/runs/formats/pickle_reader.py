@@ -281,7 +281,8 @@ class Unpickler:
             full = shown(f"{module}.{name}")
             raise Refused(
                 f"asks for `{full}`, which is neither an array nor a plain container; nothing of it was run",
-                "don't open it with paddle.load or torch.load, which may run it: ask for the state dict alone",
+                "don't open it with paddle.load or torch.load, which may run it: let its maker save model.state_dict()"
+                " alone",
             ) from None
 
     def call(self, function: Any, arguments: Any) -> Any:

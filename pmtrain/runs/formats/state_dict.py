@@ -191,6 +191,8 @@ def _check_start(data: bytes) -> None:
         raise Refused("is empty")
     for start, what in LOOKALIKES.items():
         if data.startswith(start):
-            raise Refused(f"is not a Paddle state dict: it looks like {what}")
+            raise Refused(f"is not a file of weights: it looks like {what}")
     if data[:1] != pickle.PROTO or data[1:2] not in (b"\x02", b"\x03", b"\x04"):
-        raise Refused(f"is not a Paddle state dict: it starts with {data[:4]!r}, not as a pickle of protocol 2 to 4")
+        raise Refused(
+            f"is not a file of weights: it starts with {data[:4]!r}, not as those of Paddle, PyTorch or safetensors"
+        )

@@ -136,7 +136,7 @@ REFUSED = {
     "grey": (lambda s: s | {"conv1.weight": s["conv1.weight"][:, :1]}, "1 channels, not 3"),
     "grouped": (lambda s: s | {"layer1.0.conv1.weight": s["layer1.0.conv1.weight"][:, :2]}, "ResNeXt"),
     "wide": (lambda s: s | {"layer1.0.conv1.weight": np.zeros((128, 64, 3, 3), "f4")}, "wide ResNet"),
-    "not a network": (lambda s: {"w": np.zeros(3, "f4")}, "1 its names: w"),
+    "not a network": (lambda s: {"w": np.zeros(3, "f4")}, "1 names: w"),
 }
 
 
