@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     parser.add_argument("--seconds", type=float, default=6, help="of a turn (default 6)")
     parser.add_argument("--clients", type=int, default=32, help="requests under way at any time (default 32)")
-    parser.add_argument("--batch-size", type=int, default=16, help="most images at once (default 16)")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="of the bare network; pmtrain serve has its own (default 16)"
+    )
     parser.add_argument(
         "--networks", type=int, nargs="+", help="also measure pmtrain serve with these --networks (default: its own)"
     )
@@ -43,8 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, model, images = _prepared(Path(folder), options)
         python = sys.executable
-        size = ["--batch-size", str(options.batch_size)]
-        serve = [python, "-m", "pmtrain", "serve", str(checkpoint), "--port", "0", "--device", "cpu", *size]
+        serve = [python, "-m", "pmtrain", "serve", str(checkpoint), "--port", "0", "--device", "cpu"]
         plain = [python, str(ROOT / "scripts" / "bench" / "plain_server.py"), str(model), str(options.image_size)]
         given = {
             "work": "serve",

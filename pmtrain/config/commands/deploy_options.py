@@ -54,7 +54,7 @@ class ServeConfig(ComputeOptions):
     allow_host: Names = option(
         RUN, "Another name under which browsers reach the server; can be given several times.", default=[]
     )
-    batch_size: Annotated[int, option(NETWORK, "Most images to compute at once.", ge=1, le=1024)] = 16
+    batch_size: Annotated[int, option(NETWORK, "Most images to compute at once.", ge=1, le=1024)] = 8
     networks: int | None = option(
         NETWORK,
         "Copies of the network that compute side by side, each with its share of the threads.  [default: 2 on a CPU"

@@ -84,7 +84,7 @@ def model_card(run: RunFolder | None, evaluation: Evaluation, externals: Sequenc
         *(_recipe(run) if run else [_unknown(evaluation.checkpoint)]),
         "",
         "## Results",
-        f"On {counts_text(found, (negative, positive))}; {_split(evaluation)}.",
+        f"Tested on {_split(evaluation)}; {evaluation.word}s: {counts_text(found, (negative, positive))}.",
         "",
         *(line for why in evaluation.reasons for line in (f"**EXPLORATORY**: {escaped(why)}: likely too good.", "")),
         *_results(evaluation),
