@@ -37,6 +37,8 @@ PRETRAINED = "pretrained.pdparams"  # of `pmtrain pretrain`: a network without a
 MODEL = "model.pdparams"  # in the folder of a state to resume from
 EXPORTED = ".onnx"
 WEIGHTS_SUFFIXES = (".pdparams", ".safetensors", EXPORTED)
+EXPORT_FILE = "export.json"  # in the folder of every export
+EXPORTS = ("model.onnx", "model.safetensors")  # in the folder of one that can be run here
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Args:
         path: a `.pdparams` or `.safetensors`, with or without a side file; without one, the notes'
             preprocessing holds; or an `.onnx` that `pmtrain export` wrote, which says what it is. Of a run's folder
-            best.pdparams is read, of its `last/` the newest state.
+            best.pdparams is read, of its `last/` the newest state, of an export's folder the model.
     Raises:
         PmtrainError: there is no checkpoint, it is damaged, or the side file belongs to other weights.
     """
     path = find_weights(path)
+    if path.suffix not in WEIGHTS_SUFFIXES and (path.parent / EXPORT_FILE).is_file():
+        raise _for_others(path)
     data = read_bytes(path)
     if path.suffix == EXPORTED:
         network = OnnxNetwork(data, path)
@@ -282,14 +286,14 @@ def refuse_networks(paths: Iterable[Path]) -> None:
         UsageError: a path is a checkpoint, or a folder of some.
     """
     for path in paths:
-        if path.suffix in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (BEST, ENSEMBLE)):
+        if path.suffix in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (BEST, ENSEMBLE, EXPORT_FILE)):
             raise UsageError(
                 f"{path}: a network in the place of images", "several networks are joined by a comma: runs/a,runs/b"
             )
 
 
 def find_weights(path: Path) -> Path:
-    """The weights' file that `path` stands for: itself, a run folder's, or that of its `last/`.
+    """The weights' file that `path` stands for: itself, a run folder's, that of its `last/`, or an export's.
 
     Raises:
         PmtrainError: there is none; the hint names those nearby.
@@ -298,9 +302,11 @@ def find_weights(path: Path) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            for name in (BEST, PRETRAINED):
+            for name in (BEST, PRETRAINED, *EXPORTS):
                 if (path / name).is_file():
                     return path / name
+            if (path / EXPORT_FILE).is_file():
+                raise _for_others(path)
             if (path / STATE).is_file():
                 return path / read_record(path).folder / MODEL
             if (path / ENSEMBLE).is_file() or (path / "fold-1").is_dir():
@@ -310,6 +316,13 @@ def find_weights(path: Path) -> Path:
     except OSError as error:  # a folder on the way may not be entered
         raise cannot("read", path, error) from error
     raise PmtrainError(f"there is no checkpoint {path}", _offer(near))
+
+
+def _for_others(path: Path) -> UsageError:
+    return UsageError(
+        f"{path}: an export for other programs, which pmtrain doesn't run",
+        f"give the checkpoint that it was exported from, or an export that holds {' or '.join(EXPORTS)}",
+    )
 
 
 def _offer(folder: Path) -> str:

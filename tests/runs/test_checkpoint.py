@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from pmtrain.models import DEPTHS
 from pmtrain.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -129,6 +130,23 @@ def test_a_folder_stands_for_its_best_or_its_newest(tmp_path):
     assert "best.pdparams" in caught.value.message
     save(run / "best.pdparams", 5)
     assert number_in(run) == 5
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.xml"])
+def test_an_export_for_other_programs_is_named_as_one(tmp_path, name):
+    (tmp_path / "export.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"<xml>")
+    for given in (tmp_path, tmp_path / name):
+        with pytest.raises(PmtrainError, match="an export for other programs"):
+            load_checkpoint(given)
+
+
+def test_an_exports_folder_stands_for_its_model(tmp_path):
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "export.json").write_text("{}")
+    safetensors.numpy.save_file(small_state(3), export / "model.safetensors")
+    assert load_checkpoint(export).path == export / "model.safetensors"
 
 
 def test_a_missing_checkpoint_lists_those_that_lie_there(tmp_path):

@@ -47,7 +47,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
         lacks = [each["path"] for each, network in pairs if not network.domains]
         lacking = Path(lacks[0] if classifier.several else checkpoint)
         mend = f"add one with: {quoted('pmtrain', 'fit-domain', lacking)}"
-        if lacking.suffix == EXPORTED:
+        if Path(lacks[0]).suffix == EXPORTED:
             mend = "an export has it beside its model where its checkpoints have one"
         console.notice(
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"

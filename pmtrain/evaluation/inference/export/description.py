@@ -14,8 +14,6 @@ from pmtrain.models.weights.names import LINEAR_WEIGHT
 from pmtrain.runs.calibrator import END_SLOPE, Calibrator
 from pmtrain.system.version import NOTICE, __version__
 
-FILE = "export.json"
-
 
 def describe(name: str, source: Source, check: dict[str, Any], beside: SideFiles) -> str:
     """The content of export.json.

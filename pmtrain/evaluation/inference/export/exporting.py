@@ -17,14 +17,14 @@ from pmtrain.data.loading.cache_folder import open_cache
 from pmtrain.data.loading.loader import read_one
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.inference.classifier import Classifier
-from pmtrain.evaluation.inference.export.description import FILE, describe
+from pmtrain.evaluation.inference.export.description import describe
 from pmtrain.evaluation.inference.export.exporters import EXPORTERS, Exporter, Source
 from pmtrain.evaluation.inference.export.int8 import loss_of_int8, quantized
 from pmtrain.evaluation.inference.export.parity import LIMIT, compare_with_checkpoint, timed
 from pmtrain.evaluation.inference.export.side_files import write_beside
 from pmtrain.evaluation.scores.chosen_images import Images, choose_images, patients
 from pmtrain.evaluation.scores.ensemble import load_networks
-from pmtrain.runs.checkpoint import Ensemble, Networks
+from pmtrain.runs.checkpoint import EXPORT_FILE, Ensemble, Networks
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import new_folder, write_flushed
@@ -77,7 +77,7 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
             parity.refuse_difference()
             check["limit"] = LIMIT
         beside = write_beside(folder / exporter.file, checkpoint)
-        write_flushed(folder / FILE, describe(config.format, source, check, beside))
+        write_flushed(folder / EXPORT_FILE, describe(config.format, source, check, beside))
         write_flushed(folder / CARD, card(checkpoint.path, config))
         size = sum(file.stat().st_size for file in folder.iterdir() if file.stem == "model")
     console.result(f"wrote {output}: {config.format}, {source.precision}, {size / 1e6:.1f} MB")
