@@ -13,6 +13,8 @@ from pmtrain.config.commands.shared_options import (
     PatientPattern,
     Prevalence,
     SharedNproc,
+    Tta,
+    TtaViews,
     Workers,
 )
 from pmtrain.config.options import DATA, EVALUATION, MACHINE, OUTPUT, option
@@ -37,6 +39,8 @@ class PredictConfig(ComputeOptions):
         default=False,
     )
     adapt_bn: AdaptBn = False
+    tta: Tta = False
+    tta_views: TtaViews = None
     unit: str | None = option(
         EVALUATION,
         "One prediction per patient, or per another column of --table such as eye or slide, in place of per image.",

@@ -15,6 +15,8 @@ from pmtrain.config.commands.shared_options import (
     Seed,
     SharedNproc,
     TextFormat,
+    Tta,
+    TtaViews,
 )
 from pmtrain.config.options import DATA, EVALUATION, OUTPUT, option
 from pmtrain.config.values import AnyPath, ExternalSets, OneOf, Severities, ThresholdText
@@ -35,16 +37,8 @@ class ScoringOptions(ComputeOptions, ImageOptions):
     """Which images are scored, at which threshold, and how confidence intervals are computed."""
 
     batch_size: BatchSize = 10
-    tta: bool = option(
-        EVALUATION, "Test-time augmentation: average the logits of each image and its mirror image.", default=False
-    )
-    tta_views: Annotated[str, OneOf("pmtrain.evaluation.scores.views:VIEWS")] | None = option(
-        EVALUATION,
-        "Test-time augmentation with these views. mirror: as --tta; turns: by 0, 90, 180 and 270 degrees; mirror-turns:"
-        " both, eight views; scales: the training size and 9/8 of it, the safe choice for photographs of another"
-        " framing.",
-        default=None,
-    )
+    tta: Tta = False
+    tta_views: TtaViews = None
     threshold: ThresholdText = option(
         EVALUATION,
         "Decision threshold: stored (the checkpoint's), a number, or youden, sensitivity=0.95, specificity=0.90 or"

@@ -69,6 +69,19 @@ CacheLimit = Annotated[
         allow_inf_nan=False,
     ),
 ]
+Tta = Annotated[
+    bool,
+    option(EVALUATION, "Test-time augmentation: average the logits of each image and its mirror image."),
+]
+TtaViews = Annotated[
+    Annotated[str, OneOf("pmtrain.evaluation.scores.views:VIEWS")] | None,
+    option(
+        EVALUATION,
+        "Test-time augmentation with these views. mirror: as --tta; turns: by 0, 90, 180 and 270 degrees; mirror-turns:"
+        " both, eight views; scales: the training size and 9/8 of it, the safe choice for photographs of another"
+        " framing.",
+    ),
+]
 AdaptBn = Annotated[
     bool,
     option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -25,7 +25,8 @@ from pmtrain.evaluation.domain.domain_model import REFUSED, DomainModel, Familia
 from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
-from pmtrain.evaluation.scores.scoring import adapt_to_files, described
+from pmtrain.evaluation.scores.scoring import adapt_to_files, described, refuse_mirror_images
+from pmtrain.evaluation.scores.views import PLAIN, View, views_of
 from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
 from pmtrain.models.backends.onnx_runtime import SPREAD
@@ -68,6 +69,7 @@ def load_classifier(
     backend: str = "auto",
     precision: str = "fp32",
     prevalence: float | None = None,
+    tta_views: str | None = None,
 ) -> Classifier:
     """Load the classifier of a checkpoint: a `.pdparams` or `.safetensors` file, or a run folder.
 
@@ -79,27 +81,36 @@ def load_classifier(
         backend: auto, onednn or paddle.
         precision: fp32, bf16 or fp16, if the device supports it; auto: bf16 if supported, else fp32.
         prevalence: share of positives among the patients, in (0, 1): predictions then have a `posterior` for it.
+        tta_views: test-time augmentation: a row of VIEWS, such as mirror or scales.
     Raises:
         PmtrainError: the checkpoint can't be read, or the machine or the checkpoint doesn't support an option.
     """
     asked = {"device": device, "backend": backend, "precision": precision, "prevalence": prevalence}
-    options = load_config(PredictConfig, asked)
-    return Classifier(load_networks(path), options, options.prevalence)
+    options = load_config(PredictConfig, asked | {"tta_views": tta_views})
+    return Classifier(load_networks(path), options, options.prevalence, views_of(options))
 
 
 class Network:
     """One network that is ready to run, with its preprocessing.
 
     Attributes:
+        ways: its preprocessing at the size of each view, with the changes of the views at that size; the training size
+            comes first.
         domains: its domain model, of an export of several networks one for each; empty where it has none, and
             `no_domain` says why.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str, options: ComputeOptions) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str, options: ComputeOptions, views: Sequence[View]) -> None:
+        refuse_mirror_images(checkpoint, views)
         self.preprocess = Preprocess.of(checkpoint.info)
+        self.ways: dict[Preprocess, list[Callable[[np.ndarray], np.ndarray]]] = {}
+        for view in views:
+            way = replace(self.preprocess, size=round(view.scale * self.preprocess.size))
+            self.ways.setdefault(way, []).append(view.change)
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
         self.domains, self.no_domain = load_domain(checkpoint)
         self.pooled = PooledFeatures(self.model) if self.domains else None
+        self.features = np.empty((0, 0), np.float32)  # of the images just scored, as they are: (N, F)
         self.exported = checkpoint.exported
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -108,12 +119,23 @@ class Network:
             output = self.model(paddle.to_tensor(images))  # (N, 1)
         return output.astype("float32").numpy().reshape(-1).astype(np.float64)
 
+    def mean_logits(self, pixels: Mapping[Preprocess, Sequence[np.ndarray]]) -> np.ndarray:
+        """The mean over the views: uint8 (S, S, 3) images by each of `ways` -> (N,) float64."""
+        logits: list[np.ndarray] = []
+        for way, changes in self.ways.items():
+            images = way.normalise(np.stack(pixels[way]))
+            for change in changes:
+                logits.append(self.logits(change(images)))
+                if self.pooled and len(logits) == 1:
+                    self.features = self.pooled.take()
+        return np.mean(logits, axis=0)
+
     def familiarity(self, pixels: Sequence[np.ndarray]) -> list[Familiarity] | None:
-        """What its domain model says of images just given to `logits`; None where it has none."""
+        """What its domain model says of images just given to `mean_logits`; None where it has none."""
         if self.pooled is None:
             return None
         statistics = np.array([image_statistics(image) for image in pixels])
-        return judged_by_all(self.domains, self.pooled.take(), statistics)
+        return judged_by_all(self.domains, self.features, statistics)
 
 
 class Classifier:
@@ -134,7 +156,13 @@ class Classifier:
         held_prevalence: the one that probabilities hold for; None if unknown.
     """
 
-    def __init__(self, checkpoint: Networks, options: ComputeOptions, prevalence: float | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Networks,
+        options: ComputeOptions,
+        prevalence: float | None = None,
+        views: Sequence[View] = PLAIN,
+    ) -> None:
         device = select_device(options.device)
         self.path = checkpoint.path
         self.described = described(checkpoint)
@@ -149,7 +177,7 @@ class Classifier:
                 f" shifted to {prevalence:g}",
                 "pmtrain calibrate makes them hold for the images that it is fitted on",
             )
-        self.networks = [Network(member, device, options) for member in checkpoint.members]
+        self.networks = [Network(member, device, options, views) for member in checkpoint.members]
         first = self.networks[0]
         self.preprocess, self.model, self.backend = first.preprocess, first.model, first.backend
         lacking = next((network for network in self.networks if not network.domains), None)
@@ -224,8 +252,8 @@ class Classifier:
 
     @property
     def ways(self) -> list[Preprocess]:
-        """The networks' preprocessing, each once."""
-        return list(dict.fromkeys(network.preprocess for network in self.networks))
+        """The networks' preprocessing for each of their views, each once."""
+        return list(dict.fromkeys(way for network in self.networks for way in network.ways))
 
     @contextlib.contextmanager
     def fixed_weights(self) -> Iterator[None]:
@@ -252,13 +280,20 @@ class Classifier:
         logits, judged = [], []
         eyes: list[Eye | None] = [None] * len(decoded)
         for network in self.networks if decoded else ():
-            pixels: list[np.ndarray] = [images[network.preprocess] for images in decoded]  # type: ignore[misc]
+            pixels: dict[Preprocess, list[np.ndarray]] = {
+                way: [images[way] for images in decoded]  # type: ignore[misc]
+                for way in network.ways
+            }
             if network.preprocess.align_eyes:
-                eyes = [network.preprocess.eye(image, path) for image, path in zip(pixels, paths, strict=True)]
-                pixels = [aligned(image, eye) if eye else image for image, eye in zip(pixels, eyes, strict=True)]
-            logits.append(network.logits(network.preprocess.normalise(np.stack(pixels))))
+                plain = pixels[network.preprocess]
+                eyes = [network.preprocess.eye(image, path) for image, path in zip(plain, paths, strict=True)]
+                for way, images in pixels.items():
+                    pixels[way] = [
+                        aligned(image, eye) if eye else image for image, eye in zip(images, eyes, strict=True)
+                    ]
+            logits.append(network.mean_logits(pixels))
             if self.domain:
-                judged.append(network.familiarity(pixels) or [])
+                judged.append(network.familiarity(pixels[network.preprocess]) or [])
         found = iter(self._answers(np.array(logits), agreed(judged)) if decoded else ())
         qualities = iter(self.quality([images[self.preprocess] for images in decoded]))  # type: ignore[misc]
         known = iter(eyes)

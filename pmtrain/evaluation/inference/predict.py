@@ -19,6 +19,7 @@ from pmtrain.evaluation.inference.classifier import Classifier, Prediction
 from pmtrain.evaluation.inference.unit_predictions import UNIT_FORMATS, predict_units, units_of
 from pmtrain.evaluation.scores.ensemble import load_networks
 from pmtrain.evaluation.scores.scoring import adaptation_stated
+from pmtrain.evaluation.scores.views import views_of, views_stated
 from pmtrain.runs.checkpoint import EXPORTED, refuse_networks
 from pmtrain.system import console
 from pmtrain.system.console import csv_row, quoted
@@ -38,7 +39,7 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
     if config.format == "palm":
         _check_names(paths)
     names = _units(paths, config)
-    classifier = Classifier(load_networks(checkpoint), config, config.prevalence)
+    classifier = Classifier(load_networks(checkpoint), config, config.prevalence, views_of(config))
     if classifier.info.synthetic:
         console.warn("the checkpoint was trained on SYNTHETIC photographs: no clinical claim can rest on this")
     warn_of_pages(paths)
@@ -53,6 +54,8 @@ def predict(checkpoint: Path, images: Sequence[str], config: PredictConfig) -> i
             f"no domain model: {classifier.no_domain}, so nothing tells whether these images are of the kind that the"
             f" network was trained on; {mend}"
         )
+    for line in views_stated(config):
+        console.notice(f"{line}; threshold and calibration were chosen without")
     if config.adapt_bn:
         for line in adaptation_stated(classifier.adapt_bn(paths, config.batch_size, config.workers)):
             console.notice(line)
@@ -128,7 +131,7 @@ def follow(checkpoint: Path, config: PredictConfig) -> None:
     with console.silent():
         processes = join()
         paths, force = processes.from_first(None)
-        classifier = Classifier(load_networks(checkpoint), config, config.prevalence)
+        classifier = Classifier(load_networks(checkpoint), config, config.prevalence, views_of(config))
         if config.adapt_bn:
             classifier.adapt_bn(paths, config.batch_size, config.workers)
         for _ in shared(classifier, paths, force, config, processes):

@@ -129,14 +129,14 @@ def score_checkpoint(checkpoint: Checkpoint, wanted: ScoringPass) -> Scored:
         PmtrainError: an image is bad and the options say `stop`; none is left; the weights don't fit the network.
     """
     options, processes = wanted.options, wanted.processes
-    refuse_mirror_images(checkpoint, options)
+    views = views_of(options)
+    refuse_mirror_images(checkpoint, views)
     model, backend = load_network(checkpoint, wanted.device, options.backend, options.precision)
     data, samples = wanted.images.data, wanted.images.samples
     preprocess, adapted = Preprocess.of(checkpoint.info), None
     if wanted.adapt_bn:
         cache = open_cache(options.cache_limit)
         adapted = adapt_to_files(model, backend, samples, preprocess, options.batch_size, options.workers, cache=cache)
-    views = views_of(options)
     scales = dict.fromkeys(view.scale for view in views)
     total = np.zeros(())
     watcher = wanted.watch(model) if wanted.watch else None
@@ -226,12 +226,12 @@ def joined(scores: Scores, loader: Loader, processes: Processes) -> Scores:
     return Scores(samples, labels, np.array([logits[place] for place in found], np.float64))
 
 
-def refuse_mirror_images(checkpoint: Checkpoint, options: ScoringOptions) -> None:
+def refuse_mirror_images(checkpoint: Checkpoint, views: Sequence[View]) -> None:
     """
     Raises:
         UsageError: the network was trained on eyes of one side, and the views are mirror images.
     """
-    if checkpoint.info.align_eyes and any(view.change is mirrored for view in views_of(options)):
+    if checkpoint.info.align_eyes and any(view.change is mirrored for view in views):
         raise UsageError(
             f"--tta: {checkpoint.path} was trained with --align-eyes, so it has seen no mirror images",
             "leave it out, or give --tta-views turns or scales",

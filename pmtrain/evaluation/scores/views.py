@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmtrain.config import ScoringOptions
+from pmtrain.config import PredictConfig, ScoringOptions
 
 
 def as_it_is(images: np.ndarray) -> np.ndarray:
@@ -61,17 +61,17 @@ TEXTS = {
 }
 
 
-def views_of(options: ScoringOptions) -> tuple[View, ...]:
+def views_of(options: ScoringOptions | PredictConfig) -> tuple[View, ...]:
     """The views that the options name: --tta-views, else the mirror image for --tta."""
     name = _name(options)
     return VIEWS[name] if name else PLAIN
 
 
-def views_stated(options: ScoringOptions) -> list[str]:
+def views_stated(options: ScoringOptions | PredictConfig) -> list[str]:
     """The line that says what the scores are means of; none for plain scores."""
     name = _name(options)
     return [f"scores: mean logit of {TEXTS[name]}"] if name else []
 
 
-def _name(options: ScoringOptions) -> str | None:
+def _name(options: ScoringOptions | PredictConfig) -> str | None:
     return options.tta_views or ("mirror" if options.tta else None)

@@ -34,14 +34,21 @@ def paths(small_set):
 
 
 def by_hand(checkpoint, paths) -> np.ndarray:
-    """P(positive) as the notes' script has it: OpenCV, their arithmetic, Paddle's own forward."""
+    """P(positive) as the notes' script has it."""
+    return expit(logits_by_hand(checkpoint, paths))
+
+
+def logits_by_hand(checkpoint, paths, size=32, mirror=False) -> np.ndarray:
+    """As the notes' script has them: OpenCV, their arithmetic, Paddle's own forward."""
     model = build_model(18)
     model.set_state_dict({name: paddle.to_tensor(array) for name, array in load_state(checkpoint).items()})
     model.eval()
-    images = [cv2.resize(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), (32, 32)) for path in paths]
+    images = [cv2.resize(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), (size, size)) for path in paths]
+    if mirror:
+        images = [cv2.flip(image, 1) for image in images]
     batch = np.stack([np.transpose(image, (2, 0, 1)).astype("float32") / 255.0 * 2.0 - 1.0 for image in images])
     with paddle.no_grad():
-        return expit(model(paddle.to_tensor(batch)).numpy()[:, 0].astype(np.float64))
+        return model(paddle.to_tensor(batch)).numpy()[:, 0].astype(np.float64)
 
 
 def test_probabilities_are_the_networks_in_the_order_given(classifier, checkpoint, paths):
@@ -49,6 +56,13 @@ def test_probabilities_are_the_networks_in_the_order_given(classifier, checkpoin
     predictions = classifier.predict(given, batch_size=3)
     assert [each.path for each in predictions] == given
     np.testing.assert_allclose([each.probability for each in predictions], by_hand(checkpoint, given), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("views", "other"), [("mirror", {"mirror": True}), ("scales", {"size": 36})])
+def test_views_are_averaged(checkpoint, paths, views, other):
+    predictions = load_classifier(checkpoint, backend="paddle", tta_views=views).predict(paths, batch_size=3)
+    mean = (logits_by_hand(checkpoint, paths) + logits_by_hand(checkpoint, paths, **other)) / 2
+    np.testing.assert_allclose([each.probability for each in predictions], expit(mean), rtol=1e-5)
 
 
 def test_labels_follow_the_stored_threshold(classifier, paths):
