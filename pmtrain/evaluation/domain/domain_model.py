@@ -185,7 +185,7 @@ class DomainModel:
         if values[LIGHT].max() < BLANK:
             return Familiarity(share, REFUSED, "blank: all pixels are nearly the same")
         if colour(values) < COLOURLESS * self.least_colour:
-            return Familiarity(share, REFUSED, "grey, and all training images are coloured")
+            return Familiarity(0.0, REFUSED, "grey, and all training images are coloured")
         if share >= FLAGGED:
             return Familiarity(share, IN_DOMAIN, "")
         verdict = REFUSED if foreign * max(1.0, nearest) > 1 else UNUSUAL

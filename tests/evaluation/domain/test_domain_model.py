@@ -155,7 +155,7 @@ def test_grey_is_refused_where_all_training_images_are_coloured():
 
     features, values = np.ones((1, 8), np.float32), image_statistics(grey[0])[None]
     (found,) = model_of(coloured).judge(features, values)
-    assert (found.verdict, found.reason) == (REFUSED, "grey, and all training images are coloured")
+    assert found == Familiarity(0.0, REFUSED, "grey, and all training images are coloured")
     some_grey = model_of(np.concatenate([coloured[:36], grey[:4]]))
     assert some_grey.least_colour < 0.001
     assert all("grey," not in each.reason for each in some_grey.judge(features, values))
