@@ -70,9 +70,9 @@ def _look(root: Path) -> _Folders:
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether the folder or its subfolders contain the challenge's photographs."""
+    """Whether the folder or its subfolders contain the challenge's photographs, and not sorted into folders by class."""
     found = _look(data)
-    return len(found.training) + len(found.validation) > 0
+    return bool(found.training or len(found.validation) == 1 or (found.validation and found.labels()))
 
 
 def read(data: Path, options: TableOptions) -> Found:

@@ -157,3 +157,10 @@ def test_palm_labels_without_photographs_are_refused(palm):
     for path in (palm / "PALM-Validation400").iterdir():
         path.unlink()
     assert "labels.csv" in refusal(palm)
+
+
+def test_palm_photographs_sorted_into_folders_by_class_are_of_that_layout(tmp_path, touch):
+    touch(tmp_path, "train/myopia/P0001.jpg", "train/normal/N0001.jpg", "val/myopia/V0002.jpg", "val/normal/V0001.jpg")
+    found = read_dataset(tmp_path)
+    assert found.layout == "folder" and set(found.classes) == {"myopia", "normal"}
+    assert (len(found.split("train")), len(found.split("val"))) == (2, 2)
