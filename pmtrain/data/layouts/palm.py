@@ -70,7 +70,7 @@ def _look(root: Path) -> _Folders:
 
 
 def recognise(data: Path, options: TableOptions) -> bool:
-    """Whether the folder or its subfolders contain the challenge's photographs, and not sorted into folders by class."""
+    """Whether the challenge's photographs are in the folder or below, and not sorted into folders by class."""
     found = _look(data)
     return bool(found.training or len(found.validation) == 1 or (found.validation and found.labels()))
 
