@@ -109,9 +109,10 @@ def validated(model: type[Config], values: Mapping[str, Any], where: Callable[[s
         first = error.errors()[0]
         key = str(first["loc"][0])
         message = first["msg"].removeprefix("Value error, ")
-        field = model.model_fields[key]
+        field, given = model.model_fields[key], first["input"]
+        shown = " ".join(map(repr, given)) if isinstance(given, list) else repr(given)
         raise UsageError(
-            f"{where(key)} {repr(first['input'])[:100]}: {message[0].lower()}{message[1:]}",
+            f"{where(key)} {shown[:100]}: {message[0].lower()}{message[1:]}",
             f"{flag_of(key)}: {field.description}" if field.description else "",
         ) from None
 
