@@ -46,7 +46,7 @@ def of_checkpoint(path: Path, config: ExportConfig) -> str:
     """The card of a checkpoint, with its figures on the images that the options name."""
     fields = {name: getattr(config, name) for name in EvalConfig.model_fields if name in ExportConfig.model_fields}
     options = load_config(EvalConfig, {**fields, "output": None, "device": "cpu"})
-    with console.hushed():
+    with console.silent():  # the export has chosen the same images, and said what there is to say of them
         found = examine(path, options)
         return model_card(RunFolder.around(path) if isinstance(found.checkpoint, Checkpoint) else None, found)
 
