@@ -63,12 +63,12 @@ def _kept(path: Path) -> Ensemble | None:
                 f"make it again: {quoted('pmtrain', 'train', '--resume', path)}",
             )
         return Ensemble(members, record.info, path, path / ENSEMBLE)
-    if not (path / "fold-1").is_dir() or not RunFolder(path).config_file.is_file():
+    if not RunFolder(path).config_file.is_file() or not any(path.glob("fold-*")) and not any(path.glob("seed-*")):
         return None
-    count = RunFolder(path).config().folds or 0
-    folders = [path / f"fold-{number}" for number in range(1, count + 1)]
     if not (path / "folds.json").is_file():
         raise PmtrainError(f"{path} isn't complete", f"finish it: {quoted('pmtrain', 'train', '--resume', path)}")
+    count = RunFolder(path).config().folds or 0
+    folders = [path / f"fold-{number}" for number in range(1, count + 1)]
     made = together([load_checkpoint(folder) for folder in folders])  # by an older pmtrain
     return Ensemble(made.members, made.info, path)
 
