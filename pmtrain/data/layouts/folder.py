@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pmtrain.data.dataset import first_few
+from pmtrain.data.images import source
 from pmtrain.data.layouts.classes import says_negative
 from pmtrain.data.layouts.listing import folders_listed, holds_images, is_empty, look_into, name_of
 from pmtrain.data.layouts.rows import Found, Row, TableOptions, split_of
@@ -132,14 +133,17 @@ def _rows(folders: list[Path], split: str | None, notes: list[str]) -> Iterator[
         for folder in folders:
             patient, columns = (name_of(folder), ()) if patients else ("", (("folder", name_of(folder)),))
             for child in look_into(folder).folders:
-                yield from (Row(path, name_of(child), split, patient, columns) for path in _images(child, notes))
+                label = name_of(child)
+                yield from [Row(path, label, split, patient, columns) for path in _images(child, notes)]
         return
     for folder in folders:
+        label = name_of(folder)
         if inside:
             for child in look_into(folder).folders:
-                yield from (Row(path, name_of(folder), _split(child)) for path in _images(child, notes))
+                own = _split(child)
+                yield from [Row(path, label, own) for path in _images(child, notes)]
         else:
-            yield from (Row(path, name_of(folder), split) for path in _images(folder, notes))
+            yield from [Row(path, label, split) for path in _images(folder, notes)]
 
 
 def _classes_inside(folders: list[Path]) -> list[str]:
@@ -169,7 +173,8 @@ def _images(folder: Path, notes: list[str]) -> Iterator[Path]:
         everything = {os.path.splitext(name)[0] for name in listing.images}
         masks = {stem for stem in stems if (match := MASK.fullmatch(stem)) and match[1] in everything}
         notes += [f"{folder.name}: {len(masks)} masks beside the images of the same names were left out"] * bool(masks)
-    yield from (folder / name for name in listing.images if not masks or os.path.splitext(name)[0] not in masks)
+    names = [name for name in listing.images if os.path.splitext(name)[0] not in masks] if masks else listing.images
+    yield from map(source.joining(folder), names)
     children = [child for child in listing.folders if not child.is_symlink()]  # a link may be a cycle
     pictures = any(NO_CLASS.fullmatch(child.name) and not MASKS.fullmatch(child.name) for child in children)
     for child in children:

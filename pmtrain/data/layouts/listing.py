@@ -86,19 +86,19 @@ def look_into(folder: Path) -> Listing:
 
 
 def _list(folder: Path) -> Listing:
-    folders, images, tables, sheets, packed = [], [], [], [], []
-    for entry in _visible(folder):
-        suffix = suffix_of(entry.name)
-        if entry.folder:
-            folders.append(entry.name)
-        elif suffix in SUFFIXES:
-            images.append(entry.name)
-        elif suffix in TEXT_SUFFIXES and suffix != ".txt":
-            tables.append(entry.name)
-        elif suffix in SHEET_SUFFIXES and not entry.name.startswith("~$"):  # Excel's lock file
-            sheets.append(entry.name)
-        elif suffix in PACKED:
-            packed.append(entry.name)
+    entries, files = _content(folder)
+    folders = [entry.name for entry in entries]
+    images = [name for name in files if suffix_of(name) in SUFFIXES]
+    tables, sheets, packed = [], [], []
+    if len(images) < len(files):
+        for name in files:
+            suffix = suffix_of(name)
+            if suffix in TEXT_SUFFIXES and suffix != ".txt":
+                tables.append(name)
+            elif suffix in SHEET_SUFFIXES and not name.startswith("~$"):  # Excel's lock file
+                sheets.append(name)
+            elif suffix in PACKED:
+                packed.append(name)
     within = [[folder / name for name in sorted(names)] for names in (folders, tables, sheets, packed)]
     return Listing(within[0], sorted(images), *within[1:])
 
@@ -119,23 +119,19 @@ def suffix_of(name: str) -> str:
 
 
 def _holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
-    folders = []
-    for entry in _visible(folder):
-        if entry.folder:
-            if not entry.link:
-                folders.append(folder / entry.name)
-        elif wanted(entry.name):
-            return True
-    return any(_holds(child, wanted) for child in folders)
+    folders, files = _content(folder)
+    return any(map(wanted, files)) or any(_holds(folder / child.name, wanted) for child in folders if not child.link)
 
 
-def _visible(folder: Path) -> Iterator[source.Entry]:
-    archives = _archives.get()
+def _content(folder: Path) -> tuple[list[source.Entry], list[str]]:
+    """The folders in a folder, and the names of its files, without hidden and system files."""
     try:
-        for entry in source.scan(folder):
-            if entry.name[0] != "." and not (entry.folder and entry.name.lower() in JUNK):
-                if archives and not entry.folder and entry.name.lower().endswith(tuple(ARCHIVES)):
-                    entry = source.Entry(entry.name + source.MARK, True)
-                yield entry
+        folders, files = source.names_in(folder)
     except OSError as error:
         raise PmtrainError(f"{folder}: can't be listed: {error.strerror}") from None
+    if _archives.get():
+        archives = [name for name in files if name.lower().endswith(tuple(ARCHIVES))]
+        files = [name for name in files if name not in archives]
+        folders = [*folders, *(source.Entry(name + source.MARK, True) for name in archives)]
+    folders = [entry for entry in folders if entry.name[0] != "." and entry.name.lower() not in JUNK]
+    return folders, [name for name in files if name[0] != "."]

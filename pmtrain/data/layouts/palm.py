@@ -57,10 +57,11 @@ def _look(root: Path) -> _Folders:
         deeper = []
         for folder in level:
             listing = look_into(folder)
-            letters = {name[0].upper() for name in listing.images if TRAINING.fullmatch(name)}
+            ours = [name for name in listing.images if name[0] in "PHNVphnv"]
+            letters = {name[0].upper() for name in ours if TRAINING.fullmatch(name)}
             if "P" in letters and len(letters) > 1:
                 found.training.append(folder)
-            if any(VALIDATION.fullmatch(name) for name in listing.images):
+            if any(VALIDATION.fullmatch(name) for name in ours):
                 found.validation.append(folder)
             found.add_tables(listing)
             # A synthetic set next to the challenge's is a different data set.

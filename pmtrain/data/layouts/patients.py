@@ -61,16 +61,18 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
 
 def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
     """The rows with one spelling per patient, `1` for `001` and `1.0`, `P1` for `p001` and `P-1`, and notes."""
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for text in {row.patient for row in rows}:
-        spellings[_same_patient(text)].add(text)
-    merged: dict[str, str] = {}
-    for number, texts in spellings.items():
-        if len(texts) > 1:
-            plainest = number if number.isdecimal() else min(texts, key=lambda text: (len(text), text))
-            merged |= dict.fromkeys(texts, plainest)
-    if not merged:
+    texts = {row.patient for row in rows}
+    keys = {text: _same_patient(text) for text in texts}
+    if len(set(keys.values())) == len(texts):
         return list(rows), ()
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for text, key in keys.items():
+        spellings[key].add(text)
+    merged: dict[str, str] = {}
+    for number, spelt in spellings.items():
+        if len(spelt) > 1:
+            plainest = number if number.isdecimal() else min(spelt, key=lambda text: (len(text), text))
+            merged |= dict.fromkeys(spelt, plainest)
     shown = [" and ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
     note = f"patients that are written differently are merged: {first_few(sorted(shown), 3)}"
     return [row._replace(patient=merged.get(row.patient, row.patient)) for row in rows], (note,)
@@ -78,7 +80,7 @@ def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
 
 def _same_patient(text: str) -> str:
     """A key that is equal for spellings of one patient: in case, full width, zeros, or what is before the number."""
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold()
     if text.isdecimal():
         return text.lstrip("0") or "0"
     match = re.fullmatch(r"([^\W\d_]*)[\s_.#-]*0*(\d+)(?:[.,]0+)?", text)

@@ -86,6 +86,10 @@ def _listing() -> Iterator[None]:
             yield
     finally:
         if collecting:
+            if not gc.get_freeze_count():
+                # Without this, the first object made would have all the new ones searched.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

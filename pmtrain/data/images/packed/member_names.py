@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from pmtrain.system.errors import PmtrainError
+
+Named = TypeVar("Named", bound=tuple[Any, ...])
 
 MOST_MEMBERS = 5_000_000
 MOST_BYTES = 1 << 30  # of one member
 
-_UNUSUAL = re.compile(r"[\\:\0]|//|\.\.|(?:^|/)\.(?:/|$)|^/")
+_UNUSUAL = re.compile(r"[\\:\0]|//|\.\.|(?:^|/)\.(?:/|$)|^/|^$", re.MULTILINE)
+BATCH = 4096
 
 
 def refused(archive: str, member: str, reason: str) -> PmtrainError:
@@ -50,13 +56,22 @@ class Names:
         self.folders: list[str] = []
         self._files: set[str] = set()
 
-    def add(self, name: str, size: int) -> str:
-        """A file's plain name.
+    def batches(self, members: Iterable[Named]) -> Iterator[tuple[Named, bool]]:
+        """Every member, and whether its name, which comes first, is surely plain: checking many at once is quicker."""
+        members = iter(members)
+        while batch := list(itertools.islice(members, BATCH)):
+            plain = not _UNUSUAL.search("\n".join([member[0] for member in batch]))
+            for member in batch:
+                yield member, plain
+
+    def add(self, name: str, size: int, plain: bool = False) -> str:
+        """A file's plain name; `plain` if it surely is that already.
 
         Raises:
             PmtrainError: it is not accepted, there is another of that name, or there are too many.
         """
-        name = plain_name(self.archive, name)
+        if not plain:
+            name = plain_name(self.archive, name)
         if not name:
             raise refused(self.archive, name, "is a file without a name")
         if name in self._files:
@@ -66,7 +81,8 @@ class Names:
                 self.archive, name, f"unpacks to {size / 2**30:,.1f} GiB; a member has at most {self.largest >> 30} GiB"
             )
         self._files.add(name)
-        self.check_count(len(self._files))
+        if len(self._files) > MOST_MEMBERS:
+            self.check_count(len(self._files))
         return name
 
     def add_folder(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -53,13 +54,13 @@ class TarArchive:
         try:
             self._stream = _unpacked(packed, start)
             with self._stream.opened() as opened:
-                for found in _found(_Headers(opened)):
+                for found, plain in names.batches(_found(_Headers(opened))):
                     if found.kind == FOLDER:
                         names.add_folder(found.name)
                     elif found.kind == OTHER:
                         raise refused(path, found.name, "is a link, a device or a sparse file")
                     else:
-                        self.members[names.add(found.name, found.size)] = _Member(found.offset, found.size)
+                        self.members[names.add(found.name, found.size, plain)] = _Member(found.offset, found.size)
         except (tarfile.TarError, ValueError, EOFError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise PmtrainError(f"{path}: is not a whole tar archive ({reason})", "copy or download it again") from None
@@ -140,19 +141,22 @@ def _ordinary(headers: _Headers, position: int) -> _Found | None:
     size = _size(header)
     if size is None or header[156:157] != b"0":
         return None
-    name, prefix = (header[start:end].partition(b"\0")[0] for start, end in ((0, 100), (345, 500)))
-    return _Found(
-        (prefix + b"/" * bool(prefix) + name).decode("utf-8", "surrogateescape"), FILE, position + BLOCK, size
-    )
+    name = header[:100].partition(b"\0")[0]
+    if header[345]:
+        name = header[345:500].partition(b"\0")[0] + b"/" + name
+    return _Found(name.decode("utf-8", "surrogateescape"), FILE, position + BLOCK, size)
 
 
 def _size(header: bytes) -> int | None:
     """The size that a header states; None if that isn't a plain number, or the header's checksum is wrong."""
     try:
-        checksum, size = (int(header[start:end].rstrip(b"\0 ") or b"-", 8) for start, end in ((148, 156), (124, 136)))
+        checksum = int(header[148:156].rstrip(b"\0 ") or b"-", 8)
+        size = int(header[124:136].rstrip(b"\0 ") or b"-", 8)
     except ValueError:
         return None
-    return size if 0 <= size and sum(header) - sum(header[148:156]) + 8 * ord(" ") == checksum else None
+    # The lower half of Adler-32 is the sum of all bytes, plus 1, modulo 65521.
+    total = (zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF) - 1
+    return size if size >= 0 and total == checksum % 65521 else None
 
 
 def _is_useless(records: bytes) -> bool:

@@ -23,7 +23,7 @@ METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 9
 END = struct.Struct("<4s4H2IH")  # end of central directory
 LOCATOR = 20  # bytes of the locator of the zip64 end of central directory, between the two ends
 END64 = struct.Struct("<4sQ2H2I4Q")
-ENTRY = struct.Struct("<4s2B5H3I5H2I")  # of the central directory
+ENTRY = struct.Struct("<4s x B 2x 2H 4x 3I 3H 4x 2I")  # of the central directory, without what isn't used
 LOCAL = struct.Struct("<4s5H3I2H")  # header before a member's data
 LARGEST_ENTRY = ENTRY.size + 3 * 0xFFFF
 
@@ -53,19 +53,19 @@ class ZipArchive:
         self.members: dict[str, _Member] = {}
         with self._stream.opened() as opened:
             try:
-                for name, mode, flags, member in _entries(path, opened):
-                    kind = stat.S_IFMT(mode)
-                    if name.endswith(("/", "\\")):
+                for (name, mode, flags, member), plain in names.batches(_entries(path, opened)):
+                    kind = mode & 0o170000
+                    if name[-1:] in ("/", "\\"):
                         names.add_folder(name)
                         continue
                     if flags & 1:
                         raise refused(path, name, "is encrypted; only archives without a password can be read")
-                    if kind not in (0, stat.S_IFREG):
+                    if kind and kind != stat.S_IFREG:
                         raise refused(path, name, "is a link or a device, not a file")
-                    if member.method not in (STORED, DEFLATED):
+                    if member.method != STORED and member.method != DEFLATED:
                         method = METHODS.get(member.method, f"method {member.method}")
                         raise refused(path, name, f"is compressed by {method}; deflate can be read")
-                    self.members[names.add(name, max(member.size, member.packed))] = member
+                    self.members[names.add(name, max(member.size, member.packed), plain)] = member
             except (struct.error, IndexError, ValueError):
                 raise _not_zip(path) from None
         self.folders = names.folders
@@ -137,19 +137,21 @@ def _entries(path: str, stream: Stream) -> Iterator[tuple[str, int, int, _Member
     position = 0
     encoding = None
     for _ in range(count):
-        signature, _, system, _, flags, method, _, _, *numbers = ENTRY.unpack_from(directory, position)
-        crc, packed, size, name_length, extra_length, comment_length, _, _, attributes, offset = numbers
+        (
+            signature, system, flags, method, crc, packed, size, name_length, extra_length, comment_length, attributes,
+            offset,
+        ) = ENTRY.unpack_from(directory, position)  # fmt: skip
         if signature != b"PK\1\2":
             raise _not_zip(path)
-        position += ENTRY.size
-        raw = directory[position : position + name_length]
-        extra = directory[position + name_length : position + name_length + extra_length]
-        position += name_length + extra_length + comment_length
-        if 0xFFFFFFFF in (size, packed, offset):
+        start = position + ENTRY.size
+        raw = directory[start : start + name_length]
+        position = start + name_length + extra_length + comment_length
+        if size == 0xFFFFFFFF or packed == 0xFFFFFFFF or offset == 0xFFFFFFFF:
+            extra = directory[start + name_length : start + name_length + extra_length]
             size, packed, offset = _large(extra, size, packed, offset)
         mode = attributes >> 16 if system == 3 else 0
         try:
-            name = raw.decode("utf-8")  # as flagged, or as macOS writes it without a flag
+            name = raw.decode()  # in UTF-8, as flagged, or as macOS writes it without a flag
         except UnicodeDecodeError:
             if flags & 0x800:
                 raise

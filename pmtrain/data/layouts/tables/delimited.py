@@ -263,24 +263,18 @@ def _text_lines(path: Path, text: str) -> Lines:
 
 
 def _records(path: Path, text: str, delimiter: str) -> Lines:
-    record: list[str] = []  # its lines
-
-    def lines() -> Iterator[str]:
-        for line in io.StringIO(text, newline=""):
-            record.append(line)
-            yield line
-
-    reader = csv.reader(lines(), delimiter=delimiter, skipinitialspace=True)
-    last: list[str] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    start = end = 0  # lines of the last record
     marked = "'" in text
+    strip = str.strip
     try:
         for cells in reader:
-            last = record.copy() if len(record) > 1 else []
-            record.clear()
-            stripped = [cell.strip() for cell in cells]
+            start, end = end, reader.line_num
+            stripped = list(map(strip, cells))
             if any(stripped):
-                yield reader.line_num, [*map(plain_cell, stripped)] if marked else stripped
+                yield end, [*map(plain_cell, stripped)] if marked else stripped
         # A quote that is never closed makes one record of all that follows.
+        last = itertools.islice(io.StringIO(text, newline=""), start if end - start > 1 else end, end)
         for _ in csv.reader(last, delimiter=delimiter, skipinitialspace=True, strict=True):
             pass
     except csv.Error as error:

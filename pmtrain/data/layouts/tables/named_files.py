@@ -39,7 +39,8 @@ class NamedFiles:
     """
 
     def __init__(self, root: Path, moved: str = "") -> None:
-        self.quick: dict[str, tuple[str, frozenset[str]]] = {}  # folder in a cell -> its path with `/`, its images
+        # Of each folder in a cell that was listed: its path with `/`, what joins a name to it, and its images.
+        self.quick: dict[str, tuple[str, Callable[[str], Path], frozenset[str]]] = {}
         self.root, self.moved = os.path.normpath(root), moved
         self.prefix = "" if self.root == os.curdir else os.path.join(self.root, "")
         self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> names
@@ -53,7 +54,15 @@ class NamedFiles:
         folder, name = _parted(match)
         if folder not in self.folders:
             self.folders[folder] = Path(folder)
-        return self.folders[folder] / name
+        return source.joining(self.folders[folder])(name)
+
+    def quickly(self, cell: str) -> tuple[str, Path] | None:
+        """What `of` and `path` give for a file in a folder that was listed; None for any other."""
+        within, _, own = cell.rpartition("/")
+        known = self.quick.get(within)
+        if known is None or own not in known[2]:
+            return None
+        return known[0] + own, known[1](own)
 
     def is_file(self, cell: str) -> bool:
         """Whether the cell names an image that exists; not counted in `completed`."""
@@ -64,7 +73,7 @@ class NamedFiles:
     def of(self, cell: str) -> list[str]:
         """The file with that path, with `/` or `\\`; without a suffix, the images with that name."""
         within, _, own = cell.rpartition("/")
-        if (known := self.quick.get(within)) and own in known[1]:
+        if (known := self.quick.get(within)) and own in known[2]:
             return [known[0] + own]
         if self.moved:
             cell = cell.replace("\\", "/").removeprefix(self.moved)
@@ -77,7 +86,11 @@ class NamedFiles:
         if source.is_file(path):
             self.asked[within] += 1
             if self.asked[within] == MANY and name == own:  # listing the folder is quicker than asking for each
-                self.quick[within] = path[: -len(name)], frozenset(look_into(Path(folder)).images)
+                self.quick[within] = (
+                    path[: -len(name)],
+                    source.joining(Path(folder)),
+                    frozenset(look_into(Path(folder)).images),
+                )
             return [path]
         if suffix_of(name) in SUFFIXES:
             return []

@@ -21,6 +21,7 @@ from pmtrain.data.layouts.tables.header import find_header
 from pmtrain.data.layouts.tables.named_files import NamedFiles, find_root
 from pmtrain.system.errors import PmtrainError
 
+MANY_LABELS = 100
 PEEK = 50  # lines to look at when finding the columns
 SUBMISSION = re.compile(r"submission|sample_sub", re.IGNORECASE)  # a competition's table without true labels
 BLANK = {"nan", "<na>", "n/a", "#n/a", "na", "nat", "null"}  # what programs write into empty cells, in lower case
@@ -121,6 +122,7 @@ class _Lines:
         self.unnamed = 0  # empty file cells of lines that may have several images
         self.together = 0  # lines with several images in one cell
         self.splits: dict[str, str | None] = {}  # by cell
+        self.labels: dict[str, str] = {}  # the first by cell
 
     def rows(self, split: str | None = None) -> Iterator[Row]:
         """The rows; `split` is that of all lines if no column has it."""
@@ -130,11 +132,27 @@ class _Lines:
         used = columns.places()
         others = [(name, place) for place, name in enumerate(self.table.header) if name and place not in used]
         skipped = self.missing if self.options.skip_missing else None
+        # With one image and one label column, a file that is quick to find needs nothing of what follows.
+        simple = not several and len(columns.labels) == 1 and not columns.one_hot
+        path_place, label_place = columns.paths[0], columns.labels[0]
         for line, cells in self.table.checked(max(used) + 1, skipped):
             patient = cells[columns.patient] if columns.patient is not None else ""
             if patient.lower() in BLANK:
                 patient = ""
-            rest = tuple([(name, cells[place] if place < len(cells) else "") for name, place in others])
+            rest: tuple[tuple[str, str], ...] = ()
+            if others:
+                rest = tuple([(name, cells[place] if place < len(cells) else "") for name, place in others])
+            if simple and (quick := files.quickly(cells[path_place])):
+                key, path = os.path.normcase(quick[0]), quick[1]
+                label = self.labels.get(cells[label_place]) or self._label(cells, 0, line)
+                if columns.split is not None:
+                    cell = cells[columns.split]
+                    split = self.splits.get(cell) or self._split(cell, line)
+                if key in seen:
+                    listed_once(seen, key, cells[path_place], line, label, self.table.path)
+                seen[key] = line, label
+                yield Row(path, label, split, patient, rest, line)
+                continue
             for number, place in enumerate(columns.paths):
                 cell = cells[place]
                 matches = files.of(cell)
@@ -176,9 +194,10 @@ class _Lines:
         """The label of an image: from the only label column or its own, or the name of the column that is 1."""
         places = self.columns.labels
         if not self.columns.one_hot:
-            label = cells[places[number if len(places) > 1 else 0]]
-            if label.lower() in BLANK:
-                label = ""
+            cell = cells[places[number if len(places) > 1 else 0]]
+            label = "" if cell.lower() in BLANK else cell
+            if label and len(self.labels) < MANY_LABELS:
+                self.labels[cell] = label
         else:
             marked = [self.table.header[place] for place in places if is_marked(cells[place])]
             if len(marked) > 1:
