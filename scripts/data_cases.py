@@ -5,11 +5,13 @@
   python scripts/data_cases.py --only parquet zip         the cases whose names contain one of these words
 
 The images are 24 SYNTHETIC files of 12 patients, both eyes of each. `data split` reads the listing and opens no image.
+To add a case: a row of CASES.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import io
 import json
@@ -26,8 +28,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from bench.turns import say
+from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pmtrain.cli import app  # noqa: E402
+
+os.environ["COLUMNS"] = "200"
 NAMES = [f"{patient}_{side}" for patient in range(1, 13) for side in ("left", "right")]
 GRADES = [number % 5 for number in range(24)]
 ILL = [int(number // 2 % 2) for number in range(24)]  # by patient
@@ -59,18 +66,154 @@ def table(text: str, name: str = "labels.csv", encoding: str = "utf-8", folder: 
     return make
 
 
-def excel(root: Path) -> None:
-    import openpyxl
+def rows(
+    head: str,
+    row: str | Callable[[int, str], str],
+    say: tuple[str, str] = ("ill", "normal"),
+    above: str = "",
+    end: str = "\n",
+    name: str = "labels.csv",
+    encoding: str = "utf-8",
+    place: str | Callable[[int, str], str] = "images/{x}.png",
+) -> Make:
+    """A table with a row per image, and the images.
 
-    images(root / "images")
-    book = openpyxl.Workbook()
-    book.active.title = "Read me"
-    book.active.append(["Clinic of eyes"])
-    sheet = book.create_sheet("Labels")
-    sheet.append(["Bild", "Befund", "Patient"])
-    for number, name in enumerate(NAMES):
-        sheet.append([f"{name}.png", "AMD" if ILL[number] else "gesund", number // 2])
-    book.save(root / "labels.xlsx")
+    Args:
+        row, place: a line, and where its image is: a template, see `fields`, or a function of number and name.
+        say: the words for `{ill}`.
+    """
+
+    def make(root: Path) -> None:
+        put(place)(root)
+        text = above + lines(head, row if callable(row) else lambda n, x: row.format(**fields(n, x, say)), end)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(text.encode(encoding))
+
+    return make
+
+
+def fields(n: int, x: str, say: tuple[str, str] = ("ill", "normal")) -> dict[str, object]:
+    """What a template may contain."""
+    return {
+        "x": x, "n": n, "p": n // 2, "id": f"{n:04}", "ill": say[1 - ILL[n]], "one": ILL[n], "zero": 1 - ILL[n],
+        "grade": GRADES[n], "split": ("train", "val")[n // 2 % 4 == 3], "eye": ("left", "right")[n % 2],
+    }  # fmt: skip
+
+
+def put(place: str | Callable[[int, str], str]) -> Make:
+    """The images, each at its place."""
+
+    def make(root: Path) -> None:
+        for n, x in enumerate(NAMES):
+            path = root / (place(n, x) if callable(place) else place.format(**fields(n, x)))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(n))
+
+    return make
+
+
+def both(*makes: Make) -> Make:
+    def make(root: Path) -> None:
+        for each in makes:
+            each(root)
+
+    return make
+
+
+def text(name: str, content: str) -> Make:
+    def make(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+
+    return make
+
+
+def by_patient(head: str, row: str) -> Make:
+    """A table with a row per patient, `{p}` from 1 to 12, and the images."""
+    return both(
+        put("images/{x}.png"),
+        text("labels.csv", lines_of(head, [row.format(p=p, one=p % 2, two=p % 3 // 2) for p in range(1, 13)])),
+    )
+
+
+def lines_of(head: str, body: list[str]) -> str:
+    return "\n".join([head, *body]) + "\n"
+
+
+def excel(*sheets: tuple[str, list[list[object]]], hidden: str = "", merged: tuple[str, ...] = ()) -> Make:
+    """A workbook of sheets (name, rows); `merged`: ranges of the last one."""
+
+    def make(root: Path) -> None:
+        import openpyxl
+
+        put("images/{x}.png")(root)
+        book = openpyxl.Workbook()
+        book.remove(book.active)
+        for name, content in sheets:
+            sheet = book.create_sheet(name)
+            for row in content:
+                sheet.append(row)
+            sheet.sheet_state = "hidden" if name == hidden else "visible"
+        for each in merged:
+            sheet.merge_cells(each)
+        book.save(root / "labels.xlsx")
+
+    return make
+
+
+def cells(*names: str) -> list[list[object]]:
+    """Rows of the fields of each image, the first of them its file name."""
+    return [[f"{x}.png", *(fields(n, x)[name] for name in names)] for n, x in enumerate(NAMES)]
+
+
+def packed(name: str, make: Make) -> Make:
+    """What `make` makes, as the only members of a zip or tar archive, at its top."""
+    if name.endswith(".zip"):
+        return zipped(make, name=name)
+    return tarred(make, name, "w:" + {"gz": "gz", "tgz": "gz", "bz2": "bz2", "xz": "xz"}.get(name.split(".")[-1], ""))
+
+
+def arrays(name: str, **values: Callable[[], object] | object) -> Make:
+    def make(root: Path) -> None:
+        np.savez(root / name, **values)  # type: ignore[arg-type]
+
+    return make
+
+
+def h5(name: str, **values: object) -> Make:
+    """Names with `__` are of arrays in groups."""
+
+    def make(root: Path) -> None:
+        import h5py
+
+        with h5py.File(root / name, "w") as file:
+            for key, value in values.items():
+                file[key.replace("__", "/")] = value
+
+    return make
+
+
+def shard(name: str) -> Make:
+    """A tar as WebDataset has them."""
+
+    def make(root: Path) -> None:
+        with tarfile.open(root / name, "w") as archive:
+            for n in range(24):
+                for end, content in (("png", png(n)), ("cls", str(ILL[n]).encode())):
+                    info = tarfile.TarInfo(f"{n:06}.{end}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+
+    return make
+
+
+def chinese_zip(root: Path) -> None:
+    """Names in GBK, as Windows writes them."""
+    packed("set.zip", put(lambda n, x: f"{('AAAA', 'BBBB')[ILL[n]]}/{x}.png"))(root)
+    data = (root / "set.zip").read_bytes()
+    for ascii_name, name in ((b"AAAA/", "正常/"), (b"BBBB/", "近视/")):
+        data = data.replace(ascii_name, name.encode("gbk"))
+    (root / "set.zip").write_bytes(data)
 
 
 def classes(root: Path, splits: tuple[str, ...] = ("",), names: tuple[str, str] = ("normal", "ill")) -> None:
@@ -105,15 +248,6 @@ def tarred(make: Make, name: str, mode: str, top: str = "") -> Make:
                 archive.add(path, top + path.relative_to(scratch).as_posix())
 
     return made
-
-
-def nested(root: Path) -> None:
-    for split in ("train", "val"):
-        zipped(classes, name=f"{split}.zip")(root)
-    with zipfile.ZipFile(root / "all.zip", "w") as archive:
-        for split in ("train", "val"):
-            archive.write(root / f"{split}.zip", f"{split}.zip")
-            (root / f"{split}.zip").unlink()
 
 
 def traversal(root: Path) -> None:
@@ -166,14 +300,6 @@ def pcam(root: Path, packed: bool = False) -> None:
                 path.unlink()
 
 
-def one_h5(root: Path) -> None:
-    import h5py
-
-    with h5py.File(root / "set.h5", "w") as file:
-        file["images"] = np.zeros((24, 8, 8), np.uint8)
-        file["labels"] = np.array([b"ill" if ill else b"normal" for ill in ILL])
-
-
 def hub(
     root: Path, names: tuple[str, ...], plain: bool = False, label: str = "label", text: bool = False, meta: bool = True
 ) -> None:
@@ -209,69 +335,80 @@ def widen(path: Path) -> None:
     pyarrow.parquet.write_table(read, path)
 
 
-def by_eye(root: Path) -> None:
-    images(root / "images")
-    rows = [
-        f"{n},{50 + n},{n}_left.png,{n}_right.png,{'' if n % 2 else 'myopia'},{n % 2 ^ 1},{n % 2},{int(n % 3 == 0)}"
-        for n in range(1, 13)
-    ]
-    (root / "odir.csv").write_text("\n".join(["ID,Age,Left-Fundus,Right-Fundus,Keywords,N,M,D", *rows]))
-
-
 def ill(number: int, yes: str = "ill", no: str = "normal") -> str:
     return yes if ILL[number] else no
+
+
+ODIR = "ID,Age,Left-Fundus,Right-Fundus,Keywords,N,M,D"
+BY_EYE = by_patient(ODIR, "{p},50,{p}_left.png,{p}_right.png,,{one},{two},0")
+PIXELS, LABELS = np.zeros((24, 8, 8, 3), np.uint8), np.array(ILL)
+HALVES = {"train": slice(12), "test": slice(12, 24)}
+SPLIT_TABLES = both(
+    put("images/{x}.png"),
+    *(
+        text(
+            f"{part}.csv",
+            lines_of(
+                "image,label", [f"{x}.png,{ill(n)}" for n, x in enumerate(NAMES) if (n % 4 == 3) == (part == "val")]
+            ),
+        )
+        for part in ("train", "val")
+    ),
+)
+SHEET = ("Labels", [["Bild", "Befund", "Patient"], *cells("ill", "p")])
 
 
 # Name, what to make, and the options after `pmtrain data split`.
 CASES: list[tuple[str, Make, str]] = [
     (
         "APTOS: `id_code`, names without suffix",
-        table(lines("id_code,diagnosis", lambda n, x: f"{x},{GRADES[n]}")),
+        rows("id_code,diagnosis", "{x},{grade}"),
         "labels.csv --positive 2,3,4",
     ),
-    ("grades without --positive", table(lines("id_code,diagnosis", lambda n, x: f"{x},{GRADES[n]}")), "labels.csv"),
+    ("grades without --positive", rows("id_code,diagnosis", "{x},{grade}"), "labels.csv"),
     (
         "ISIC: `isic_id`, `target`, patients",
-        table(lines("isic_id,patient_id,target", lambda n, x: f"{x},P{n // 2},{ILL[n]}")),
+        rows("isic_id,patient_id,target", "{x},P{p},{one}"),
         "labels.csv",
     ),
     (
         "RSNA: `patientId`, `Target`",
-        table(lines("patientId,image_id,Target", lambda n, x: f"p{n // 2},{x},{ILL[n]}")),
+        rows("patientId,image_id,Target", "p{p},{x},{one}"),
         "labels.csv",
     ),
-    ("no head, UTF-8 mark", table(lines("", lambda n, x: f"{x}.png,{ill(n)}"), encoding="utf-8-sig"), "labels.csv"),
+    ("no head, UTF-8 mark", rows("", "{x}.png,{ill}", encoding="utf-8-sig"), "labels.csv"),
     (
         "fastai: `is_valid`",
-        table(lines("fname,labels,is_valid", lambda n, x: f"{x}.png,{ill(n, 'PM')},{n % 4 == 3}")),
+        rows("fname,labels,is_valid", lambda n, x: f"{x}.png,{ill(n, 'PM')},{n % 4 == 3}"),
         "labels.csv",
     ),
     (
         "German, Latin-1, semicolons, decimal commas",
-        table(
-            lines("Bilddatei;Diagnose;Visus", lambda n, x: f"{x}.png;{ill(n, 'erhöht', 'unauffällig')};0,{n % 10}"),
+        rows(
+            "Bilddatei;Diagnose;Visus",
+            lambda n, x: f"{x}.png;{ill(n, 'erhöht', 'unauffällig')};0,{n % 10}",
             encoding="latin-1",
         ),
         "labels.csv",
     ),
     (
         "French, UTF-8",
-        table(lines("fichier,étiquette", lambda n, x: f"{x}.png,{ill(n, 'malade', 'sain')}")),
+        rows("fichier,étiquette", "{x}.png,{ill}", say=("malade", "sain")),
         "labels.csv",
     ),
-    ("Spanish", table(lines("imagen,etiqueta", lambda n, x: f"{x}.png,{ill(n, 'glaucoma', 'sano')}")), "labels.csv"),
+    ("Spanish", rows("imagen,etiqueta", "{x}.png,{ill}", say=("glaucoma", "sano")), "labels.csv"),
     (
         "Portuguese",
-        table(lines("arquivo,rótulo", lambda n, x: f"{x}.png,{ill(n, 'doente', 'saudável')}")),
+        rows("arquivo,rótulo", "{x}.png,{ill}", say=("doente", "saudável")),
         "labels.csv",
     ),
-    ("Italian", table(lines("immagine,etichetta", lambda n, x: f"{x}.png,{ill(n, 'malato', 'sano')}")), "labels.csv"),
-    ("Japanese", table(lines("ファイル名,ラベル", lambda n, x: f"{x}.png,{ill(n, '緑内障', '正常')}")), "labels.csv"),
-    ("Korean", table(lines("파일명,라벨", lambda n, x: f"{x}.png,{ill(n, '녹내장', '정상')}")), "labels.csv"),
-    ("Russian", table(lines("файл,метка", lambda n, x: f"{x}.png,{ill(n, 'глаукома', 'норма')}")), "labels.csv"),
+    ("Italian", rows("immagine,etichetta", "{x}.png,{ill}", say=("malato", "sano")), "labels.csv"),
+    ("Japanese", rows("ファイル名,ラベル", "{x}.png,{ill}", say=("緑内障", "正常")), "labels.csv"),
+    ("Korean", rows("파일명,라벨", "{x}.png,{ill}", say=("녹내장", "정상")), "labels.csv"),
+    ("Russian", rows("файл,метка", "{x}.png,{ill}", say=("глаукома", "норма")), "labels.csv"),
     (
         "Chinese, GB 18030",
-        table(lines("图片名,诊断", lambda n, x: f"{x}.png,{ill(n, '青光眼', '正常')}"), encoding="gb18030"),
+        rows("图片名,诊断", "{x}.png,{ill}", say=("青光眼", "正常"), encoding="gb18030"),
         "labels.csv",
     ),
     (
@@ -279,57 +416,52 @@ CASES: list[tuple[str, Make, str]] = [
         table(lines("image\tlabel", lambda n, x: f"{x}.png\t{ill(n)}", "\r\n"), "labels.txt", "utf-16"),
         "labels.txt",
     ),
-    ("pipes between cells", table(lines("image|label", lambda n, x: f"{x}.png|{ill(n)}")), "labels.csv"),
+    ("pipes between cells", rows("image|label", "{x}.png|{ill}"), "labels.csv"),
     ("Windows paths", table(lines("path,label", lambda n, x: f"images\\{x}.png,{ill(n)}", "\r\n")), "labels.csv"),
     (
         "absolute Windows paths of another machine",
-        table(lines("path,label", lambda n, x: f"C:\\data\\images\\{x}.png,{ill(n)}")),
+        rows("path,label", "C:\\data\\images\\{x}.png,{ill}"),
         "labels.csv",
     ),
     (
         "absolute Linux paths of another machine",
-        table(lines("path,label", lambda n, x: f"/home/anna/images/{x}.png,{ill(n)}")),
+        rows("path,label", "/home/anna/images/{x}.png,{ill}"),
         "labels.csv",
     ),
-    ("paths that begin with ./", table(lines("path,label", lambda n, x: f"./images/{x}.png,{ill(n)}")), "labels.csv"),
-    ("another suffix than the files'", table(lines("path,label", lambda n, x: f"{x}.jpg,{ill(n)}")), "labels.csv"),
+    ("paths that begin with ./", rows("path,label", "./images/{x}.png,{ill}"), "labels.csv"),
+    ("another suffix than the files'", rows("path,label", "{x}.jpg,{ill}"), "labels.csv"),
     (
         "upper and lower case of names",
-        table(lines("path,label", lambda n, x: f"{x.upper()}.PNG,{ill(n)}")),
+        rows("path,label", lambda n, x: f"{x.upper()}.PNG,{ill(n)}"),
         "labels.csv",
     ),
     (
         "`Yes`, `yes`, `NO`",
-        table(
-            lines(
-                "image,glaucoma",
-                lambda n, x: f"{x}.png,{('Yes', 'yes', 'YES ')[n % 3] if ILL[n] else ('NO', 'no')[n % 2]}",
-            )
+        rows(
+            "image,glaucoma", lambda n, x: f"{x}.png,{('Yes', 'yes', 'YES ')[n % 3] if ILL[n] else ('NO', 'no')[n % 2]}"
         ),
         "labels.csv",
     ),
     (
         "`1`, `1.0`, `01`",
-        table(lines("image,label", lambda n, x: f"{x}.png,{('1', '1.0', '01')[n % 3] if ILL[n] else '0'}")),
+        rows("image,label", lambda n, x: f"{x}.png,{('1', '1.0', '01')[n % 3] if ILL[n] else '0'}"),
         "labels.csv",
     ),
-    ("TRUE and FALSE", table(lines("image,has_glaucoma", lambda n, x: f"{x}.png,{bool(ILL[n])}")), "labels.csv"),
-    ("`+` and `-`", table(lines("image,label", lambda n, x: f"{x}.png,{ill(n, '+', '-')}")), "labels.csv"),
+    ("TRUE and FALSE", rows("image,has_glaucoma", lambda n, x: f"{x}.png,{bool(ILL[n])}"), "labels.csv"),
+    ("`+` and `-`", rows("image,label", "{x}.png,{ill}", say=("+", "-")), "labels.csv"),
     (
         "negatives by other names",
-        table(lines("image,label", lambda n, x: f"{x}.png,{ill(n, 'AMD', 'no finding')}")),
+        rows("image,label", "{x}.png,{ill}", say=("AMD", "no finding")),
         "labels.csv",
     ),
     (
         "grades 0 against 2 and 3, the rest left out",
-        table(lines("image,grade", lambda n, x: f"{x}.png,{(0, 1, 2, 3, -1, 'ungradable')[n % 6]}")),
+        rows("image,grade", lambda n, x: f"{x}.png,{(0, 1, 2, 3, -1, 'ungradable')[n % 6]}"),
         "labels.csv --positive 2,3 --negative 0",
     ),
     (
         "patients `1` and `001`",
-        table(
-            lines("image,patient,label", lambda n, x: f"{x}.png,{n // 2 + 1 if n % 2 else f'{n // 2 + 1:03}'},{ill(n)}")
-        ),
+        rows("image,patient,label", lambda n, x: f"{x}.png,{n // 2 + 1 if n % 2 else f'{n // 2 + 1:03}'},{ill(n)}"),
         "labels.csv",
     ),
     ("a total at the end", table(lines("image,label", lambda n, x: f"{x}.png,{ill(n)}") + "Total,24\n"), "labels.csv"),
@@ -340,41 +472,37 @@ CASES: list[tuple[str, Make, str]] = [
     ),
     (
         "a column an eye, M against the rest",
-        by_eye,
-        "odir.csv --path-column Left-Fundus --path-column Right-Fundus --label-column M",
+        BY_EYE,
+        "labels.csv --path-column Left-Fundus --path-column Right-Fundus --label-column M",
     ),
     (
         "a column a disease, one of them 1 (HAM10000, ISIC 2018)",
-        table(lines("image,MEL,NV,BCC", lambda n, x: f"{x},{n % 3 == 0:.1f},{n % 3 == 1:.1f},{n % 3 == 2:.1f}")),
+        rows("image,MEL,NV,BCC", lambda n, x: f"{x},{n % 3 == 0:.1f},{n % 3 == 1:.1f},{n % 3 == 2:.1f}"),
         "labels.csv --label-column MEL --label-column NV --label-column BCC --positive MEL",
     ),
     (
         "one of these columns",
-        table(lines("image,MEL,NV,BCC", lambda n, x: f"{x},{n % 3 == 0:.1f},{n % 3 == 1:.1f},{n % 3 == 2:.1f}")),
+        rows("image,MEL,NV,BCC", lambda n, x: f"{x},{n % 3 == 0:.1f},{n % 3 == 1:.1f},{n % 3 == 2:.1f}"),
         "labels.csv --label-column MEL",
     ),
     (
         "several diseases in one cell (NIH chest X-rays)",
-        table(
-            lines(
-                "Image Index,Finding Labels,Patient ID",
-                lambda n, x: f"{x}.png,{'Effusion|Mass' if ILL[n] else 'No Finding'},{n // 2}",
-            )
+        rows(
+            "Image Index,Finding Labels,Patient ID",
+            lambda n, x: f"{x}.png,{'Effusion|Mass' if ILL[n] else 'No Finding'},{n // 2}",
         ),
         "labels.csv",
     ),
-    ("Excel, the second sheet", excel, "labels.xlsx --sheet Labels"),
-    ("Excel, a first sheet without a table", excel, "labels.xlsx"),
+    ("Excel, the second sheet", excel(("Read me", [["Clinic of eyes"]]), SHEET), "labels.xlsx --sheet Labels"),
+    ("Excel, a first sheet without a table", excel(("Read me", [["Clinic of eyes"]]), SHEET), "labels.xlsx"),
     (
         "`image.path`, `split` with `validation`",
-        table(
-            lines("image.path,label,split", lambda n, x: f"{x}.png,{ill(n)},{'validation' if n % 4 == 3 else 'train'}")
-        ),
+        rows("image.path,label,split", lambda n, x: f"{x}.png,{ill(n)},{'validation' if n % 4 == 3 else 'train'}"),
         "labels.csv",
     ),
     (
         "splits `dev`, `eval`, `holdout`",
-        table(lines("image,label,split", lambda n, x: f"{x}.png,{ill(n)},{('train', 'dev', 'holdout')[n % 3]}")),
+        rows("image,label,split", lambda n, x: f"{x}.png,{ill(n)},{('train', 'dev', 'holdout')[n % 3]}"),
         "labels.csv",
     ),
     ("folders of classes", classes, "."),
@@ -390,16 +518,15 @@ CASES: list[tuple[str, Make, str]] = [
     ),
     (
         "zip with a table and its images",
-        zipped(table(lines("image,label", lambda n, x: f"{x}.png,{ill(n)}"))),
+        zipped(rows("image,label", "{x}.png,{ill}")),
         "set.zip",
     ),
     (
         "a table beside a zip of images",
-        lambda root: (
-            table(lines("image,label", lambda n, x: f"{x}.png,{ill(n)}"), folder="../unused")(root),
-            zipped(images, name="images.zip")(root),
-            None,
-        )[2],
+        both(
+            zipped(images, name="images.zip"),
+            text("labels.csv", lines("image,label", lambda n, x: f"{x}.png,{ill(n)}")),
+        ),
         "labels.csv --root images.zip",
     ),
     (".tar", tarred(classes, "set.tar", "w"), "set.tar"),
@@ -407,7 +534,7 @@ CASES: list[tuple[str, Make, str]] = [
     (".tgz", tarred(classes, "set.tgz", "w:gz"), "set.tgz"),
     (".tar.bz2", tarred(classes, "set.tar.bz2", "w:bz2"), "set.tar.bz2"),
     (".tar.xz", tarred(classes, "set.tar.xz", "w:xz"), "set.tar.xz"),
-    ("a zip of zips", nested, "all.zip"),
+    ("a zip of zips", packed("all.zip", both(packed("train.zip", classes), packed("val.zip", classes))), "all.zip"),
     ("a zip with a name that leads out of it", traversal, "set.zip"),
     ("a zip bomb: 1.1 GiB in 1 MiB", bomb, "set.zip"),
     ("a tar with a link", link, "set.tar"),
@@ -418,8 +545,8 @@ CASES: list[tuple[str, Make, str]] = [
     ("MedMNIST's volumes", npz("nodulemnist3d.npz", 2, (28, 28, 28)), "nodulemnist3d.npz"),
     (
         "an .npz of X_train and y_train",
-        lambda root: np.savez(
-            root / "set.npz",
+        arrays(
+            "set.npz",
             X_train=np.zeros((12, 8, 8), np.uint8),
             y_train=np.arange(12) % 2,
             X_test=np.zeros((6, 8, 8), np.uint8),
@@ -431,7 +558,7 @@ CASES: list[tuple[str, Make, str]] = [
     ("PatchCamelyon, the folder", pcam, "."),
     ("PatchCamelyon, one file", pcam, "camelyonpatch_level_2_split_train_x.h5"),
     ("PatchCamelyon, still packed (.h5.gz)", lambda root: pcam(root, packed=True), "."),
-    ("one .h5 of images and labels", one_h5, "set.h5"),
+    ("one .h5 of images and labels", h5("set.h5", images=np.zeros((24, 8, 8), np.uint8), labels=LABELS), "set.h5"),
     (
         "the hub's Parquet shards",
         lambda root: hub(
@@ -453,32 +580,30 @@ CASES: list[tuple[str, Make, str]] = [
     ("Parquet, labels as text", lambda root: hub(root, ("set.parquet",), text=True, meta=False), "set.parquet"),
     ("Parquet, `labels`", lambda root: hub(root, ("set.parquet",), label="labels", meta=False), "set.parquet"),
     ("Parquet in a zip", zipped(lambda root: hub(root, ("train.parquet", "test.parquet"))), "set.zip"),
-    ("Turkish", table(lines("dosya,etiket", lambda n, x: f"{x}.png,{ill(n, 'hasta', 'sağlıklı')}")), "labels.csv"),
-    ("Polish", table(lines("plik,etykieta", lambda n, x: f"{x}.png,{ill(n, 'chory', 'zdrowy')}")), "labels.csv"),
-    ("Arabic", table(lines("الملف,التشخيص", lambda n, x: f"{x}.png,{ill(n, 'مريض', 'سليم')}")), "labels.csv"),
+    ("Turkish", rows("dosya,etiket", "{x}.png,{ill}", say=("hasta", "sağlıklı")), "labels.csv"),
+    ("Polish", rows("plik,etykieta", "{x}.png,{ill}", say=("chory", "zdrowy")), "labels.csv"),
+    ("Arabic", rows("الملف,التشخيص", "{x}.png,{ill}", say=("مريض", "سليم")), "labels.csv"),
     (
         "Chinese splits and patients",
-        table(
-            lines(
-                "图像,患者编号,标签,数据集",
-                lambda n, x: f"{x}.png,{n // 2},{ill(n, '是', '否')},{('训练集', '验证集')[n % 4 == 3]}",
-            )
+        rows(
+            "图像,患者编号,标签,数据集",
+            lambda n, x: f"{x}.png,{n // 2},{ill(n, '是', '否')},{('训练集', '验证集')[n % 4 == 3]}",
         ),
         "labels.csv",
     ),
     (
         "UTF-16 without a mark",
-        table(lines("image,label", lambda n, x: f"{x}.png,{ill(n)}"), encoding="utf-16-le"),
+        rows("image,label", "{x}.png,{ill}", encoding="utf-16-le"),
         "labels.csv",
     ),
     (
         "Shift JIS",
-        table(lines("画像,診断", lambda n, x: f"{x}.png,{ill(n, '緑内障', '正常')}"), encoding="shift-jis"),
+        rows("画像,診断", "{x}.png,{ill}", say=("緑内障", "正常"), encoding="shift-jis"),
         "labels.csv",
     ),
     (
         "Big5",
-        table(lines("圖片,診斷", lambda n, x: f"{x}.png,{ill(n, '青光眼', '正常')}"), encoding="big5"),
+        rows("圖片,診斷", "{x}.png,{ill}", say=("青光眼", "正常"), encoding="big5"),
         "labels.csv",
     ),
     (
@@ -491,10 +616,10 @@ CASES: list[tuple[str, Make, str]] = [
         table("# made by Anna, 2024\n" + lines("image,label", lambda n, x: f"{x}.png,{ill(n)}")),
         "labels.csv",
     ),
-    ("an index column of pandas", table(lines(",image,label", lambda n, x: f"{n},{x}.png,{ill(n)}")), "labels.csv"),
+    ("an index column of pandas", rows(",image,label", "{n},{x}.png,{ill}"), "labels.csv"),
     (
         "addresses of the web",
-        table(lines("image_url,label", lambda n, x: f"https://example.org/a/{x}.png,{ill(n)}")),
+        rows("image_url,label", "https://example.org/a/{x}.png,{ill}"),
         "labels.csv",
     ),
     (
@@ -522,36 +647,8 @@ CASES: list[tuple[str, Make, str]] = [
         ],
         ". --positive ill",
     ),
-    (
-        "splits in their own tables: train.csv, val.csv",
-        lambda root: (
-            images(root / "images"),
-            [
-                (root / f"{part}.csv").write_text(
-                    "image,label\n"
-                    + "".join(f"{x}.png,{ill(n)}\n" for n, x in enumerate(NAMES) if (n % 4 == 3) == (part == "val"))
-                )
-                for part in ("train", "val")
-            ],
-            None,
-        )[2],
-        "train.csv --val-data val.csv",
-    ),
-    (
-        "the folder with both tables",
-        lambda root: (
-            images(root / "images"),
-            [
-                (root / f"{part}.csv").write_text(
-                    "image,label\n"
-                    + "".join(f"{x}.png,{ill(n)}\n" for n, x in enumerate(NAMES) if (n % 4 == 3) == (part == "val"))
-                )
-                for part in ("train", "val")
-            ],
-            None,
-        )[2],
-        ".",
-    ),
+    ("splits in their own tables: train.csv, val.csv", SPLIT_TABLES, "train.csv --val-data val.csv"),
+    ("the folder with both tables", SPLIT_TABLES, "."),
     (
         "metadata.jsonl (the hub)",
         lambda root: (
@@ -565,28 +662,22 @@ CASES: list[tuple[str, Make, str]] = [
     ),
     (
         "one-hot labels in an .npz",
-        lambda root: np.savez(
-            root / "set.npz", train_images=np.zeros((12, 8, 8, 3), np.uint8), train_labels=np.eye(2)[np.arange(12) % 2]
-        ),
+        arrays("set.npz", train_images=np.zeros((12, 8, 8, 3), np.uint8), train_labels=np.eye(2)[np.arange(12) % 2]),
         "set.npz",
     ),
     (
         "float images in an .npz",
-        lambda root: np.savez(root / "set.npz", train_images=np.zeros((12, 8, 8, 3)), train_labels=np.arange(12) % 2),
+        arrays("set.npz", train_images=np.zeros((12, 8, 8, 3)), train_labels=np.arange(12) % 2),
         "set.npz",
     ),
     (
         "channels first in an .npz",
-        lambda root: np.savez(
-            root / "set.npz", train_images=np.zeros((12, 3, 8, 8), np.uint8), train_labels=np.arange(12) % 2
-        ),
+        arrays("set.npz", train_images=np.zeros((12, 3, 8, 8), np.uint8), train_labels=np.arange(12) % 2),
         "set.npz",
     ),
     (
         "Python objects in an .npz",
-        lambda root: np.savez(
-            root / "set.npz", train_images=np.zeros((12, 8, 8), np.uint8), train_labels=np.array(["a", None] * 6)
-        ),
+        arrays("set.npz", train_images=np.zeros((12, 8, 8), np.uint8), train_labels=np.array(["a", None] * 6)),
         "set.npz",
     ),
     (
@@ -608,25 +699,309 @@ CASES: list[tuple[str, Make, str]] = [
         )[2],
         "train",
     ),
+    ("`ImageName;Befund`, PM and kein PM", rows("ImageName;Befund", "{x}.png;{ill}", ("PM", "kein PM")), "labels.csv"),
+    (
+        "`Dateiname`, a column of unknown name with ja and nein",
+        rows("Dateiname;Patientennummer;Myopie", "{x}.png;{p};{ill}", ("ja", "nein")),
+        "labels.csv",
+    ),
+    (
+        "`文件名`, `病人编号`, `结果`, GBK",
+        rows("文件名,病人编号,年龄,结果", "{x}.png,{p},50,{ill}", ("异常", "正常"), encoding="gbk"),
+        "labels.csv",
+    ),
+    ("PM and non-PM", rows("image,diagnosis", "{x}.png,{ill}", ("PM", "non-PM")), "labels.csv"),
+    ("0.0 and 1.0", rows("image,label", "{x}.png,{one}.0"), "labels.csv"),
+    ("0,0 and 1,0", rows("image;label", "{x}.png;{one},0"), "labels.csv"),
+    ("digits of full width", rows("image,label", "{x}.png,{ill}", ("１", "０")), "labels.csv"),
+    ("`grade 0` to `grade 4`", rows("image,severity", "{x}.png,grade {grade}"), "labels.csv"),
+    (
+        "three labels, one positive",
+        rows("image,label", lambda n, x: f"{x}.png,{('PM', 'HM', 'normal')[n % 3]}"),
+        "labels.csv --positive PM",
+    ),
+    ("Korean, CP949", rows("파일명,진단", "{x}.png,{ill}", ("녹내장", "정상"), encoding="cp949"), "labels.csv"),
+    (
+        "Russian, Windows-1251",
+        rows("файл;диагноз", "{x}.png;{ill}", ("глаукома", "норма"), encoding="cp1251"),
+        "labels.csv",
+    ),
+    (
+        "Polish, Windows-1250",
+        rows("plik;opis;wynik", "{x}.png;żółta;{ill}", ("chory", "zdrowy"), encoding="cp1250"),
+        "labels.csv",
+    ),
+    ("line breaks in cells", rows("image,comment,label", '{x}.png,"first line\nsecond, line",{ill}'), "labels.csv"),
+    ("blank lines", rows("image,label", "{x}.png,{ill}\n"), "labels.csv"),
+    ("comments between the lines", rows("image,label", "# number {n}\n{x}.png,{ill}"), "labels.csv"),
+    ("a comma at the end of each row", rows("image,label", "{x}.png,{ill},"), "labels.csv"),
+    ("a title above the head", rows("image;label", "{x}.png;{ill}", above="Clinic of eyes, 2024\n\n"), "labels.csv"),
+    (
+        "a head of two lines",
+        rows("Image,Diagnosis,\n,PM,AMD", "{x}.png,{one},0"),
+        "labels.csv --label-column 'Diagnosis PM'",
+    ),
+    ("the same, without the column", rows("Image,Diagnosis,\n,PM,AMD", "{x}.png,{one},0"), "labels.csv"),
+    (
+        "Excel, a merged title",
+        excel(("A", [["Clinic of eyes"], ["Bild", "Befund"], *cells("ill")]), merged=("A1:B1",)),
+        "labels.xlsx",
+    ),
+    (
+        "Excel, merged cells in the head",
+        excel(
+            ("A", [["Image", "Diagnosis", None], [None, "PM", "AMD"], *cells("one", "zero")]), merged=("A1:A2", "B1:C1")
+        ),
+        "labels.xlsx --label-column 'Diagnosis PM'",
+    ),
+    (
+        "Excel, the first sheet hidden",
+        excel(("old", [["image", "label"], ["x.png", 1]]), SHEET, hidden="old"),
+        "labels.xlsx",
+    ),
+    (
+        "Excel, a table that begins at B3",
+        excel(("A", [[], [], [None, "image", "label"], *([None, *row] for row in cells("one"))])),
+        "labels.xlsx",
+    ),
+    ("Excel, a table in the folder by no known names", excel(("A", [["Aufnahme Nr", "Myopie"], *cells("ill")])), "."),
+    (
+        "patients `P001` and `p1`",
+        rows("image,patient,label", lambda n, x: f"{x}.png,{f'P{n // 2:03}' if n % 2 else f'p{n // 2}'},{ill(n)}"),
+        "labels.csv",
+    ),
+    (
+        "patients and labels `nan`",
+        rows("image,patient,label", lambda n, x: f"{x}.png,{'nan' if n < 6 else n // 2},{'nan' if n < 4 else ILL[n]}"),
+        "labels.csv --exclude ''",
+    ),
+    ("names with `.JPG` for `.png`", rows("image,label", "{x}.JPG,{ill}"), "labels.csv"),
+    ("names with `%20`", rows("image,label", "eye%20{x}.png,{ill}", place="images/eye {x}.png"), "labels.csv"),
+    ("names without the files' zeros", rows("id,label", "{n},{ill}", place="images/{id}.png"), "labels.csv"),
+    ("names as 12.0", rows("id,label", "{n}.0,{ill}", place="images/{n}.png"), "labels.csv"),
+    (
+        "accents in two parts, as macOS writes them",
+        rows("image,label", "\u00fcber {x}.png,{ill}", place="images/u\u0308ber {x}.png"),
+        "labels.csv",
+    ),
+    ("paths of another folder", rows("path,label", "dataset/all/{x}.png,{ill}"), "labels.csv"),
+    (
+        "a table in labels/, the images beside",
+        rows("image,label", "{x}.png,{ill}", name="labels/labels.csv"),
+        "labels/labels.csv",
+    ),
+    ("the folder of these", rows("image,label", "{x}.png,{ill}", name="labels/labels.csv"), "."),
+    (
+        "IDRiD's folders",
+        rows(
+            "Image name,Retinopathy grade,Risk of macular edema ",
+            "{x},{grade},0",
+            name="2. Groundtruths/a. Training Labels.csv",
+            place="1. Original Images/a. Training Set/{x}.png",
+        ),
+        "'2. Groundtruths/a. Training Labels.csv' --label-column 'Retinopathy grade' --positive 2,3,4",
+    ),
+    (
+        "images in several folders (NIH chest X-rays)",
+        rows(
+            "Image Index,Finding Labels,Patient ID",
+            "{x}.png,{ill},{p}",
+            ("Mass", "No Finding"),
+            place="images_{eye}/images/{x}.png",
+        ),
+        "labels.csv",
+    ),
+    (
+        "images and masks of the same names",
+        both(rows("image,label", "{x}.png,{ill}"), put("masks/{x}.png")),
+        "labels.csv",
+    ),
+    ("masks beside the images (BUSI)", both(put("{ill}/{ill} ({n}).png"), put("{ill}/{ill} ({n})_mask.png")), "."),
+    ("class/images, class/masks", both(put("{ill}/images/{x}.png"), put("{ill}/masks/{x}.png")), "."),
+    ("classes in the folders of patients", put("P{id}/{ill}/{x}.png"), "."),
+    ("classes in left/ and right/", put("{eye}/{ill}/{x}.png"), "."),
+    ("patients in the folders of classes", put("{ill}/P{p}/{x}.png"), ". --patient-pattern folder"),
+    (
+        "splits `Training_Set` and `Test Images`",
+        put(lambda n, x: f"{('Training_Set', 'Test Images')[n % 2]}/{ill(n)}/{x}.png"),
+        ".",
+    ),
+    ("classes called 0_normal and 1_PM", put(lambda n, x: f"{('0_normal', '1_PM')[ILL[n]]}/{x}.png"), "."),
+    (
+        "APTOS's whole folder",
+        both(
+            rows("id_code,diagnosis", "{x},{grade}", name="train.csv", place="train_images/{x}.png"),
+            text("sample_submission.csv", "id_code,diagnosis\na,0\n"),
+            text("test.csv", "id_code\na\n"),
+        ),
+        ". --positive 2,3,4",
+    ),
+    (
+        "Roboflow: _classes.csv in each split's folder",
+        both(
+            *(
+                rows(
+                    "filename, Normal, PM",
+                    "{x}.png, {zero}, {one}",
+                    name=f"{part}/_classes.csv",
+                    place=part + "/{x}.png",
+                )
+                for part in ("train", "valid")
+            )
+        ),
+        ".",
+    ),
+    (
+        "the hub's metadata.jsonl in each split's folder",
+        both(
+            *(
+                rows(
+                    "",
+                    '{{"file_name": "{x}.png", "label": {one}}}',
+                    name=f"{part}/metadata.jsonl",
+                    place=part + "/{x}.png",
+                )
+                for part in ("train", "test")
+            )
+        ),
+        ".",
+    ),
+    ("one-hot columns without options", rows("image,normal,PM", "{x}.png,{zero},{one}"), "labels.csv"),
+    (
+        "RFMiD: a column a disease",
+        rows(
+            "ID,Disease_Risk,DR,ARMD", "{n},{one},{one},0", name="RFMiD_Training_Labels.csv", place="Training/{n}.png"
+        ),
+        "RFMiD_Training_Labels.csv",
+    ),
+    ("a column an eye, without options", BY_EYE, "labels.csv"),
+    (
+        "a label an eye",
+        by_patient(
+            "patient,left_image,right_image,left_label,right_label", "{p},{p}_left.png,{p}_right.png,{one},{two}"
+        ),
+        "labels.csv --path-column left_image --path-column right_image"
+        " --label-column left_label --label-column right_label",
+    ),
+    (
+        "several images in one cell",
+        by_patient("patient,images,label", '{p},"{p}_left.png, {p}_right.png",{one}'),
+        "labels.csv",
+    ),
+    ("a column `eye`, and one of unknown name", rows("image,eye,patient,PM", "{x}.png,{eye},{p},{one}"), "labels.csv"),
+    ("`is_train`", rows("image,label,is_train", lambda n, x: f"{x}.png,{ill(n)},{n % 4 != 3}"), "labels.csv"),
+    (
+        "a JSON list",
+        both(
+            put("images/{x}.png"),
+            text("labels.json", json.dumps([{"image": f"{x}.png", "label": ill(n)} for n, x in enumerate(NAMES)])),
+        ),
+        "labels.json",
+    ),
+    (
+        "JSON, a label for each name",
+        both(put("images/{x}.png"), text("labels.json", json.dumps({f"{x}.png": ILL[n] for n, x in enumerate(NAMES)}))),
+        "labels.json",
+    ),
+    ("one image listed twice", rows("image,label", "{x}.png,{ill}\n{x}.png,{ill}"), "labels.csv"),
+    (
+        "a row without a file name",
+        rows("image,label", lambda n, x: f"{'' if n == 5 else x + '.png'},{ill(n)}"),
+        "labels.csv",
+    ),
+    (
+        "a zip of a folder with a table",
+        packed("set.zip", rows("image,label", "{x}.png,{ill}", name="mine/labels.csv", place="mine/images/{x}.png")),
+        "set.zip",
+    ),
+    ("a zip in a zip", packed("outer.zip", packed("inner.zip", classes)), "outer.zip"),
+    ("a folder of train.zip and test.zip", both(packed("train.zip", classes), packed("test.zip", classes)), "."),
+    (
+        "EyePACS: trainLabels.csv and train.zip",
+        both(
+            packed("train.zip", put("train/{x}.png")),
+            text("trainLabels.csv", lines("image,level", lambda n, x: f"{x},{GRADES[n]}")),
+        ),
+        "trainLabels.csv --positive 2,3,4 --patient-pattern left-right",
+    ),
+    ("a tar.gz in a zip", packed("outer.zip", packed("inner.tar.gz", classes)), "outer.zip"),
+    ("an .npz in a zip", packed("set.zip", npz("pneumoniamnist.npz", 2, (28, 28))), "set.zip"),
+    ("an .h5 in a zip", packed("set.zip", h5("set.h5", images=PIXELS, labels=LABELS)), "set.zip"),
+    ("a zip with names in GBK", chinese_zip, "set.zip"),
+    ("an .npz of arr_0 and arr_1", arrays("set.npz", arr_0=PIXELS, arr_1=LABELS), "set.npz"),
+    ("an .npz of data and target", arrays("set.npz", data=PIXELS, target=LABELS), "set.npz"),
+    (
+        "an .npz of trainX, trainY",
+        arrays(
+            "set.npz",
+            **{
+                f"{part}{end}": values[half]
+                for part, half in HALVES.items()
+                for end, values in (("X", PIXELS), ("Y", LABELS))
+            },
+        ),
+        "set.npz",
+    ),
+    (
+        "an .npz of images as Python objects",
+        arrays("set.npz", images=np.array([PIXELS[0], PIXELS[1, :4]], dtype=object), labels=LABELS[:2]),
+        "set.npz",
+    ),
+    (
+        "an .npz for each split",
+        both(*(arrays(f"{part}.npz", images=PIXELS[half], labels=LABELS[half]) for part, half in HALVES.items())),
+        ".",
+    ),
+    (
+        "x_train.npy and y_train.npy",
+        lambda root: (np.save(root / "x_train.npy", PIXELS), np.save(root / "y_train.npy", LABELS), None)[2],
+        ".",
+    ),
+    ("an .h5 of x and y", h5("set.h5", x=PIXELS, y=LABELS), "set.h5"),
+    (
+        "an .h5 of groups",
+        h5("set.h5", train__images=PIXELS, train__labels=LABELS, test__images=PIXELS, test__labels=LABELS),
+        "set.h5",
+    ),
+    ("WebDataset's shards", both(shard("train-000000.tar"), shard("train-000001.tar"), shard("val-000000.tar")), "."),
+    (
+        "a text file beside each image",
+        both(put("{x}.png"), *(text(f"{x}.txt", ill(n)) for n, x in enumerate(NAMES))),
+        ".",
+    ),
 ]
 
 
-def printed(code: Path, case: Make, options: str) -> str:
-    """The lines that tell how the data were read, or the error, of the command in a new folder with the case."""
+def printed(case: Make, options: str, code: Path | None = None) -> str:
+    """The lines that tell how the data were read, or the error, of the command in a new folder with the case.
+
+    Args:
+        code: a checkout of another version, whose command runs in a process of its own.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "here"
         root.mkdir()
         case(root)
-        environment = os.environ | {
-            "PYTHONPATH": str(code),
-            "PMTRAIN_CACHE": str(Path(scratch) / "cache"),
-            "COLUMNS": "200",
-        }
-        command = [sys.executable, "-m", "pmtrain", "data", "split", *shlex.split(options), "--output", "../split.csv"]
-        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
-    told = done.stderr.replace(str(root.resolve()), "here").replace(str(root), "here")
-    kept = [line for line in told.splitlines() if not line.startswith(("wrote", "warning: 24 of 24"))]
-    return "\n".join(kept)
+        arguments = ["data", "split", *shlex.split(options), "--output", "../split.csv"]
+        if code is None:
+            with in_folder(root):
+                told = CliRunner().invoke(app, arguments).stderr
+        else:
+            environment = os.environ | {"PYTHONPATH": str(code), "PMTRAIN_CACHE": str(Path(scratch) / "cache")}
+            command = [sys.executable, "-m", "pmtrain", *arguments]
+            told = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True).stderr
+    told = told.replace(str(root.resolve()), "here").replace(str(root), "here")
+    return "\n".join(line for line in told.splitlines() if not line.startswith(("wrote", "warning: 24 of 24")))
+
+
+@contextlib.contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def cell(text: str) -> str:
@@ -641,16 +1016,15 @@ def main() -> int:
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another version, for a column of its output")
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="cases whose names contain one of them")
     options = parser.parse_args()
-    versions = [ROOT, *([options.before.resolve()] if options.before else [])]
-    out = io.StringIO()
     heads = ["case", "`pmtrain data split` ...", "prints", *(["printed before"] if options.before else [])]
-    out.write(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, make, arguments in CASES:
         if any(word.lower() in name.lower() for word in options.only):
-            cells = [cell(printed(code, make, arguments)) for code in versions]
-            out.write(f"| {name} | `{arguments}` | {' | '.join(cells)} |\n".replace("`|`", "`\\|`"))
-            print(f"{name}: {cells[0][:100]}", file=sys.stderr)
-    print(out.getvalue(), end="")
+            shown = [cell(printed(make, arguments))]
+            if options.before:
+                shown.append(cell(printed(make, arguments, options.before.resolve())))
+            print(f"| {name} | `{arguments}` | {' | '.join(shown)} |".replace("`|`", "`\\|`"), flush=True)
+            say(f"{name}: {shown[0][:100]}")
     return 0
 
 

@@ -13,6 +13,9 @@ MANY = (
 )
 
 
+_INSIDE_WORDS = re.compile(r"[^\x00-\x7f](?=[a-z])")
+
+
 class _Encoding(NamedTuple):
     """An encoding: what saves tables in it, and whether a character (and its bytes) is usual in such text."""
 
@@ -56,7 +59,7 @@ def likely_encodings(raw: bytes, known: Callable[[str], int] = lambda text: 0) -
         known: the number of words in a text that were to be expected; it decides between equally likely encodings.
     """
     raw = raw[:SAMPLE]
-    candidates = WESTERN | EASTERN if may_be_western(raw) else EASTERN
+    candidates = WESTERN | EASTERN if may_be_western(raw) else EASTERN | (WESTERN if _has_odd_runs(raw) else {})
     scores = {}
     for name, encoding in candidates.items():
         try:
@@ -64,7 +67,9 @@ def likely_encodings(raw: bytes, known: Callable[[str], int] = lambda text: 0) -
         except UnicodeDecodeError:
             continue
         others = {character for character in text if character > "\x7f"}
-        usual = sum(encoding.is_usual(each, each.encode(name, "replace")) for each in others)
+        # Inside a word of Western letters, only such letters are usual.
+        inside = set() if name in WESTERN else set(_INSIDE_WORDS.findall(text))
+        usual = sum(encoding.is_usual(each, each.encode(name, "replace")) for each in others - inside)
         scores[name] = usual / len(others) if others else 1.0, known(text), name == "cp949" and len(others) >= MANY
     return sorted(scores, key=lambda name: scores[name], reverse=True)
 
@@ -73,3 +78,8 @@ def may_be_western(raw: bytes) -> bool:
     """Whether bytes above 127 are mostly single, like Western letters, rather than in pairs or words."""
     runs = re.findall(rb"[\x80-\xff]+", raw)
     return sum(len(run) == 1 for run in runs) >= len(runs) / 2
+
+
+def _has_odd_runs(raw: bytes) -> bool:
+    """Whether an odd number of bytes above 127 follow one another, as in no text of GB 2312 or Korean."""
+    return any(len(run) % 2 for run in re.findall(rb"[\x80-\xff]+", raw))

@@ -142,7 +142,7 @@ def _ordinary(headers: _Headers, position: int) -> _Found | None:
     if size is None or header[156:157] != b"0":
         return None
     name = header[:100].partition(b"\0")[0]
-    if header[345]:
+    if header[345:346].strip(b"\0"):
         name = header[345:500].partition(b"\0")[0] + b"/" + name
     return _Found(name.decode("utf-8", "surrogateescape"), FILE, position + BLOCK, size)
 

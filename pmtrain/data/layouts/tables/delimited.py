@@ -245,18 +245,21 @@ def _text_lines(path: Path, text: str) -> Lines:
         skipped = comments[0].count("\n") if comments else 0
         text = text[comments.end() :] if comments else text
 
-        def width(mark: str, lines: int = 1) -> int:
-            """The most cells in one of the first lines."""
-            widest = 0
+        def widths(mark: str) -> list[int]:
+            """The number of cells in each of the first lines."""
+            found = []
             with contextlib.suppress(PmtrainError):  # of the wrong delimiter, quotes make no sense
-                for _, cells in itertools.islice(_records(path, text, mark), lines):
-                    widest = max(widest, len(cells))
-            return widest
+                for _, cells in itertools.islice(_records(path, text, mark), TITLES + 1):
+                    found.append(len(cells))
+            return found
 
-        delimiter = max(DELIMITERS, key=width)
-        if width(delimiter) == 1:  # a title above the header
-            delimiter = max(DELIMITERS, key=lambda mark: width(mark, TITLES + 1))
-        if width(delimiter, TITLES + 1) == 1:
+        by_mark = {mark: widths(mark) for mark in DELIMITERS}
+        # That of the header, or under a title, which may have a comma, that of the lines below it.
+        delimiter = max(by_mark, key=lambda mark: by_mark[mark][:1])
+        below = max(by_mark, key=lambda mark: max(by_mark[mark][1:], default=1))
+        if max(by_mark[delimiter][1:], default=1) == 1 < max(by_mark[below][1:], default=1):
+            delimiter = below
+        if max(by_mark[delimiter], default=1) == 1:
             delimiter = " "
     for line, cells in _records(path, text, delimiter):
         yield line + skipped, cells

@@ -19,6 +19,7 @@ from pmtrain.data.layouts.tables.column_names import plain, usual_names
 from pmtrain.system.errors import PmtrainError
 
 MANY = 1000  # files of one folder after which the folder is listed
+SOME = 10  # lines, from which on labels recur more than once
 MOST_FOLDERS = 20_000  # in which a file is looked for by its name
 # In a cell, what must be normalized.
 _UNUSUAL = re.compile(r"[\\:]|//|^/|/$|(?:^|/)\.\.?(?:/|$)|^$" if os.sep == "/" else "")
@@ -268,8 +269,8 @@ def _columns(lines: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def _are_different(cells: Sequence[str]) -> bool:
-    """Whether hardly any cell recurs; of a few, any may."""
-    return len(cells) <= 3 or 2 * len(set(cells)) > len(cells)
+    """Whether hardly any cell recurs, or in many lines more than once; of a few, any may."""
+    return len(cells) <= 3 or (3 if len(cells) >= SOME else 2) * len(set(cells)) > len(cells)
 
 
 def _moved(cells: Iterable[str], files: NamedFiles) -> str:

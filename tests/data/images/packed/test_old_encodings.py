@@ -20,6 +20,7 @@ from pmtrain.data.images.packed.old_encodings import likely_encodings
         ("cp1251", "файл;метка\n1.png;норма\n2.png;глаукома\n"),
         ("cp1252", "Bild;Befund\n1.png;unauffällig\n2.png;höher\n"),
         ("cp1250", "plik;wynik\n1.png;prawidłowy\n2.png;żółty\n"),
+        ("cp1250", "plik;opis\n1.png;żółta\n2.png;żółta\n"),
         ("cp1254", "dosya;etiket\n1.png;sağlıklı\n2.png;değil, ş\n"),
     ],
 )

@@ -61,7 +61,7 @@ def test_bytes_that_are_not_utf_8_are_gb18030(tmp_path):
     assert open_table(write(path, "path,label\n眼.jpg,近视\n")).notes == ()
 
 
-@pytest.mark.parametrize("raw", [b"path,label\n\xff\xff\x98,0\n", b"a\0b,c\n", b"\xff\xfea", b"PK\x03\x04\0\0"])
+@pytest.mark.parametrize("raw", [b"path,label\n\xff\xff\x98\x98,0\n", b"a\0b,c\n", b"\xff\xfea", b"PK\x03\x04\0\0"])
 def test_bytes_that_are_no_text_are_refused(tmp_path, raw):
     (tmp_path / "t.csv").write_bytes(raw)
     with pytest.raises(PmtrainError, match="CSV UTF-8"):

@@ -20,7 +20,7 @@ def images(tmp_path, touch):
 @pytest.mark.parametrize(
     "text",
     [
-        "Eyes of the clinic\n\nimage;label\ne1.jpg;0\ne2.jpg;1\n",
+        "Eyes of the clinic, 2024\n\nimage;label\ne1.jpg;0\ne2.jpg;1\n",
         "Eyes, 2024\nmade by Anna\nimage,label\ne1.jpg,0\ne2.jpg,1\n",
         "Eyes\nthe first one,what we saw\ne1.jpg,0\ne2.jpg,1\n",
         "image,label\n# not yet seen again\ne1.jpg,0\ne2.jpg,1\n# the end\n",

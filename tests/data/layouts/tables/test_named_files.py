@@ -47,6 +47,12 @@ def test_names_that_fit_several_images_are_refused(tmp_path, touch):
     assert "1.jpg matches several files" in refusal(table(tmp_path / "deep", "1.jpg", "2.jpg"))
 
 
+def test_files_that_are_listed_twice_are_still_found(tmp_path, touch):
+    names = [f"{n}.jpg" for n in range(6)]
+    touch(tmp_path, *(f"a/{name}" for name in names))
+    assert "0.jpg is already listed on line 2, as '0' both times" in refusal(table(tmp_path, *names * 2))
+
+
 def test_labels_are_not_taken_for_files(tmp_path, touch):
     touch(tmp_path, "a/0.jpg", "a/1.jpg")
     assert "files that don't exist: x.jpg" in refusal(table(tmp_path, "x.jpg", "y.jpg", "z.jpg", "w.jpg"))
