@@ -76,21 +76,23 @@ async function predict(entry) {
 }
 
 function show(entry, found) {
-  if (found.quality === "poor") {
+  const refused = found.verdict === "refused";
+  if (found.quality === "poor" && !refused) {
     const poor = made("strong", {textContent: "Poor quality"});
     entry.body.append(made("p", {className: "notice"}, poor, `: ${found.quality_reason}.`));
   }
   const known = found.verdict === "in domain";
   if (found.verdict && !known) {
-    const refused = found.prediction === undefined;
     const word = made("strong", {textContent: found.verdict[0].toUpperCase() + found.verdict.slice(1)});
     const result = refused ? " No probability is given." : "";
     entry.body.append(made("p", {className: refused ? "notice alert" : "notice"}, word, `: ${found.reason}.${result}`));
   }
   if (found.prediction !== undefined) showProbability(entry, found);
   if (found.familiarity !== undefined) {
-    const share = `${(100 * found.familiarity).toFixed(0)}\u00a0% of the validation images are as unusual as this one, or more`;
-    entry.body.append(made("p", {className: "small", textContent: `${known ? "In domain: " : ""}${share}.`}));
+    const percent = (100 * found.familiarity).toFixed(0);
+    const share = found.familiarity ? `${percent}\u00a0% of the validation images are` : "No validation image is";
+    const told = `${known ? "In domain: " : ""}${share} as unusual as this one, or more.`;
+    entry.body.append(made("p", {className: "small", textContent: told}));
   }
 }
 
