@@ -70,21 +70,21 @@ class ImageResult(BaseModel):
 class Result(BaseModel):
     """The predictions of a request, in the order of its images, and the model that made them."""
 
-    predictions: list[ImageResult]
+    predictions: list[ImageResult] = Field(description="One for each image.")
     classes: tuple[str, str] = Field(description="The negative and the positive class.")
-    threshold: float
-    weights_sha256: str
+    threshold: float = Field(description="Images with at least this probability are called positive.")
+    weights_sha256: str = Field(description="SHA-256 of the weights.")
     synthetic: bool = Field(description="Trained on SYNTHETIC images: no clinical claim can rest on it.")
-    notice: str = NOTICE
+    notice: str = Field(default=NOTICE, description="What the result is not for.")
 
 
 class Health(BaseModel):
     """That the server runs, and with what."""
 
-    status: str = "ok"
-    network: str
-    weights_sha256: str
-    pmtrain: str = __version__
+    status: str = Field(default="ok", description="Always ok: a server that has stopped doesn't answer.")
+    network: str = Field(description="ResNet-18, or how many networks.")
+    weights_sha256: str = Field(description="SHA-256 of the weights.")
+    pmtrain: str = Field(default=__version__, description="The version of pmtrain.")
 
 
 class Predictor:
