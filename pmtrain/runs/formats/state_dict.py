@@ -194,5 +194,6 @@ def _check_start(data: bytes) -> None:
             raise Refused(f"is not a file of weights: it looks like {what}")
     if data[:1] != pickle.PROTO or data[1:2] not in (b"\x02", b"\x03", b"\x04"):
         raise Refused(
-            f"is not a file of weights: it starts with {data[:4]!r}, not as those of Paddle, PyTorch or safetensors"
+            f"is not a file of weights: it starts with {data[:4]!r}, not as Paddle's (pickles of protocol 2 to 4),"
+            " PyTorch's or safetensors"
         )
