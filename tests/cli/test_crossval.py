@@ -177,7 +177,7 @@ def test_eval_of_the_whole_on_its_own_data_is_out_of_fold(run_cli, undisturbed):
     folder = undisturbed[0]
     done = run_cli("eval", folder, "--workers", 0, "--n-boot", 100, "--output", "own")
     assert done.exit_code == 0, done.stderr
-    said = "scores: out-of-fold, each image by the 1 of 2 networks not trained on it: these are results of"
+    said = "scores: out-of-fold, each image by the one of 2 networks that had not seen it: these are results of"
     assert said in done.stdout
     assert "EXPLORATORY: the epochs and the stored threshold were chosen on these 20 images" in done.stdout
     expected = {row["file"]: float(row["logit"]) for row in rows_of(folder / "ensemble.csv")}

@@ -59,11 +59,12 @@ def report_several(folder: RunFolder, file: Path, config: ReportConfig) -> Path:
     Raises:
         PmtrainError: not all are trained, or a table of scores is damaged; UsageError: an option is for one run alone.
     """
+    whole = quoted("pmtrain", "eval", folder.path)
     for name in OF_ONE_RUN:
         if getattr(config, name) != ReportConfig.model_fields[name].default:
             raise UsageError(
                 f"{flag_of(name)}: {folder.path} holds several trainings, whose report is of their own images",
-                f"give the folder of one of them, or {quoted('pmtrain', 'eval', folder.path)} {flag_of(name)} ...",
+                f"give the folder of one of them{'' if name == 'external' else f', or {whole} {flag_of(name)} ...'}",
             )
     found = read_several(folder, config.bootstrap)
     text = several_page(folder, found, config)

@@ -116,9 +116,9 @@ def scored_by_lines(scores: Scores, networks: Networks) -> list[str]:
     if fewest == count:
         spread = float(scores.spread.mean())
         return [f"scores: mean logit of {count} networks, whose standard deviation is {spread:.4g} on average"]
-    by = f"{most}" if most == fewest else f"{fewest} to {most}"
+    by = "one" if most == 1 else f"{most}" if most == fewest else f"{fewest} to {most}"
     alone = ": these are results of single networks, which the mean of all usually exceeds" if most == 1 else ""
-    return [f"scores: out-of-fold, each image by the {by} of {count} networks not trained on it{alone}"]
+    return [f"scores: out-of-fold, each image by the {by} of {count} networks that had not seen it{alone}"]
 
 
 def score_checkpoint(checkpoint: Checkpoint, wanted: ScoringPass) -> Scored:

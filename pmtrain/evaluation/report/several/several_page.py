@@ -144,10 +144,10 @@ def members_table(found: Several) -> Table:
 
 def thresholds_table(found: Several) -> Table:
     """A row a network: the threshold that it chooses, and what others' thresholds do on its images."""
-    headings = ["Network", "Its own threshold"]
+    headings = ["Network", "Its own"]
     if found.kind == FOLDS:
-        headings += ["Threshold of the other folds", "Sensitivity there", "Specificity there"]
-    headings += ["Sensitivity at the joint one", "Specificity at the joint one"]
+        headings += ["That of the other folds", "Sensitivity there", "Specificity there"]
+    headings += ["Sensitivity at the joint", "Specificity"]
     rows = []
     for each in found.members:
         others = [] if each.others is None else [f"{each.others.threshold:.4f}", *each.others.texts()]
