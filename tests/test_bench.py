@@ -136,3 +136,18 @@ def test_a_ring_moves_each_byte_twice_less_its_own_share(monkeypatch):
     # Of two, each sends a half and gets a half, twice: 100 MB at 1 GB/s, and two messages.
     assert ring(2, 100e6, 1e9, 1e-3) == pytest.approx(0.1 + 0.002)
     assert ring(4, 100e6, 1e9, 1e-3) == pytest.approx(0.15 + 0.006)
+
+
+def test_strangers_of_every_drawn_kind_are_pictures_that_differ(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_domain
+
+    monkeypatch.setattr(bench_domain, "COUNT", 2)
+    drawn = [kind for name, kind in bench_domain.KINDS.items() if name.endswith("SYNTHETIC")]
+    assert len(drawn) >= 8
+    for kind in drawn:
+        first, second = kind.pictures()
+        assert first.dtype == np.uint8 and first.ndim == 3 and first.shape[2] == 3
+        assert (first != second).any()
+    (part, *_) = bench_domain.parts([first], 3)
+    assert part.shape[0] == part.shape[1] < first.shape[0]
