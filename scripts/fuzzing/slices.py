@@ -38,6 +38,7 @@ def work(name: str, seed: int, first: int, last: int, folder: Path) -> None:
     """Read the examples from `first` to before `last`, and print lines of JSON for each."""
     kind = KINDS[name]
     files = kind.files()
+    shutil.rmtree(folder / "example", ignore_errors=True)  # of another kind
     reader = Reader(kind, folder / "example")
     out = sys.stdout
     sys.stdout = io.StringIO()

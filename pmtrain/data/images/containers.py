@@ -149,9 +149,10 @@ def tiff_header(data: bytes) -> Header:
         file.seek(tags.next)
         tags.load(file)
         width, height = int(tags[256]), int(tags[257])
-        depth = max(tags.get(258, (1,)))
-        largest = max(_tuple(tags.get(281, 0)))
-        kinds = set(_tuple(tags.get(339, 1)))
+        depth = max(map(int, tags.get(258, (1,))))
+        largest = max(map(int, _tuple(tags.get(281, 0))))
+        kinds = set(map(int, _tuple(tags.get(339, 1))))
+        white_is_zero = tags.get(262) == 0
     except MemoryError:
         raise
     except Exception:  # damaged tags can make Pillow raise anything
@@ -161,7 +162,7 @@ def tiff_header(data: bytes) -> Header:
             f"its values are {_KINDS.get(max(kinds), 'numbers')} of {depth} bits, so it is not a photograph"
         )
     significant = max(8, largest.bit_length()) if largest else depth if depth < 16 else 0
-    return Header((height, width), depth, significant, white_is_zero=tags.get(262) == 0)
+    return Header((height, width), depth, significant, white_is_zero=white_is_zero)
 
 
 _KINDS = {2: "signed numbers", 3: "fractions", 5: "complex numbers", 6: "complex numbers"}  # of tag 339, SampleFormat

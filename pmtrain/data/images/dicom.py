@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
 from pmtrain.data.images.containers import Unreadable
 from pmtrain.data.images.decoders import to_bytes
+
+Value = TypeVar("Value")
 
 NEEDS_PYDICOM = 'a DICOM file; reading it needs pydicom: pip install "pmtrain[dicom]"'
 
@@ -31,8 +34,9 @@ def decode_dicom(data: bytes) -> np.ndarray:
     dataset = _dataset(data)
     if "PixelData" not in dataset:
         raise Unreadable("the DICOM file has no image")
-    kind, bits = str(dataset.get("PhotometricInterpretation", "")), int(dataset.get("BitsStored", 0))
-    if dataset.get("PixelRepresentation", 0):
+    kind = _element(dataset, "PhotometricInterpretation", str, "")
+    bits = _element(dataset, "BitsStored", int, 0)
+    if _element(dataset, "PixelRepresentation", int, 0):
         raise Unreadable("the DICOM file has signed values, so it is not a photograph")
     try:
         values = pixel_array(dataset, index=0)  # YBR converted to RGB
@@ -41,8 +45,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # pydicom reports missing plugins as RuntimeError, damage as many other exceptions
-        detail = " ".join(str(error).split())
-        raise Unreadable(f"pydicom can't decode the DICOM image ({detail or type(error).__name__})") from None
+        raise Unreadable(f"pydicom can't decode the DICOM image ({_one_line(error)})") from None
     if values.dtype not in (np.uint8, np.uint16) or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise Unreadable(f"the DICOM image is {values.dtype} of shape {values.shape}, so it is not a photograph")
     pixels = to_bytes(values, bits)
@@ -57,15 +60,15 @@ def count_frames(data: bytes) -> int:
     Raises:
         Unreadable: pydicom isn't installed, or can't read the file.
     """
-    return int(_dataset(data, stop_before_pixels=True).get("NumberOfFrames", 1) or 1)
+    return _element(_dataset(data, stop_before_pixels=True), "NumberOfFrames", int, 1)
 
 
 def dicom_sides(data: bytes) -> tuple[int, int]:
     """Height and width of a frame as the header says; (0, 0) where it can't be read: decoding then says why."""
     try:
         dataset = _dataset(data, stop_before_pixels=True)
-        return int(dataset.Rows), int(dataset.Columns)
-    except (Unreadable, AttributeError, TypeError, ValueError):
+        return _element(dataset, "Rows", int, 0), _element(dataset, "Columns", int, 0)
+    except Unreadable:
         return 0, 0
 
 
@@ -79,5 +82,23 @@ def _dataset(data: bytes, **options: Any) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes can make it raise anything
-        detail = " ".join(str(error).split())
-        raise Unreadable(f"pydicom can't read the DICOM file ({detail or type(error).__name__})") from None
+        raise Unreadable(f"pydicom can't read the DICOM file ({_one_line(error)})") from None
+
+
+def _element(dataset: Any, name: str, kind: Callable[[Any], Value], without: Value) -> Value:
+    """The value of an element, or `without` it. pydicom decodes it here, and damaged bytes can make it raise anything.
+
+    Raises:
+        Unreadable: it can't be decoded, or is of another kind.
+    """
+    try:
+        found = dataset.get(name)
+        return without if found is None or found == "" else kind(found)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Unreadable(f"pydicom can't read {name} of the DICOM file ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

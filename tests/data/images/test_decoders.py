@@ -317,6 +317,7 @@ def test_what_is_no_photograph_says_why(tmp_path):
         (tiff(np.zeros((4, 4), np.int16), t339=2), "signed numbers of 16 bits"),
         (saved(Image.fromarray(smooth()), "TIFF")[:-99], "Pillow can't decode it"),
         (tiff(np.zeros((4, 4), np.uint16))[:40], "TIFF tags"),
+        (tiff(np.zeros((4, 4), np.uint16)).replace(b"\2\1\4\0", b"\2\1\2\0"), "TIFF tags"),  # depth as text
         (b"RIFF....WEBPVP8 nothing", "Pillow can't decode it"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),  # Pillow would start another program
     ):
@@ -429,6 +430,8 @@ def test_dicom_that_cannot_be_read_says_why(tmp_path, monkeypatch):
     for data, reason in (
         (dicom(grey, "MONOCHROME2", syntax="1.2.840.10008.1.2.4.80", PixelData=encapsulate([b"\0\0"])), "JPEG-LS"),
         (dicom(grey, "MONOCHROME2", PixelRepresentation=1), "signed"),
+        (dicom(grey, "MONOCHROME2").replace(b"\4\0CS", b"\4\0CQ"), "can't read PhotometricInterpretation of the DICOM"),
+        (dicom(grey, "MONOCHROME2").replace(b"\1\1US", b"\1\1LO"), "can't read BitsStored of the DICOM"),
         (dicom(grey, "MONOCHROME2")[:-10], "pydicom can't decode"),
         (dicom(grey, "MONOCHROME2")[:200], "pydicom can't|no image"),
     ):

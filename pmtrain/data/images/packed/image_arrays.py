@@ -82,9 +82,11 @@ class ImageArrays:
         """A whole array that isn't large.
 
         Raises:
-            PmtrainError: it is large, or damaged.
+            PmtrainError: it is a single value, large, or damaged.
         """
         array = self.arrays[key]
+        if not array.shape:
+            raise PmtrainError(f"{self.path}: {key} is a single value, not an array with one for each image")
         if math.prod(array.shape) * array.dtype.itemsize > MOST_BYTES:
             raise PmtrainError(f"{self.path}: {key} has the shape {array.shape}, too large for labels")
         try:

@@ -41,14 +41,13 @@ class ParquetFile:
         self.rows: int = metadata.num_rows
         self.column = self._column()
         self._leaf = f"{self.column}.bytes" if self._is_struct(self.column) else self.column
-        places = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == self._leaf]
         counts = []
-        for group in range(metadata.num_row_groups):
-            counts.append(metadata.row_group(group).num_rows)
-            size = metadata.row_group(group).column(places[0]).total_uncompressed_size if places else 0
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            counts.append(group.num_rows)
+            size = group.total_byte_size  # of all columns: asked for that of a damaged one, pyarrow ends the process
             if size > LARGEST_GROUP:
                 raise PmtrainError(
-                    f"{path}: has {size / 2**20:,.0f} MiB of images in one row group, which is read as a whole;"
+                    f"{path}: has {size / 2**20:,.0f} MiB in one row group, which is read as a whole;"
                     f" at most {LARGEST_GROUP >> 20}",
                     "write it again with row_group_size=100",
                 )

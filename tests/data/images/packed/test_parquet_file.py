@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pmtrain.data.images.packed import parquet_file
 from pmtrain.data.images.packed.parquet_file import ParquetFile
 from pmtrain.system.errors import PmtrainError
+from tests.conftest import environment
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -51,6 +53,28 @@ def test_a_row_without_an_image_is_an_error(tmp_path):
     assert [file.size(str(row)) for row in range(3)] == [1, 0, 0] and file.read("2") == b""
     with pytest.raises(OSError, match="no image bytes"):
         file.read("1")
+
+
+def test_a_footer_that_makes_pyarrow_end_the_process_is_refused(tmp_path):
+    """One byte each: among them a column that may not be empty, whose counts say that it may."""
+    path = tmp_path / "a.parquet"
+    write(path, [b"1"], kind=pa.binary())
+    code = """
+import sys
+from pmtrain.data.images.packed.parquet_file import ParquetFile
+from pmtrain.system.errors import PmtrainError
+whole = open(sys.argv[1], "rb").read()
+for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole) - 8):
+    if whole[place] == 2:
+        open(sys.argv[1], "wb").write(whole[:place] + bytes(1) + whole[place + 1:])
+        try:
+            ParquetFile(sys.argv[1]).read("0")
+        except (PmtrainError, OSError, KeyError) as error:
+            print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=environment({}))
+    assert done.returncode == 0, done.stderr
+    assert "pyarrow can't read it" in done.stdout
 
 
 def test_what_is_refused(tmp_path, monkeypatch):

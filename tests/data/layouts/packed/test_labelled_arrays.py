@@ -68,6 +68,8 @@ def test_what_does_not_fit_is_named(tmp_path):
     assert "a.npz: train_labels: 14 labels per image" in refusal(path)
     medmnist(path, np.array([0, 1, 1]))
     assert "train_images has 4 images, but" in refusal(path) and "(3,)" in refusal(path)
+    medmnist(path, np.array(1))
+    assert "train_labels is a single value, not an array with one for each image" in refusal(path)
     medmnist(path, np.array([0, 1, np.nan, 0]))
     assert "a.npz: train_labels[2]: the label is nan" in refusal(path)
     medmnist(path, np.array([0, 1, 1, 0]), (9, 9, 9))
