@@ -12,12 +12,17 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Ctrl-C and SIGTERM ask for a stop at the next batch; a second Ctrl-C stops at once, without saving."""
+    """Ctrl-C and SIGTERM ask for a stop at the next batch; a second Ctrl-C stops at once, without saving.
+
+    Args:
+        says: whether it tells so; of several processes that get the signal together, one does.
+    """
 
     # On Windows no SIGTERM comes from outside; SIGBREAK is Ctrl-Break, and the window or the session being closed.
     names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
-    def __init__(self) -> None:
+    def __init__(self, says: bool = True) -> None:
+        self.says = says
         self.signum = 0
 
     def __enter__(self) -> StopSignal:
@@ -34,8 +39,8 @@ class StopSignal:
         if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
-        # Not with print(): the signal may have interrupted one, and print() can't be entered twice.
-        os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once, without saving\n")
+        if self.says:  # not with print(): the signal may have interrupted one, and print() can't be entered twice
+            os.write(2, b"\nstopping after this batch; Ctrl-C again stops at once, without saving\n")
 
     def check(self) -> None:
         """Raises: Stopped, once a signal has come."""

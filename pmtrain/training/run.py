@@ -153,7 +153,7 @@ class Run:
             paddle.utils.unique_name.guard(),
             self.folder.held() if first else contextlib.nullcontext(),
             console.logged(self.folder.log) if first else console.silent(),
-            StopSignal() if stop is None else contextlib.nullcontext(stop) as stop,
+            StopSignal(says=first) if stop is None else contextlib.nullcontext(stop) as stop,
             BackgroundWriter() as self.writer,
             self.loader("train", features) as train_loader,
             self.loader("val", features) as val_loader,
