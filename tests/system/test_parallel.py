@@ -14,6 +14,7 @@ import pytest
 
 from pmtrain.system import parallel
 from pmtrain.system.errors import UsageError
+from pmtrain.system.parallel.pulse import reason_of
 from tests.conftest import environment
 
 pytestmark = [
@@ -80,3 +81,9 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < ends, "it goes on alone"
         time.sleep(0.05)
+
+
+def test_gloo_s_own_words_are_left_out():
+    said = "[/paddle/third_party/gloo/gloo/transport/tcp/pair.cc:584] TIMEOUT self_rank = 0 pair_rank = 1"
+    assert reason_of(RuntimeError(said)) == "the connection is lost"
+    assert reason_of(RuntimeError("first\nNCCL error")) == "NCCL error" and reason_of(OSError()) == "unknown"

@@ -23,11 +23,13 @@ from typing import Any, TypeVar
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.hardware import available_cpus
-from pmtrain.system.parallel.pulse import Pulse
+from pmtrain.system.parallel.pulse import Pulse, reason_of
 
 Value = TypeVar("Value")
 
 RANK, SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"  # set by Paddle's launchers
+# Paddle's remark on compiling, and Python's on what a killed process has left, which it cleans up.
+QUIET = "ignore:No ccache found:UserWarning,ignore:resource_tracker:UserWarning"
 # Seconds for the others to end after one has failed: time to finish a save where the first one is among them.
 GRACE, GRACE_WITHOUT_SAVES = 60.0, 3.0
 
@@ -139,7 +141,7 @@ def launch(count: int, threads: int, program: Callable[[Sequence[str]], None]) -
             than cores (and more than 2, which can be tried anywhere).
     """
     require_linux()
-    for name, value in (("OMP_NUM_THREADS", str(threads)), ("PYTHONWARNINGS", "ignore:No ccache found:UserWarning")):
+    for name, value in (("OMP_NUM_THREADS", str(threads)), ("PYTHONWARNINGS", QUIET)):
         os.environ[name] = value
     from pmtrain.system.framework import paddle  # loaded after the threads are set
 
@@ -224,8 +226,7 @@ def _named_failures() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1][-200:]
         raise LostProcess(
-            f"another process of this training has ended or hangs ({reason})",
+            f"another process of this training has ended or hangs ({reason_of(error)})",
             "see its message; then go on with `pmtrain train --resume RUN`",
         ) from error

@@ -23,6 +23,12 @@ class Silent(RuntimeError):
     """Another process gives no sign of life, or has ended."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why a collective failed, in a few words; gloo names lines of its own source where a connection ends."""
+    text = str(error).strip()
+    return "the connection is lost" if "gloo/transport" in text else text.splitlines()[-1][-200:] if text else "unknown"
+
+
 class Pulse:
     """The signs of life of one process.
 
@@ -40,6 +46,7 @@ class Pulse:
         self._last = time.monotonic()  # when all were heard
         self._leaving = False
         self._ended: str | None = None  # why nothing is heard any more
+        self._cause: Exception | None = None
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -55,7 +62,7 @@ class Pulse:
             self._changed.notify_all()
             while self._free < self._come:
                 if self._ended is not None:
-                    raise Silent(self._ended)
+                    raise Silent(self._ended) from self._cause
                 if time.monotonic() - self._last > SILENCE:
                     self._ended = f"no sign of life for {SILENCE:.0f} seconds"
                 self._changed.wait(0.5)  # a wait without an end would hold off Ctrl-C on some systems
@@ -75,7 +82,8 @@ class Pulse:
             try:
                 counts = self._all(own)
             except (RuntimeError, OSError) as error:
-                ended: str | None = str(error).strip().splitlines()[-1][-200:]
+                ended: str | None = reason_of(error)
+                self._cause = error
             else:
                 ended = "it has ended" if LEAVING in counts else None
             with self._changed:
