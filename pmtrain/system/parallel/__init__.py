@@ -28,6 +28,7 @@ from pmtrain.system.parallel.pulse import Pulse, reason_of
 Value = TypeVar("Value")
 
 RANK, SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"  # set by Paddle's launchers
+GO_ON = "hint: has the machine enough memory? A training goes on with `pmtrain train --resume RUN`"
 # Paddle's remark on compiling, and Python's on what a killed process has left, which it cleans up.
 QUIET = "ignore:No ccache found:UserWarning,ignore:resource_tracker:UserWarning"
 # Seconds for the others to end after one has failed: time to finish a save where the first one is among them.
@@ -205,10 +206,10 @@ def _waited_for(processes: Sequence[Any]) -> int:
                 deadline = time.monotonic() + (GRACE if processes[0] in running else GRACE_WITHOUT_SAVES)
                 if process.exitcode < 0:
                     name = signal.Signals(-process.exitcode).name
-                    console.error(f"process {processes.index(process)} was ended by {name}")
+                    console.error(f"process {processes.index(process)} was ended by {name}\n{GO_ON}")
         if deadline is not None and time.monotonic() >= deadline:
             for process in running:
-                console.error(f"process {processes.index(process)} didn't answer and was ended")
+                console.error(f"process {processes.index(process)} didn't answer and was ended\n{GO_ON}")
                 process.kill()
             deadline = None
     return code
@@ -227,6 +228,6 @@ def _named_failures() -> Iterator[None]:
         yield
     except (RuntimeError, OSError) as error:
         raise LostProcess(
-            f"another process of this training has ended or hangs ({reason_of(error)})",
-            "see its message; then go on with `pmtrain train --resume RUN`",
+            f"another process has ended or hangs ({reason_of(error)})",
+            "see its message; a training goes on with `pmtrain train --resume RUN`",
         ) from error
