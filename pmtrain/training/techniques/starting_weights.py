@@ -16,7 +16,7 @@ from pmtrain.data.splits.record import read_record
 from pmtrain.models.weights.foreign import refuse_by_name, translated
 from pmtrain.models.weights.names import LIBRARIES, LINEAR_WEIGHT
 from pmtrain.models.weights.published import CACHE_VARIABLE, fetch
-from pmtrain.runs.checkpoint import PRETRAINED, find_weights, matching_info, sha256_of
+from pmtrain.runs.checkpoint import EXPORTED, PRETRAINED, find_weights, matching_info, sha256_of
 from pmtrain.runs.formats.state_dict import parse_state
 from pmtrain.runs.formats.untrusted import first_few, shown
 from pmtrain.runs.model_state import apply_state
@@ -118,6 +118,11 @@ def read_weights(given: str, layers: int, download: bool = True) -> StartingWeig
         PmtrainError: there are none, they can't be read or downloaded, or are another network's.
     """
     path = fetch(layers, download) if given == IMAGENET else _find(Path(given))
+    if path.suffix == EXPORTED:
+        raise UsageError(
+            f"--weights {path}: an ONNX model runs, but its weights can't be trained any more",
+            "give the checkpoint that it was exported from, or an export in the format safetensors or torch",
+        )
     for name in (path.name, _architecture(path)):
         refuse_by_name(shown(name))
     data = read_bytes(path)

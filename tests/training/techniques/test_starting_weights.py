@@ -108,6 +108,9 @@ def test_weights_that_changed_are_refused_on_a_resume_from_the_start(vision18):
 
 
 def test_what_cant_be_used_is_refused(tmp_path, vision18):
+    (tmp_path / "model.onnx").write_bytes(b"an export")
+    with pytest.raises(UsageError, match="can't be trained any more"):
+        read_weights(str(tmp_path / "model.onnx"), 18)
     with pytest.raises(PmtrainError, match="no such file or folder"):
         read_weights(str(tmp_path / "none.pth"), 50)
     folder = tmp_path / "hub"
