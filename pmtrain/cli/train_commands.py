@@ -111,7 +111,7 @@ def _require_shareable(config: TrainConfig) -> None:
     if config.sync_bn and (not config.drop_last or config.on_bad_image == "skip"):
         raise UsageError(
             "--sync-bn: every process must have images in every batch, or all would wait for it",
-            "give --drop-last, and leave --on-bad-image skip out",
+            "give --drop-last, and leave --on-bad-image skip out; Paddle has it for GPUs alone",
         )
 
 
