@@ -20,6 +20,9 @@ PATTERNS = {
 }
 
 
+_NUMBERED = re.compile(r"^([^\W\d_]*)[ \t_.#-]*0*(\d+)(?:[.,]0+)?$", re.MULTILINE)  # P001, Patient 2, 12.0
+
+
 def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str, ...]]:
     """The rows with the patients found in the file names, and notes.
 
@@ -61,12 +64,12 @@ def from_names(rows: Sequence[Row], pattern: str) -> tuple[list[Row], tuple[str,
 
 def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
     """The rows with one spelling per patient, `1` for `001` and `1.0`, `P1` for `p001` and `P-1`, and notes."""
-    texts = {row.patient for row in rows}
-    keys = {text: _same_patient(text) for text in texts}
-    if len(set(keys.values())) == len(texts):
+    texts = list({row.patient for row in rows})
+    keys = _same_patients(texts)
+    if len(set(keys)) == len(texts):
         return list(rows), ()
     spellings: dict[str, set[str]] = defaultdict(set)
-    for text, key in keys.items():
+    for text, key in zip(texts, keys, strict=True):
         spellings[key].add(text)
     merged: dict[str, str] = {}
     for number, spelt in spellings.items():
@@ -78,10 +81,8 @@ def merge_spellings(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
     return [row._replace(patient=merged.get(row.patient, row.patient)) for row in rows], (note,)
 
 
-def _same_patient(text: str) -> str:
-    """A key that is equal for spellings of one patient: in case, full width, zeros, or what is before the number."""
-    text = (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold()
-    if text.isdecimal():
-        return text.lstrip("0") or "0"
-    match = re.fullmatch(r"([^\W\d_]*)[\s_.#-]*0*(\d+)(?:[.,]0+)?", text)
-    return f"{match[1]}{match[2]}" if match else text
+def _same_patients(texts: Sequence[str]) -> list[str]:
+    """Keys that are equal for spellings of one patient: in case, full width, zeros, or what is before the number."""
+    joined = "\n".join([text.replace("\n", " ") for text in texts])  # at once, which is quicker
+    joined = (joined if joined.isascii() else unicodedata.normalize("NFKC", joined)).casefold()
+    return _NUMBERED.sub(r"\1\2", joined).split("\n")

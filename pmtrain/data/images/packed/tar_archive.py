@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from pmtrain.data.images.packed.streams import (
 from pmtrain.system.errors import PmtrainError
 
 BLOCK = 512
+NAMES = struct.Struct("100s 245x 155s 12x")  # of a header: name and prefix
+SUMMED = struct.Struct("148s 8s 356s")  # its checksum, and what that is of
 FILE, FOLDER, OTHER = "file", "folder", "other"
 RECORD = re.compile(rb"([1-9]\d{0,6}) ([^=\n]+)=")
 USELESS = {b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"}
@@ -141,22 +144,26 @@ def _ordinary(headers: _Headers, position: int) -> _Found | None:
     size = _size(header)
     if size is None or header[156:157] != b"0":
         return None
-    name = header[:100].partition(b"\0")[0]
-    if header[345:346].strip(b"\0"):
-        name = header[345:500].partition(b"\0")[0] + b"/" + name
+    name, prefix = NAMES.unpack(header)
+    name = name.partition(b"\0")[0]
+    if prefix[0]:
+        name = prefix.partition(b"\0")[0] + b"/" + name
     return _Found(name.decode("utf-8", "surrogateescape"), FILE, position + BLOCK, size)
 
 
 def _size(header: bytes) -> int | None:
     """The size that a header states; None if that isn't a plain number, or the header's checksum is wrong."""
+    if len(header) < BLOCK:
+        return None
+    before, checksum, after = SUMMED.unpack(header)
     try:
-        checksum = int(header[148:156].rstrip(b"\0 ") or b"-", 8)
-        size = int(header[124:136].rstrip(b"\0 ") or b"-", 8)
+        stated = int(checksum.rstrip(b"\0 ") or b"-", 8)
+        size = int(before[124:136].rstrip(b"\0 ") or b"-", 8)
     except ValueError:
         return None
     # The lower half of Adler-32 is the sum of all bytes, plus 1, modulo 65521.
-    total = (zlib.adler32(header[:148] + b" " * 8 + header[156:]) & 0xFFFF) - 1
-    return size if size >= 0 and total == checksum % 65521 else None
+    total = zlib.adler32(after, zlib.adler32(before + b" " * 8)) & 0xFFFF
+    return size if size >= 0 and total == (stated + 1) % 65521 else None
 
 
 def _is_useless(records: bytes) -> bool:

@@ -261,8 +261,8 @@ def _text_lines(path: Path, text: str) -> Lines:
             delimiter = below
         if max(by_mark[delimiter], default=1) == 1:
             delimiter = " "
-    for line, cells in _records(path, text, delimiter):
-        yield line + skipped, cells
+    records = _records(path, text, delimiter)
+    yield from ((line + skipped, cells) for line, cells in records) if skipped else records
 
 
 def _records(path: Path, text: str, delimiter: str) -> Lines:
