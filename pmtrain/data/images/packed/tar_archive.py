@@ -30,6 +30,7 @@ SUMMED = struct.Struct("148s 8s 356s")  # its checksum, and what that is of
 FILE, FOLDER, OTHER = "file", "folder", "other"
 RECORD = re.compile(rb"([1-9]\d{0,6}) ([^=\n]+)=")
 USELESS = {b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"}
+SMALL, AHEAD = 1 << 13, 1 << 16  # bytes between what was read and the next header, and read at once then
 LARGEST_HEADER = 1 << 20  # bytes read at once; the extended headers of real archives have a few hundred
 
 
@@ -188,9 +189,13 @@ class _Headers:
 
     def peek(self, position: int, count: int) -> bytes:
         """Bytes from there on; tarfile's position stays. The byte before them is kept, too: it reads that again."""
-        start = max(0, position - 1)
-        self._kept = start, self._stream.read_at(start, count + position - start)
-        return self._kept[1][position - start :]
+        start, kept = self._kept
+        if not start < position <= start + len(kept) - count:
+            near = position - start - len(kept) < SMALL  # where members are small, the next headers are near, too
+            start = max(0, position - 1)
+            kept = self._stream.read_at(start, max(count + position - start, AHEAD if near else 0))
+            self._kept = start, kept
+        return kept[position - start : position - start + count]
 
     def tell(self) -> int:
         return self._position
