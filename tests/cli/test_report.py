@@ -250,6 +250,9 @@ def test_images_of_another_place_stand_beside_the_own(run_cli, run, data, page):
     shown = Page(Path("page.html").read_text(encoding="utf-8"))
     section = shown.text("section", aria_labelledby="external")
     assert "Figure internal clinic b" in section
+    # This one holds the run's own images, which must not pass for external ones in silence.
+    assert "EXPLORATORY: the network was trained on 12 of these 20 images." in section
+    assert "warning: external set clinic b: the network was trained on 12 of these 20 images, so" in done.stderr
     assert f"--external 'clinic b={data}'" in shown.text("section", aria_labelledby="again")
     assert "Images 8 (4 positive) 20 (10 positive)" in section  # its own validation images; all of the other set's
     assert "Other external data than clinic b" in shown.text("section", aria_labelledby="summary")

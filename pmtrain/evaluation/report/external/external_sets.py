@@ -58,7 +58,8 @@ class ExternalSet:
 
     def lines(self) -> list[str]:
         """What the set says about the network, in sentences."""
-        return [auc_sentence(self.changes["auc"]), self.calibration, *distance_lines(self.evaluation)]
+        seen = [f"EXPLORATORY: {reason}. Such figures are likely too good." for reason in self.evaluation.reasons]
+        return [*seen, auc_sentence(self.changes["auc"]), self.calibration, *distance_lines(self.evaluation)]
 
 
 def examine_externals(checkpoint: Path, config: ReportConfig) -> dict[str, Evaluation]:
@@ -74,6 +75,8 @@ def examine_externals(checkpoint: Path, config: ReportConfig) -> dict[str, Evalu
         listing = {field: about.default for field, about in ListingOptions.model_fields.items()}
         alone = {"group_by": None, "shift": None, "prevalence": None, "split": "all"}
         found[name] = examine(checkpoint, config.model_copy(update={**listing, **kept, **alone}))
+        for reason in found[name].reasons:
+            console.warn(f"external set {name}: {reason}, so its results are likely too good")
     return found
 
 
