@@ -77,8 +77,7 @@ def examine(path_a: Path, path_b: Path, config: CompareConfig) -> Compared:
             unit = by_unit(scored.scores, images, config.unit, checkpoint.info, config.aggregate, config.unit_label)
         record, scores = (unit.record, unit.scores) if unit else (None, scored.scores)
         threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence, record)
-        seen = seen_before(checkpoint, images)
-        reasons = ["its threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+        reasons = ["its threshold was chosen on these images"] * threshold.tuned + seen_before(checkpoint, images)
         sides[name] = Side(checkpoint, scored, unit, threshold, reasons)
     a, b = sides["A"], sides["B"]
     if a.scored.scores.samples != b.scored.scores.samples:

@@ -171,7 +171,7 @@ def fingerprint_of(images: Images) -> str:
 
 
 def _warn(checkpoint: Networks, images: Images) -> None:
-    if " trained on " in (seen := seen_before(checkpoint, images)):
+    for seen in (reason for reason in seen_before(checkpoint, images) if " trained on " in reason):
         console.warn(f"{seen}: a calibration fitted on training images is overconfident")
     if len(images.samples) < FEW:
         console.warn(f"the calibration is fitted on {len(images.samples)} images only; it is uncertain")

@@ -129,8 +129,7 @@ def examine(
         scores, groups = unit.scores, unit.groups()
     threshold = operating_point(config.threshold, checkpoint, scores, config.prevalence, unit.record if unit else None)
     image_threshold = checkpoint.info.decision_threshold if unit else threshold.value
-    seen = seen_before(checkpoint, images)
-    reasons = ["the threshold was chosen on these images"] * threshold.tuned + [seen] * bool(seen)
+    reasons = ["the threshold was chosen on these images"] * threshold.tuned + seen_before(checkpoint, images)
     calibration = checkpoint.info.calibration
     fitted_here = calibration is not None and calibration.data == fingerprint_of(images)
     reasons += ["the calibration was fitted on these images"] * fitted_here

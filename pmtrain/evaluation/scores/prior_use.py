@@ -12,8 +12,8 @@ from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 
 
-def seen_before(checkpoint: Networks, images: Images) -> str:
-    """How the checkpoint's own run used the images, where that makes its metrics too good; empty otherwise.
+def seen_before(checkpoint: Networks, images: Images) -> list[str]:
+    """How the checkpoint's own run used the images, where that makes its metrics too good; none otherwise.
 
     Of several networks, an image counts as trained on only if all were: otherwise those that were don't score it.
     Where it isn't known which images a network was trained on, a notice says so.
@@ -26,15 +26,15 @@ def seen_before(checkpoint: Networks, images: Images) -> str:
                 f" among them: it lies in no run folder, and has no {record_beside(member.path).name} beside it"
             )
     uses = [used(*each, images) for each in zip(checkpoint.members, runs, strict=True)]
-    several = len(runs) > 1
+    several, told = len(runs) > 1, []
     if trained := sum(all("train" in splits for splits in of_image) for of_image in zip(*uses, strict=True)):
         same = "" if any(run and run.data for run in runs) else ", byte for byte"
         subject = "the networks were" if several else "the network was"
-        return f"{subject} trained on {trained} of these {len(images.samples)} images{same}"
+        told.append(f"{subject} trained on {trained} of these {len(images.samples)} images{same}")
     if held := sum(any("val" in splits for splits in of_image) for of_image in zip(*uses, strict=True)):
         chosen = "the epochs" if several else "the epoch"
-        return f"{chosen} and the stored threshold were chosen on {_of(held, len(images.samples))} images"
-    return ""
+        told.append(f"{chosen} and the stored threshold were chosen on {_of(held, len(images.samples))} images")
+    return told
 
 
 def scorers(checkpoint: Networks, images: Images) -> np.ndarray:

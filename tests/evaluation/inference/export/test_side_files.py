@@ -117,11 +117,14 @@ def test_it_knows_which_images_it_was_trained_on_without_their_names(moved, smal
     images = Images(data, data, data.samples, "all")
     checkpoint = load_checkpoint(moved)
     told = "the network was trained on 11 of these 20 images, byte for byte"  # one of 12 was dropped
-    assert seen_before(checkpoint, images) == told
+    assert seen_before(checkpoint, images) == [
+        told,
+        "the epoch and the stored threshold were chosen on 8 of these 20 images",
+    ]
     with open(moved.with_suffix(".images.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["patient"], row["label"]) for row in rows} == {("", "")}
     assert [row["file"] for row in rows] == [str(number) for number in range(20)]
     alone = replace(checkpoint, path=tmp_path / moved.name)  # without the files beside it
-    assert seen_before(alone, images) == ""
+    assert seen_before(alone, images) == []
     assert "it isn't known which images it was trained on" in capsys.readouterr().err
