@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -26,7 +26,7 @@ from pmtrain.evaluation.domain.image_statistics import image_statistics
 from pmtrain.evaluation.domain.pooled_features import PooledFeatures
 from pmtrain.evaluation.scores.ensemble import AnyPath, load_networks
 from pmtrain.evaluation.scores.scoring import adapt_to_files, described, refuse_mirror_images
-from pmtrain.evaluation.scores.views import PLAIN, View, views_of
+from pmtrain.evaluation.scores.views import PLAIN, View, by_size, views_of
 from pmtrain.metrics import shift_prior
 from pmtrain.models.backends.device import select_device
 from pmtrain.models.backends.onnx_runtime import SPREAD
@@ -103,10 +103,7 @@ class Network:
     def __init__(self, checkpoint: Checkpoint, device: str, options: ComputeOptions, views: Sequence[View]) -> None:
         refuse_mirror_images(checkpoint, views)
         self.preprocess = Preprocess.of(checkpoint.info)
-        self.ways: dict[Preprocess, list[Callable[[np.ndarray], np.ndarray]]] = {}
-        for view in views:
-            way = replace(self.preprocess, size=round(view.scale * self.preprocess.size))
-            self.ways.setdefault(way, []).append(view.change)
+        self.ways = by_size(views, self.preprocess)
         self.model, self.backend = load_network(checkpoint, device, options.backend, options.precision)
         self.domains, self.no_domain = load_domain(checkpoint)
         self.pooled = PooledFeatures(self.model) if self.domains else None

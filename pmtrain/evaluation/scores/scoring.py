@@ -18,7 +18,7 @@ from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.evaluation.scores.chosen_images import Images
 from pmtrain.evaluation.scores.prior_use import scorers
 from pmtrain.evaluation.scores.score import Scores, score
-from pmtrain.evaluation.scores.views import PLAIN, View, mirrored, views_of
+from pmtrain.evaluation.scores.views import PLAIN, View, by_size, mirrored, views_of
 from pmtrain.models.adapt_bn import adapt, even_batches
 from pmtrain.models.backends.choose import Backend
 from pmtrain.runs.checkpoint import Checkpoint, Networks
@@ -137,21 +137,21 @@ def score_checkpoint(checkpoint: Checkpoint, wanted: ScoringPass) -> Scored:
     if wanted.adapt_bn:
         cache = open_cache(options.cache_limit)
         adapted = adapt_to_files(model, backend, samples, preprocess, options.batch_size, options.workers, cache=cache)
-    scales = dict.fromkeys(view.scale for view in views)
+    sizes = by_size(views, preprocess)
     total = np.zeros(())
     watcher = wanted.watch(model) if wanted.watch else None
-    with console.progress(len(samples) * len(scales), "image", "evaluation") as bar:
+    with console.progress(len(samples) * len(sizes), "image", "evaluation") as bar:
 
         def on_batch(batch: Batch) -> None:
             bar.update(len(batch.samples) * processes.size)
-            if watcher and scale == 1:
+            if watcher and way == preprocess:
                 watcher(batch)
 
-        for scale in scales:
-            changes = [view.change for view in views if view.scale == scale]
+        for way, changes in sizes.items():
+            asked = wanted.features and way == preprocess
             with Loader(
                 samples,
-                replace(preprocess, size=round(scale * preprocess.size)),
+                way,
                 options.batch_size,
                 workers=options.workers,
                 seed=0,
@@ -160,13 +160,13 @@ def score_checkpoint(checkpoint: Checkpoint, wanted: ScoringPass) -> Scored:
                 name_of=data.name_of,
                 cache=open_cache(options.cache_limit),
                 patient=True,
-                features=FeatureTable(sample.path for sample in samples) if wanted.features and scale == 1 else None,
+                features=FeatureTable(sample.path for sample in samples) if asked else None,
                 share=(processes.rank, processes.size),
             ) as loader:
                 scores = joined(score(model, loader.epoch(0), backend, on_batch, changes), loader, processes)
                 loader.require_images()
                 total = total + scores.logits * len(changes)
-                if scale == 1:
+                if way == preprocess:
                     scored = as_scored(scores, loader, data, backend, views)
     scores = replace(scores, logits=total / len(views))
     scored = replace(scored, scores=scores, computed={**scored.computed, "adapted_bn": adapted})

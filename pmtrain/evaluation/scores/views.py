@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pmtrain.config import PredictConfig, ScoringOptions
+from pmtrain.data.preprocessing.preprocess import Preprocess
+
+Change = Callable[[np.ndarray], np.ndarray]  # (N, 3, S, S) -> the same shape
 
 
 def as_it_is(images: np.ndarray) -> np.ndarray:
@@ -20,7 +23,7 @@ def mirrored(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images[..., ::-1])
 
 
-def turned(quarters: int, mirror: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def turned(quarters: int, mirror: bool = False) -> Change:
     """(N, 3, S, S) -> the same, mirrored if `mirror`, then turned counterclockwise by so many right angles."""
     step = -1 if mirror else 1
     return lambda images: np.ascontiguousarray(np.rot90(images[..., ::step], quarters, axes=(2, 3)))
@@ -37,7 +40,7 @@ class View:
     """
 
     name: str
-    change: Callable[[np.ndarray], np.ndarray] = as_it_is
+    change: Change = as_it_is
     scale: float = 1.0
 
 
@@ -65,6 +68,15 @@ def views_of(options: ScoringOptions | PredictConfig) -> tuple[View, ...]:
     """The views that the options name: --tta-views, else the mirror image for --tta."""
     name = _name(options)
     return VIEWS[name] if name else PLAIN
+
+
+def by_size(views: Sequence[View], preprocess: Preprocess) -> dict[Preprocess, list[Change]]:
+    """The preprocessing at each size that the views need, in their order, with the views' changes at that size."""
+    changes: dict[Preprocess, list[Change]] = {}
+    for view in views:
+        way = replace(preprocess, size=round(view.scale * preprocess.size))
+        changes.setdefault(way, []).append(view.change)
+    return changes
 
 
 def views_stated(options: ScoringOptions | PredictConfig) -> list[str]:
