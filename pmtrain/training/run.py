@@ -55,6 +55,7 @@ from pmtrain.training.techniques.ema import Average
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
 from pmtrain.training.techniques.mixing import Mixing
 from pmtrain.training.techniques.optimizer import make_optimizer
+from pmtrain.training.techniques.progressive_size import ProgressiveSize
 from pmtrain.training.techniques.schedule import Schedule
 from pmtrain.training.techniques.starting_weights import StartingWeights
 from pmtrain.training.tracking import Tracking, annotated
@@ -95,6 +96,7 @@ class Run:
         self.best: Scored | None = None  # what the best weights say of the validation images, if found by this process
         self.batches = batches_in(len(data.split("train")), config.batch_size, config.drop_last)
         self.schedule = Schedule.of(config, self.batches)
+        self.growing = ProgressiveSize.of(config)
         self.mixing = Mixing(config.mixup, config.cutmix, config.seed)
         paddle.seed(config.seed)
         self.model = build_model(config.layers)
@@ -122,7 +124,8 @@ class Run:
         """Batches of one split: the training images drawn and changed by epoch, others as they are, in order."""
         config = self.config
         augment = Augment(config.augment, config.seed, config.augment_strength, mirror=not config.align_eyes)
-        changes = Erasing(augment, self.config.erasing) if self.config.erasing else augment
+        erased = Erasing(augment, config.erasing) if config.erasing else augment
+        changes = self.growing.changes(erased) if self.growing else erased
         return Loader(
             self.data.split(split),
             self.preprocess,
@@ -226,6 +229,8 @@ class Run:
         """The rest of the current epoch's training batches."""
         at, config = self.at, self.config
         self.model.freeze(self.frozen_stages(at.epoch))
+        if self.growing:
+            console.notice(f"epoch {at.epoch}: training images of {self.growing.size(at.epoch)} px")
         now = time.perf_counter()
         with console.progress(len(loader), "batch", f"epoch {at.epoch}", initial=at.batch) as bar:
             for batch in loader.epoch(at.epoch, at.batch):

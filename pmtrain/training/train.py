@@ -23,6 +23,7 @@ from pmtrain.system.console import quoted
 from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.training.run import Run, WhenDone
 from pmtrain.training.setup import tell_options
+from pmtrain.training.techniques.progressive_size import ProgressiveSize
 from pmtrain.training.techniques.schedule import depends_on_length
 from pmtrain.training.techniques.starting_weights import IMAGENET, weights_again, with_weights
 from pmtrain.training.tracking import require
@@ -136,9 +137,10 @@ def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     """
     kept = folder.config()
     config = resumed(kept, flags, RESUMABLE)
-    if depends_on_length(kept) and config.epochs != kept.epochs:
+    depending = "learning rates" if depends_on_length(kept) else "image sizes" if kept.start_size else None
+    if depending and config.epochs != kept.epochs:
         raise UsageError(
-            f"--epochs {config.epochs}: the run has {kept.epochs}, and its learning rates depend on it",
+            f"--epochs {config.epochs}: the run has {kept.epochs}, and its {depending} depend on it",
             "leave --epochs out; or start a new run",
         )
     require(config.track)
@@ -165,7 +167,10 @@ def dry_run(config: TrainConfig, divided: Callable[[DataSet, TrainConfig], DataS
         # A drawn set is only as large as one step needs, so that the run's number of steps can't be checked by it.
         unchecked = {"warmup_steps": 0} if data.synthetic else {}
         config = config.model_copy(update={"cache_limit": 0.0, **unchecked})
-        run = Run(config, trainable(data, config).data, device, weights)
+        ProgressiveSize.of(config)
+        # The one step is at full size, which takes the most memory.
+        full_size = config.model_copy(update={"start_size": None})
+        run = Run(full_size, trainable(data, config).data, device, weights)
         with run.loader("train") as loader:
             if loader.preprocess.lacks_statistics:  # those of a few images do for one step
                 loader.preprocess = loader.preprocess.measured(itertools.islice(loader.pixels(), config.batch_size))

@@ -20,7 +20,7 @@ from tests.conftest import QUICK
 RECIPE = (
     *("--schedule", "cosine", "--warmup-steps", 2, "--nesterov", "--no-decay-norms", "--clip-norm", 5),
     *("--ema", 0.98, "--init", "he", "--drop-last", "--label-smoothing", 0.05, "--mixup", 0.2, "--cutmix", 1),
-    *("--epochs", 3, *QUICK, "--batch-size", 5),
+    *("--epochs", 3, *QUICK, "--batch-size", 5, "--image-size", 64, "--start-size", 32),
 )
 
 
@@ -43,6 +43,8 @@ def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, 
     assert taken == [0, 1, 0]
     resumed = run_cli("train", "--resume", "parts")
     assert resumed.exit_code == 0, resumed.stderr
+    sizes = [line for line in resumed.stderr.splitlines() if line.endswith(" px")]
+    assert sizes == ["epoch 1: training images of 32 px", "epoch 2: training images of 64 px"]
     assert stopped.stdout + resumed.stdout == whole.stdout
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
     assert (tmp_path / "parts/best.pdparams").read_bytes() == (tmp_path / "whole/best.pdparams").read_bytes()
@@ -84,6 +86,8 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
         (("--folds", 2, "--patience", 3), "--patience 3 with --folds"),
         (("--schedule", "linear"), "constant, cosine, step"),
         (("--ema", 1), "less than 1"),
+        (("--start-size", 32), "--start-size 32 with --image-size 32"),
+        (("--start-size", 32, "--image-size", 64, "--epochs", 1), "--start-size 32 with --epochs 1"),
     ],
 )
 def test_bad_combinations_are_refused_before_anything_is_written(run_cli, small_set, tmp_path, options, said):

@@ -76,6 +76,14 @@ class LoopOptions(Options):
     erasing: float = option(
         TRAINING, "Random erasing: cover a rectangle of this share of the training images.", default=0.0, ge=0, le=1
     )
+    start_size: int | None = option(
+        TRAINING,
+        "Progressive resizing: the first epoch has training images of this many pixels, which grow in steps of 32 to"
+        " --image-size over two thirds of the epochs.",
+        default=None,
+        ge=32,
+        le=4096,
+    )
     freeze: int | None = option(
         TRAINING,
         "With --weights: keep the stem and this many of the four stages as they are, their batch norms' statistics"

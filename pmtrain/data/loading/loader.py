@@ -20,8 +20,6 @@ from pmtrain.data.loading.balance import SAMPLERS
 from pmtrain.data.loading.cache import Cache
 from pmtrain.data.loading.slots import Look, Place
 from pmtrain.data.loading.workers import Decoded, DecodingProcesses, DecodingThread
-from pmtrain.data.preprocessing.augment import Augment
-from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
 from pmtrain.data.preprocessing.retina.eye import Eye, aligned, find_eye
 from pmtrain.system import console
@@ -38,6 +36,9 @@ NEW = 16  # images that are written to disk at once
 PROBES, WORTH_A_PIPE, WORTH_A_START = 8, 0.003, 3.0
 
 Result = TypeVar("Result")
+# A training image, uint8 (S, S, 3), its epoch, its place among the samples, and how often the epoch has shown it before
+# -> as the epoch shows it.
+Change = Callable[[np.ndarray, int, int, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,7 +69,7 @@ class Loader:
         workers: processes that decode; 0: a thread of this process does.
         shuffle: a new order every epoch; otherwise the samples' own.
         sampler: a row of SAMPLERS: which images a shuffled epoch contains.
-        augment: changes each image at random.
+        augment: changes each image at random, and may change its size, alike for all of an epoch.
         again: changes each image a second time: a batch then has the second versions of all its images after the first.
         on_bad_image: a value of ON_BAD_IMAGE: raise, or leave the image out of its batch and list it in `bad_images`.
         name_of: how a sample is named in errors; its path if not given.
@@ -91,8 +92,8 @@ class Loader:
         seed: int = 0,
         shuffle: bool = False,
         sampler: str = "shuffle",
-        augment: Augment | Erasing | None = None,
-        again: Augment | None = None,
+        augment: Change | None = None,
+        again: Change | None = None,
         on_bad_image: str = "stop",
         name_of: Callable[[Sample], str] | None = None,
         drop_last: bool = False,
@@ -388,7 +389,7 @@ class Loader:
             size = self.preprocess.size
             return Batch(index, np.empty((0, 3, size, size), np.float32), np.empty((0, 1), np.float32), [])
 
-        def version(change: Augment | Erasing | None) -> np.ndarray:
+        def version(change: Change | None) -> np.ndarray:
             images = [
                 change(image, epoch, place, repeat) if change else image
                 for (place, image), repeat in zip(read, repeats, strict=True)

@@ -1,0 +1,73 @@
+"""Progressive resizing: training begins on small images, which take less time, and ends at the full size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pmtrain.config import TrainConfig
+from pmtrain.system.errors import UsageError
+
+STEP = 32  # pixels between two sizes: the engine makes a plan for each
+
+
+@dataclass(frozen=True)
+class ProgressiveSize:
+    """The size of the training images by epoch, from its number alone, so that a resumed run has the same.
+
+    It grows by STEP in even intervals over the first two thirds of the epochs (rounded down).
+
+    Args:
+        start, full: pixels, at the first epoch and at the last ones.
+        epochs: of the whole run.
+    Source: progressive resizing, as in fastai and in Tan and Le 2021 (EfficientNetV2), section 4, without the latter's
+        growing regularisation.
+    """
+
+    start: int
+    full: int
+    epochs: int
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> ProgressiveSize | None:
+        """As --start-size has it; None without it.
+
+        Raises:
+            UsageError: there is nothing to grow, or no epoch to grow in.
+        """
+        start = config.start_size
+        if start is None:
+            return None
+        if start >= config.image_size:
+            raise UsageError(
+                f"--start-size {start} with --image-size {config.image_size}: the images would not grow",
+                "give a smaller --start-size, or leave it out",
+            )
+        if config.epochs < 2:
+            raise UsageError(
+                f"--start-size {start} with --epochs {config.epochs}: growing takes 2 epochs at least",
+                "give more --epochs, or leave --start-size out",
+            )
+        return cls(start, config.image_size, config.epochs)
+
+    def size(self, epoch: int) -> int:
+        """The width and height of an epoch's images, in pixels."""
+        growing = 2 * self.epochs // 3
+        if epoch >= growing:
+            return self.full
+        sizes = range(self.start, self.full, STEP)
+        return sizes[epoch * len(sizes) // growing]
+
+    def changes(self, then: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        """An augmentation that first brings each image to its epoch's size, by area; `then`: what follows."""
+
+        def change(image: np.ndarray, epoch: int, index: int, repeat: int = 0) -> np.ndarray:
+            size = self.size(epoch)
+            if size != image.shape[0]:
+                image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+            return then(image, epoch, index, repeat)
+
+        return change
