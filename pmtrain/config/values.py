@@ -138,6 +138,9 @@ ClassWeight = Annotated[str, BeforeValidator(_class_weight)]
 ThresholdText = Annotated[str, AfterValidator(_known_rule)]
 TrainingRule = Annotated[str, AfterValidator(_training_rule)]
 
+# A number that older runs stored as null where it was off.
+NoneIsZero = Annotated[float, BeforeValidator(lambda value: 0.0 if value is None else value)]
+
 # A path may be given as text, although types are strict otherwise.
 AnyPath = Annotated[Path, Field(strict=False)]
 # A label may be a number, which YAML doesn't read as text.

@@ -28,6 +28,7 @@ from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.score_table import score_table
 from pmtrain.evaluation.scores.scoring import Scored, as_scored, joined
 from pmtrain.models import build_model
+from pmtrain.models.adapt_bn import estimate
 from pmtrain.models.backends.choose import choose_backend, with_synchronised_norms
 from pmtrain.runs.background_writer import BackgroundWriter
 from pmtrain.runs.calibrator import Calibrator
@@ -51,7 +52,7 @@ from pmtrain.training.saving import (
 )
 from pmtrain.training.setup import RECIPES_HINT, added_options, tell_options, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
-from pmtrain.training.techniques.ema import Average
+from pmtrain.training.techniques.averages import Swa, average_of
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
 from pmtrain.training.techniques.mixing import Mixing
 from pmtrain.training.techniques.optimizer import make_optimizer
@@ -106,7 +107,7 @@ class Run:
         if config.sync_bn:
             self.model = with_synchronised_norms(self.model, device)
         self.model.freeze(self.frozen_stages(0))
-        self.average = Average(self.model, config.ema) if config.ema else None
+        self.average = average_of(self.model, config)
         self.optimizer = make_optimizer(self.model, config)
         self.step = TrainingStep(
             self.model,
@@ -181,6 +182,7 @@ class Run:
                     self.keep_records(features, stop.check)
                 while self.at.epoch < self.config.epochs and not self.out_of_patience():
                     self.train_epoch(train_loader, stop)
+                    self.average_epoch(train_loader, stop)
                     self.end_epoch(self.validate(val_loader, stop), (self.at.epoch + 1) * len(train_loader))
                     if first:
                         self.keep_records(features, stop.check)
@@ -268,11 +270,29 @@ class Run:
                 + str(self.folder.path),
             ) from None
         if self.average:
-            self.average.update(step + 1)
+            self.average.after_step(step + 1)
         return loss
 
+    def average_epoch(self, loader: Loader, stop: StopSignal) -> None:
+        """--swa-epochs: take up the epoch's weights, and estimate batch norm statistics for their mean."""
+        average = self.average
+        if not (isinstance(average, Swa) and average.after_epoch(self.at.epoch)):
+            return
+
+        def shown() -> Iterator[np.ndarray]:
+            with console.progress(len(loader), "batch", "batch norms") as bar:
+                for batch in loader.epoch(self.at.epoch):
+                    yield batch.images
+                    bar.update()
+                    self.writer.check()
+                    self.stop_together(stop)
+
+        with average.in_model():
+            estimate(self.model, self.step.backend, shown(), self.processes)
+            average.keep_statistics()
+
     def validate(self, loader: Loader, stop: StopSignal) -> Scored:
-        """The score for every validation image, of the averaged weights if there are any (--ema)."""
+        """The score for every validation image, of the averaged weights if there are any."""
         alone = self.processes.size == 1
         with (
             console.progress(len(loader), "batch", "validation") as bar,

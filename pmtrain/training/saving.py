@@ -32,7 +32,7 @@ from pmtrain.runs.run_folder import RunFolder
 from pmtrain.system import console
 from pmtrain.system.errors import PmtrainError
 from pmtrain.system.files import write_atomic
-from pmtrain.training.techniques.ema import Average, without_average
+from pmtrain.training.techniques.averages import Average, without_average
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Learned:
 
     Args:
         scaler: of the loss; None where the loss isn't scaled.
-        average: of the weights; None without --ema.
+        average: of the weights; None without --ema and --swa-epochs.
     """
 
     model: Any
@@ -106,10 +106,9 @@ class Learned:
         return dump_state(state, names)
 
     def averaged_weights(self) -> StateDump | None:
-        """A copy of the weights' average, as it is saved; None where there is none."""
-        if self.average is None:
-            return None
-        return dump_state(self.average.arrays(), to_arrays(self.model.state_dict())[1])
+        """A copy of the weights' average, as it is saved; None where there is none, or none yet."""
+        averaged = self.average.arrays() if self.average else {}
+        return dump_state(averaged, to_arrays(self.model.state_dict())[1]) if averaged else None
 
     def optimizer_state(self) -> StateDump:
         """A copy of what else an exact resume needs, as it is saved."""

@@ -66,6 +66,38 @@ def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, 
     assert "its learning rates depend on it" in refused.stderr
 
 
+def test_averaged_epochs_resume_to_the_bit_from_within_a_validation(run_cli, small_set, tmp_path, monkeypatch):
+    options = (*QUICK, "--epochs", 3, "--swa-epochs", 2, "--swa-lr", 0.01)
+    real, raw = running.Run.average_epoch, []
+
+    def watched(self, *arguments):
+        raw.append({name: tensor.numpy() for name, tensor in self.model.state_dict().items()})
+        real(self, *arguments)
+        if stops and len(raw) == 2:  # the first epoch that is averaged, which the validation is due of
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(running.Run, "average_epoch", watched)
+    stops = False
+    whole = run_cli("train", "--data", small_set, "--output", "whole", *options)
+    assert whole.exit_code == 0, whole.stderr
+    ends, stops = list(raw), True
+    raw.clear()
+    stopped = run_cli("train", "--data", small_set, "--output", "parts", *options)
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    resumed = run_cli("train", "--resume", "parts")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert stopped.stdout + resumed.stdout == whole.stdout
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+    assert (tmp_path / "parts/best.pdparams").read_bytes() == (tmp_path / "whole/best.pdparams").read_bytes()
+
+    state = load_state(next(tmp_path.glob("whole/last/*/*.pdopt")))
+    for name in ("out.weight", "bb_3_1.conv0._conv.weight"):
+        np.testing.assert_allclose(state[f"swa.{name}"], (ends[1][name] + ends[2][name]) / 2, rtol=1e-5, atol=1e-7)
+    # Statistics of the averaged weights' own activations, not the mean of those before.
+    mean = "bb_3_1.conv0._batch_norm._mean"
+    assert np.abs(state[f"swa.{mean}"] - (ends[1][mean] + ends[2][mean]) / 2).max() > 1e-3
+
+
 def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
     options = ("--image-size", 32, "--epochs", 1, "--workers", 0, "--no-report", "--no-shortcut", "--output", "run")
     off = "--no-nesterov", "--decay-norms"
@@ -86,6 +118,11 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
         (("--folds", 2, "--patience", 3), "--patience 3 with --folds"),
         (("--schedule", "linear"), "constant, cosine, step"),
         (("--ema", 1), "less than 1"),
+        (("--swa-epochs", 2, "--recipe", "robust"), "--swa-epochs 2 with --ema 0.98"),
+        (("--swa-epochs", 2, "--patience", 2), "--swa-epochs 2 with --patience 2"),
+        (("--swa-epochs", 6), "--swa-epochs 6 with --epochs 5"),
+        (("--swa-epochs", 4, "--warmup-epochs", 2), "within the warm-up"),
+        (("--swa-lr", 0.1), "--swa-lr 0.1 without --swa-epochs"),
         (("--start-size", 32), "--start-size 32 with --image-size 32"),
         (("--start-size", 32, "--image-size", 64, "--epochs", 1), "--start-size 32 with --epochs 1"),
     ],

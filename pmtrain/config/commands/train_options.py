@@ -19,7 +19,7 @@ from pmtrain.config.commands.shared_options import (
     ValFraction,
 )
 from pmtrain.config.options import DATA, MACHINE, NETWORK, OUTPUT, RUN, TRAINING, Options, option
-from pmtrain.config.values import AnyPath, ClassWeight, OneOf, RecipeName, TrainingRule
+from pmtrain.config.values import AnyPath, ClassWeight, NoneIsZero, OneOf, RecipeName, TrainingRule
 
 
 class LoopOptions(Options):
@@ -53,12 +53,28 @@ class LoopOptions(Options):
         gt=0,
         allow_inf_nan=False,
     )
-    ema: float | None = option(
+    ema: NoneIsZero = option(
         TRAINING,
-        "Evaluate and keep an exponential moving average of the weights, with this decay per step, such as 0.98.",
+        "Evaluate and keep an exponential moving average of the weights, with this decay per step, such as 0.98; 0:"
+        " none.",
+        default=0.0,
+        ge=0,
+        lt=1,
+    )
+    swa_epochs: int = option(
+        TRAINING,
+        "Stochastic weight averaging: hold the learning rate in this many last epochs, and evaluate and keep the mean"
+        " of the weights at their ends; 0: none.",
+        default=0,
+        ge=0,
+    )
+    swa_lr: float | None = option(
+        TRAINING,
+        "Learning rate of the epochs of --swa-epochs.  [default: what --schedule has come to]",
         default=None,
         gt=0,
-        lt=1,
+        le=10,
+        allow_inf_nan=False,
     )
     init: Annotated[str, OneOf("pmtrain.training.techniques.initialisation:INITIALISATIONS")] = option(
         TRAINING,

@@ -25,6 +25,8 @@ class Schedule:
             half of the run, so that one recipe serves long and short runs.
         every: with `step`, steps between two reductions.
         factor: with `step`, what each reduction multiplies the rate by.
+        hold_from: the step from which on the rate is constant (--swa-epochs); None: never.
+        hold_lr: the rate then; None: what the schedule has come to.
     """
 
     kind: str
@@ -33,6 +35,8 @@ class Schedule:
     warmup_steps: int = 0
     every: int = 1
     factor: float = 0.1
+    hold_from: int | None = None
+    hold_lr: float | None = None
 
     @classmethod
     def of(cls, config: TrainConfig, batches: int) -> Schedule:
@@ -61,15 +65,25 @@ class Schedule:
             )
         every = (config.lr_step_epochs or 1) * batches
         warmup_steps = config.warmup_steps or min(config.warmup_epochs * batches, steps // 2)
-        return cls(config.schedule, config.lr, steps, warmup_steps, every, config.lr_factor)
+        hold_from = (config.epochs - config.swa_epochs) * batches if config.swa_epochs else None
+        if hold_from is not None and 0 <= hold_from < warmup_steps:
+            raise UsageError(
+                f"--swa-epochs {config.swa_epochs} of {config.epochs}: they begin within the warm-up",
+                "give fewer, or a shorter warm-up",
+            )
+        return cls(config.schedule, config.lr, steps, warmup_steps, every, config.lr_factor, hold_from, config.swa_lr)
 
     @property
     def varies(self) -> bool:
         """Whether the rate is ever anything but `lr`."""
-        return self.kind != "constant" or self.warmup_steps > 0
+        return self.kind != "constant" or self.warmup_steps > 0 or self.hold_lr is not None
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
+        if self.hold_from is not None and step >= self.hold_from:
+            if self.hold_lr is not None:
+                return self.hold_lr
+            step = self.hold_from
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         return self.lr * warmup * SCHEDULES[self.kind](self, step)
 
@@ -98,4 +112,4 @@ SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {"constant": constant, 
 
 def depends_on_length(config: TrainConfig) -> bool:
     """Whether the rates depend on the number of epochs, which a resumed run then can't change."""
-    return config.schedule == "cosine" or 2 * config.warmup_epochs > config.epochs
+    return config.schedule == "cosine" or 2 * config.warmup_epochs > config.epochs or config.swa_epochs > 0

@@ -30,6 +30,15 @@ def test_warm_up_rises_linearly_over_the_schedule():
     assert cosine == pytest.approx([0.05, 0.08535534, 0.05, 0.01464466])
 
 
+def test_stochastic_weight_averaging_holds_the_rate():
+    cosine = rates(2, epochs=4, schedule="cosine", swa_epochs=2)
+    # (1 + cos(pi k / 8)) / 2 for k = 0 to 4
+    assert cosine == pytest.approx([0.1, 0.09619398, 0.08535534, 0.06913417, 0.05, 0.05, 0.05, 0.05])
+    assert rates(1, epochs=3, swa_epochs=1, swa_lr=0.02) == [0.1, 0.1, 0.02]
+    assert Schedule.of(TrainConfig(swa_epochs=1, swa_lr=0.02), 2).varies
+    assert depends_on_length(TrainConfig(swa_epochs=1))
+
+
 @pytest.mark.parametrize(
     ("epochs", "warmup_epochs", "steps"),
     [(15, 3, 60), (6, 3, 60), (5, 3, 50), (1, 3, 10), (4, 0, 0)],  # of 20 a epoch: at most half of them
