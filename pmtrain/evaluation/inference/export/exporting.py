@@ -44,6 +44,7 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
     """
     exporter = EXPORTERS[config.format]
     _check_options(config)
+    runtime = exporter.runtime()  # a package that is missing is told of before any work
     checkpoint = load_networks(path)
     _check_networks(checkpoint, config)
     output = config.output or _folder_beside(checkpoint) / f"export-{config.quantize or config.format}"
@@ -63,7 +64,7 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
             "images": len(pixels),
             "data_fingerprint": images.data.fingerprint(),
             "largest_difference_of_a_probability": parity.difference,
-            "runtime": exporter.runtime(),
+            "runtime": runtime,
         }
         against, speed = f"pmtrain ({classifier.backend.name})", parity.our_speed
         costs: list[str] = []
@@ -84,7 +85,7 @@ def export(path: Path, config: ExportConfig, card: Card) -> None:
     limit = "" if config.quantize else f"; the limit is {LIMIT:g}"
     console.result(
         f"largest difference of a probability: {parity.difference:.1e} on {len(pixels)} images"
-        f" ({exporter.runtime()} against pmtrain{limit})"
+        f" ({runtime} against pmtrain{limit})"
     )
     for line in costs:
         console.result(line)
