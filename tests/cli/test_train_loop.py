@@ -125,6 +125,7 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
         (("--swa-lr", 0.1), "--swa-lr 0.1 without --swa-epochs"),
         (("--start-size", 32), "--start-size 32 with --image-size 32"),
         (("--start-size", 32, "--image-size", 64, "--epochs", 1), "--start-size 32 with --epochs 1"),
+        (("--start-size", 32, "--image-size", 64, "--swa-epochs", 3), "give at most --swa-epochs 2"),
     ],
 )
 def test_bad_combinations_are_refused_before_anything_is_written(run_cli, small_set, tmp_path, options, said):

@@ -36,7 +36,7 @@ class ProgressiveSize:
         """As --start-size has it; None without it.
 
         Raises:
-            UsageError: there is nothing to grow, or no epoch to grow in.
+            UsageError: there is nothing to grow, or no epoch to grow in, or weights are averaged meanwhile.
         """
         start = config.start_size
         if start is None:
@@ -51,15 +51,26 @@ class ProgressiveSize:
                 f"--start-size {start} with --epochs {config.epochs}: growing takes 2 epochs at least",
                 "give more --epochs, or leave --start-size out",
             )
-        return cls(start, config.image_size, config.epochs)
+        growing = cls(start, config.image_size, config.epochs)
+        if config.swa_epochs > config.epochs - growing.epochs_growing:
+            raise UsageError(
+                f"--swa-epochs {config.swa_epochs} with --start-size {start}: the images still grow in the first of"
+                " these epochs, and batch norms that saw small images don't fit large ones",
+                f"give at most --swa-epochs {config.epochs - growing.epochs_growing}",
+            )
+        return growing
+
+    @property
+    def epochs_growing(self) -> int:
+        """How many epochs come before those at the full size."""
+        return 2 * self.epochs // 3
 
     def size(self, epoch: int) -> int:
         """The width and height of an epoch's images, in pixels."""
-        growing = 2 * self.epochs // 3
-        if epoch >= growing:
+        if epoch >= self.epochs_growing:
             return self.full
         sizes = range(self.start, self.full, STEP)
-        return sizes[epoch * len(sizes) // growing]
+        return sizes[epoch * len(sizes) // self.epochs_growing]
 
     def changes(self, then: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         """An augmentation that first brings each image to its epoch's size, by area; `then`: what follows."""
