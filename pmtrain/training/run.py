@@ -411,11 +411,15 @@ class Run:
         )
 
     def say_what_was_reached(self) -> None:
-        """Three lines: what, where, and what to do next; before them one about recipes, if the run used none."""
+        """Three lines: what, where, and what to do next; before them one about recipes, if the run used none.
+
+        One of several trainings leaves out what is said of the whole.
+        """
         best = self.at.best
         if best is None:
             return
-        if self.config.preprocess == "notes" and not added_options(self.config):
+        alone = self.folder.whole == self.folder.path
+        if alone and self.config.preprocess == "notes" and not added_options(self.config):
             console.notice(RECIPES_HINT)
         kind = "SYNTHETIC validation images" if self.data.synthetic else "validation images"
         auc = "undefined" if best["auc"] is None else f"{best['auc']:.4f}"
@@ -426,7 +430,9 @@ class Run:
         console.notice(
             f"where: {self.folder.path} (weights: {self.folder.best.name}, curves: {self.folder.metrics.name})"
         )
-        console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {quoted(self.folder.path / 'eval')}")
+        if alone:
+            output = quoted(self.folder.path / "eval")
+            console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {output}")
 
 
 # A line of metrics.csv as trackers name it.
