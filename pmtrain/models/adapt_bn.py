@@ -52,13 +52,16 @@ def estimate(model: Any, backend: Backend, batches: Iterable[np.ndarray], proces
     """Replace the statistics of every batch norm that isn't frozen by those of these images; return their number.
 
     Each batch is normalised by its own statistics, as in training. A layer's mean and variance are those of all
-    batches' values together.
+    batches' values together. A single image of 32 pixels has one value per channel in the last stage, which Paddle
+    doesn't normalise and which changes no statistics: batches should have more images.
 
     Args:
-        batches: (N, 3, S, S) float32, normalised; N may be 0.
+        batches: (N, 3, S, S) float32, normalised; N may be 0. They aren't asked for if all batch norms are frozen.
         processes: those that have the images together, each its share.
     """
     norms = _norms(model)
+    if not norms:
+        return 0
     momenta = [norm._momentum for norm in norms]
     sums = [np.zeros((2, norm._mean.shape[0])) for norm in norms]  # of the values and of their squares, over images
     count = 0

@@ -50,7 +50,7 @@ from pmtrain.training.saving import (
     keep_records,
     save,
 )
-from pmtrain.training.setup import RECIPES_HINT, added_options, tell_options, weights_of_classes
+from pmtrain.training.setup import tell_options, tell_recipes, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
 from pmtrain.training.techniques.averages import Swa, average_of
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
@@ -282,7 +282,7 @@ class Run:
         def shown() -> Iterator[np.ndarray]:
             with console.progress(len(loader), "batch", "batch norms") as bar:
                 for batch in loader.epoch(self.at.epoch):
-                    yield batch.images
+                    yield from np.array_split(batch.images, self.config.accumulate)
                     bar.update()
                     self.writer.check()
                     self.stop_together(stop)
@@ -320,7 +320,10 @@ class Run:
         stop.check()
 
     def end_epoch(self, scored: Scored, step: int) -> None:
-        """Print and track the epoch and save it, with its weights as the best ones where they are."""
+        """Print and track the epoch and save it, with its weights as the best ones where they are.
+
+        With --swa-epochs the best are one of the means: epochs before the first of them don't count any more.
+        """
         at, scores = self.at, scored.scores
         found = validation_figures(scores)
         console.result(console.validation_line(found["accuracy"], found["loss"]))
@@ -340,7 +343,8 @@ class Run:
         self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
         self.tracking.images(lambda: self.worst_cases(scores), step)
         best = None
-        if at.best is None or rank(found) > rank(at.best):
+        begun = isinstance(self.average, Swa) and at.epoch == self.average.first
+        if at.best is None or begun or rank(found) > rank(at.best):
             first = at.best is None
             threshold, rule = threshold_to_store(self.config.threshold_rule, scores, first)
             at.best, self.best = {"epoch": at.epoch, **found}, scored
@@ -419,8 +423,8 @@ class Run:
         if best is None:
             return
         alone = self.folder.whole == self.folder.path
-        if alone and self.config.preprocess == "notes" and not added_options(self.config):
-            console.notice(RECIPES_HINT)
+        if alone:
+            tell_recipes(self.config)
         kind = "SYNTHETIC validation images" if self.data.synthetic else "validation images"
         auc = "undefined" if best["auc"] is None else f"{best['auc']:.4f}"
         console.notice(

@@ -31,6 +31,12 @@ def tell_options(config: TrainConfig) -> None:
         console.notice(f"training loop: {added}")
 
 
+def tell_recipes(config: TrainConfig) -> None:
+    """Say what recipes give, after a training with the notes' options."""
+    if config.preprocess == "notes" and not added_options(config):
+        console.notice(RECIPES_HINT)
+
+
 def recipe_stated(config: TrainConfig) -> str:
     """The run's recipe, with the flags of what it has in place of the recipe's own values; empty without one."""
     if config.recipe is None:

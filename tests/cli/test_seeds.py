@@ -48,6 +48,8 @@ def test_the_members_differ_in_their_seed_alone(trained):
     assert [line for line in lines if line.startswith("[seed]")] == ["[seed] 1/2", "[seed] 2/2"]
     images = {(folder / f"seed-{seed}" / "images.csv").read_bytes() for seed in (4, 5)}
     assert len(images) == 1
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert log.count("recipes: --recipe robust") == 1 and "next: pmtrain eval" not in log
     configs = [(folder / f"seed-{seed}" / "config.yaml").read_text().splitlines() for seed in (4, 5)]
     differing = {line.split(":")[0] for line in set(configs[0]) ^ set(configs[1])}
     assert differing == {"seed", "output"}

@@ -14,6 +14,8 @@ import pytest
 from pmtrain.config import TrainConfig
 from pmtrain.runs.formats.state_dict import load_state
 from pmtrain.training import run as running
+from pmtrain.training.saving import RunState
+from pmtrain.training.techniques.averages import Swa
 from tests.cli.test_train import weights_of
 from tests.conftest import QUICK
 
@@ -66,24 +68,35 @@ def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, 
     assert "its learning rates depend on it" in refused.stderr
 
 
-def test_averaged_epochs_resume_to_the_bit_from_within_a_validation(run_cli, small_set, tmp_path, monkeypatch):
-    options = (*QUICK, "--epochs", 3, "--swa-epochs", 2, "--swa-lr", 0.01)
-    real, raw = running.Run.average_epoch, []
+def test_averaged_epochs_resume_to_the_bit_from_within_the_pass_for_batch_norms(
+    run_cli, small_set, tmp_path, monkeypatch
+):
+    options = (*QUICK, "--epochs", 3, "--swa-epochs", 2, "--swa-lr", 0.01, "--accumulate", 2)
+    averaged, estimated = running.Run.average_epoch, running.estimate
+    raw, parts = [], []
 
     def watched(self, *arguments):
         raw.append({name: tensor.numpy() for name, tensor in self.model.state_dict().items()})
-        real(self, *arguments)
-        if stops and len(raw) == 2:  # the first epoch that is averaged, which the validation is due of
-            os.kill(os.getpid(), signal.SIGTERM)
+        averaged(self, *arguments)
+
+    def stopping(model, backend, batches, processes):
+        for images in batches:
+            parts.append(len(images))
+            if stops and len(parts) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield images
 
     monkeypatch.setattr(running.Run, "average_epoch", watched)
+    monkeypatch.setattr(running, "estimate", lambda *given: estimated(*given[:2], stopping(*given), *given[3:]))
     stops = False
     whole = run_cli("train", "--data", small_set, "--output", "whole", *options)
     assert whole.exit_code == 0, whole.stderr
+    assert parts == [2] * 12  # twice 12 images, in batches of 4 of two parts
     ends, stops = list(raw), True
-    raw.clear()
+    parts.clear()
     stopped = run_cli("train", "--data", small_set, "--output", "parts", *options)
     assert stopped.exit_code == 128 + signal.SIGTERM
+    assert len(parts) in (1, 2)
     resumed = run_cli("train", "--resume", "parts")
     assert resumed.exit_code == 0, resumed.stderr
     assert stopped.stdout + resumed.stdout == whole.stdout
@@ -126,6 +139,7 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
         (("--start-size", 32), "--start-size 32 with --image-size 32"),
         (("--start-size", 32, "--image-size", 64, "--epochs", 1), "--start-size 32 with --epochs 1"),
         (("--start-size", 32, "--image-size", 64, "--swa-epochs", 3), "give at most --swa-epochs 2"),
+        (("--start-size", 32, "--image-size", 64, "--patience", 3), "--start-size 32 with --patience 3"),
     ],
 )
 def test_bad_combinations_are_refused_before_anything_is_written(run_cli, small_set, tmp_path, options, said):
@@ -141,3 +155,25 @@ def test_bad_combinations_are_refused_before_anything_is_written(run_cli, small_
 def test_patience_counts_epochs_after_the_best_one(done, best, patience, ends):
     run = SimpleNamespace(config=TrainConfig(patience=patience), at=SimpleNamespace(epoch=done, best={"epoch": best}))
     assert running.Run.out_of_patience(run) is ends
+
+
+@pytest.mark.parametrize(("epoch", "auc", "kept"), [(0, 0.7, False), (1, 0.7, True), (2, 0.7, False), (2, 0.95, True)])
+def test_epochs_before_the_first_mean_are_not_the_best_any_more(epoch, auc, kept, monkeypatch):
+    """The best so far has AUC 0.9; averaging begins at epoch 1."""
+    monkeypatch.setattr(running, "validation_figures", lambda scores: {"auc": auc, "loss": 1.0, "accuracy": 0.5})
+    monkeypatch.setattr(running, "threshold_to_store", lambda *_: (0.5, "0.5"))
+    monkeypatch.setattr(running, "calibration", lambda *_: None)
+    monkeypatch.setattr(running, "score_table", lambda *_: b"")
+    run = running.Run.__new__(running.Run)
+    run.config, run.average = TrainConfig(), Swa.__new__(Swa)
+    run.average.first = 1
+    run.at = RunState(epoch=epoch, images=1, seconds=1.0, best={"epoch": 0, "auc": 0.9, "loss": 0.1})
+    run.data, run.prior, run.best, run.features = SimpleNamespace(name_of=str), None, None, None
+    run.optimizer = SimpleNamespace(get_lr=lambda: 0.1)
+    run.tracking = SimpleNamespace(scalars=lambda *_: None, images=lambda *_: None)
+    run.info = lambda *_: "info"
+    saved = []
+    run.save = saved.append
+    run.end_epoch(SimpleNamespace(scores=None), 1)
+    assert (saved[0].best == "info") is kept
+    assert run.at.best["auc"] == (auc if kept else 0.9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pmtrain.models import build_model
-from pmtrain.models.adapt_bn import BATCH, FEWEST, adapt, even_batches
+from pmtrain.models.adapt_bn import BATCH, FEWEST, adapt, estimate, even_batches
 from pmtrain.models.backends.choose import Backend, choose_backend
 from pmtrain.system.errors import UsageError
 from pmtrain.system.framework import paddle
@@ -74,3 +74,41 @@ def test_batches_are_of_nearly_one_size(images, size):
     chosen = even_batches(images, size)
     last = images - chosen * (-(-images // chosen) - 1)
     assert chosen >= min(images, max(BATCH, size)) and last >= 0.6 * chosen
+
+
+def statistics(model) -> dict[str, np.ndarray]:
+    return {
+        name: tensor.numpy() for name, tensor in model.state_dict().items() if name.endswith(("_mean", "_variance"))
+    }
+
+
+def test_processes_estimate_together_what_one_does(network, images):
+    """The stem's statistics don't depend on how images are batched; one process has 10 images, one none, one 40."""
+    estimate(network, PADDLE, [images])
+    alone = statistics(network.conv)
+    shares = []
+
+    class Noting:
+        def gathered(self, value):
+            shares.append(value)
+            return [value]
+
+    class Joined:
+        def gathered(self, value):
+            return [*shares, value]
+
+    estimate(network, PADDLE, [images[:10]], Noting())
+    estimate(network, PADDLE, [], Noting())
+    assert estimate(network, PADDLE, [images[10:], images[:0]], Joined()) == FEWEST
+    for name, expected in alone.items():
+        np.testing.assert_allclose(statistics(network.conv)[name], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_batch_norms_keep_their_statistics(network, images):
+    before = statistics(network)
+    network.freeze(2)
+    estimate(network, PADDLE, [images])
+    changed = {name for name, array in statistics(network).items() if not np.array_equal(array, before[name])}
+    assert changed == {name for name in before if name.startswith(("bb_2", "bb_3"))}
+    network.freeze(4)
+    assert estimate(network, PADDLE, iter(())) == 0

@@ -70,7 +70,7 @@ class LoopOptions(Options):
     )
     swa_lr: float | None = option(
         TRAINING,
-        "Learning rate of the epochs of --swa-epochs.  [default: what --schedule has come to]",
+        "Learning rate of the epochs of --swa-epochs.  [default: the schedule's rate at the first of them]",
         default=None,
         gt=0,
         le=10,
@@ -94,8 +94,8 @@ class LoopOptions(Options):
     )
     start_size: int | None = option(
         TRAINING,
-        "Progressive resizing: the first epoch has training images of this many pixels, which grow in steps of 32 to"
-        " --image-size over two thirds of the epochs.",
+        "Progressive resizing: the first epoch has training images of this many pixels, which grow in multiples"
+        " of 32 to --image-size over two thirds of the epochs.",
         default=None,
         ge=32,
         le=4096,

@@ -34,6 +34,7 @@ from pmtrain.system.parallel.side_by_side import side_by_side
 from pmtrain.system.stop import StopSignal
 from pmtrain.training.run import Run, WhenDone
 from pmtrain.training.saving import RunState
+from pmtrain.training.setup import tell_recipes
 from pmtrain.training.techniques.starting_weights import weights_again, with_weights
 from pmtrain.training.tracking import require
 from pmtrain.training.train import command_line, data_record, other_data, resolved, resumed_config, trainable
@@ -176,6 +177,7 @@ def go(whole: Whole, conclude: Callable[[Whole, list[RunState]], None], when_don
             if all(at is None or at.epoch >= whole.config.epochs for at in reached):  # no member has said it
                 console.notice(f"stopped; go on with: pmtrain train --resume {quoted(whole.folder.path)}")
             return 128 + stop.signum
+        tell_recipes(whole.config)
         conclude(whole, reached)
     if when_done and whole.config.report:
         when_done(whole.folder.path, None)

@@ -118,17 +118,18 @@ class Swa(Average):
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
     The averaged weights make other activations than any of those that were averaged, so that the batch norms'
-    statistics must be estimated anew, on training images, by who uses the class.
+    statistics must be estimated anew, on training images, by the caller.
 
     Args:
         first: the first epoch that is averaged.
+        most: how many are averaged in all.
     Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization", algorithm 1 with
         a constant rate.
     """
 
-    def __init__(self, model: Any, first: int) -> None:
+    def __init__(self, model: Any, first: int, most: int) -> None:
         super().__init__(model, SWA)
-        self.first = first
+        self.first, self.most = first, most
         self._epochs = 0  # that it holds
 
     def after_epoch(self, epoch: int) -> bool:
@@ -155,10 +156,14 @@ class Swa(Average):
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """
         Raises:
-            PmtrainError: as `Average.restore`; or how many epochs it holds is missing.
+            PmtrainError: as `Average.restore`; or how many epochs it holds is missing or impossible.
         """
-        if getattr(state.get(EPOCHS), "shape", None) != (1,):
-            raise PmtrainError(f"{path}: {EPOCHS} is missing or has another shape")
+        known = np.arange(self.most + 1)
+        if getattr(state.get(EPOCHS), "shape", None) != (1,) or state[EPOCHS][0] not in known:
+            raise PmtrainError(
+                f"{path}: {EPOCHS}, how many epochs the weights are the mean of, is missing or not in 0 to {self.most}",
+                "bring back the file as it was saved",
+            )
         self._epochs = int(state[EPOCHS][0])
         if self._epochs:
             super().restore(state, path)
@@ -183,7 +188,14 @@ def average_of(model: Any, config: TrainConfig) -> Average | None:
         )
     if config.swa_epochs > config.epochs:
         raise UsageError(f"{swa} with --epochs {config.epochs}: the run has no more epochs", "give fewer")
-    return Swa(model, config.epochs - config.swa_epochs)
+    first = config.epochs - config.swa_epochs
+    if first < config.warmup_head:
+        raise UsageError(
+            f"{swa} of {config.epochs} with --warmup-head {config.warmup_head}: they begin while only the classifier is"
+            " trained",
+            f"give at most --swa-epochs {config.epochs - config.warmup_head}",
+        )
+    return Swa(model, first, config.swa_epochs)
 
 
 def blend(average: np.ndarray, weights: np.ndarray, decay: float) -> None:

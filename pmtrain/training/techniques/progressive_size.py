@@ -18,7 +18,7 @@ STEP = 32  # pixels between two sizes: the engine makes a plan for each
 class ProgressiveSize:
     """The size of the training images by epoch, from its number alone, so that a resumed run has the same.
 
-    It grows by STEP in even intervals over the first two thirds of the epochs (rounded down).
+    It grows in multiples of STEP, at even intervals, over the first two thirds of the epochs (rounded down).
 
     Args:
         start, full: pixels, at the first epoch and at the last ones.
@@ -36,7 +36,7 @@ class ProgressiveSize:
         """As --start-size has it; None without it.
 
         Raises:
-            UsageError: there is nothing to grow, or no epoch to grow in, or weights are averaged meanwhile.
+            UsageError: there is nothing to grow, no epoch to grow in, or the run may end or average weights meanwhile.
         """
         start = config.start_size
         if start is None:
@@ -50,6 +50,12 @@ class ProgressiveSize:
             raise UsageError(
                 f"--start-size {start} with --epochs {config.epochs}: growing takes 2 epochs at least",
                 "give more --epochs, or leave --start-size out",
+            )
+        if config.patience is not None:
+            raise UsageError(
+                f"--start-size {start} with --patience {config.patience}: the run could end before its images are full"
+                " size",
+                "leave one of them out",
             )
         growing = cls(start, config.image_size, config.epochs)
         if config.swa_epochs > config.epochs - growing.epochs_growing:

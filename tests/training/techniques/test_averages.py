@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pmtrain.config import TrainConfig
-from pmtrain.system.errors import PmtrainError
+from pmtrain.system.errors import PmtrainError, UsageError
 from pmtrain.system.framework import paddle
 from pmtrain.training.techniques.averages import Ema, Swa, average_of, without_average
 
@@ -82,7 +82,7 @@ def test_what_is_saved_is_restored_to_the_bit():
 
 def test_the_mean_over_epochs_takes_each_epoch_once():
     layer = of_one_number(100.0)
-    average = Swa(layer, first=2)
+    average = Swa(layer, first=2, most=3)
     found = []
     for epoch, value in enumerate((50.0, 20.0, 1.0, 2.0, 6.0)):
         layer.weight.set_value(np.full((1, 1), value, np.float32))
@@ -97,32 +97,41 @@ def test_the_mean_over_epochs_takes_each_epoch_once():
 
 def test_before_its_first_epoch_the_mean_leaves_the_model_alone_and_has_no_weights_to_save():
     layer = of_one_number(2.0)
-    average = Swa(layer, first=1)
+    average = Swa(layer, first=1, most=1)
     average.after_epoch(0)
     with average.in_model():
         assert layer.weight.numpy() == 2.0
     assert average.arrays() == {}
-    other = Swa(of_one_number(5.0), first=1)
+    other = Swa(of_one_number(5.0), first=1, most=1)
     other.restore(average.saved(), Path("x"))
     assert other.arrays() == {}
 
 
 def test_a_restored_mean_goes_on_and_keeps_the_statistics_it_was_given():
     layer = paddle.nn.BatchNorm2D(1)
-    average = Swa(layer, first=0)
+    average = Swa(layer, first=0, most=2)
     layer._mean.set_value(np.array([4.0], np.float32))
     average.after_epoch(0)
     layer._mean.set_value(np.array([7.0], np.float32))
     average.keep_statistics()
-    other = Swa(paddle.nn.BatchNorm2D(1), first=0)
+    other = Swa(paddle.nn.BatchNorm2D(1), first=0, most=2)
     other.restore(average.saved(), Path("x"))
     assert other.arrays()["_mean"] == [7.0]
     other._weights["weight"].set_value(np.array([3.0], np.float32))
     other.after_epoch(1)
     assert other.arrays()["weight"] == [2.0]  # of 1 and 3
     assert list(without_average(average.saved() | {"velocity": np.zeros(1)})) == ["velocity"]
-    with pytest.raises(PmtrainError, match="swa.epochs is missing"):
-        other.restore({}, Path("x"))
+
+
+@pytest.mark.parametrize("epochs", [None, [np.nan], [-1.0], [0.5], [3.0], [1e30], ["1"], [1.0, 1.0]])
+def test_a_damaged_number_of_epochs_is_refused(epochs):
+    average = Swa(of_one_number(1.0), first=0, most=2)
+    average.after_epoch(0)
+    state = average.saved() | ({} if epochs is None else {"swa.epochs": np.array(epochs)})
+    if epochs is None:
+        del state["swa.epochs"]
+    with pytest.raises(PmtrainError, match=r"x: swa\.epochs, .* is missing or not in 0 to 2"):
+        average.restore(state, Path("x"))
 
 
 @pytest.mark.parametrize(
@@ -131,3 +140,9 @@ def test_a_restored_mean_goes_on_and_keeps_the_statistics_it_was_given():
 def test_the_options_name_the_average(options, kind):
     average = average_of(of_one_number(1.0), TrainConfig(**options))
     assert type(average) is (kind or type(None))
+
+
+def test_the_mean_takes_no_epoch_in_which_only_the_classifier_is_trained():
+    with pytest.raises(UsageError, match="--swa-epochs 3 of 5 with --warmup-head 3"):
+        average_of(of_one_number(1.0), TrainConfig(swa_epochs=3, warmup_head=3))
+    average_of(of_one_number(1.0), TrainConfig(swa_epochs=2, warmup_head=3))
