@@ -181,7 +181,9 @@ def average_of(model: Any, config: TrainConfig) -> Average | None:
         return Ema(model, config.ema) if config.ema else None
     swa = f"--swa-epochs {config.swa_epochs}"
     if config.ema:
-        raise UsageError(f"{swa} with --ema {config.ema}: both average the weights", "add --ema 0, or leave it out")
+        raise UsageError(
+            f"{swa} with --ema {config.ema}: both average the weights", "add --ema 0, or leave --swa-epochs out"
+        )
     if config.patience is not None:
         raise UsageError(
             f"{swa} with --patience {config.patience}: the run could end before those epochs", "leave one of them out"
