@@ -46,7 +46,8 @@ def test_a_run_with_everything_resumes_to_the_bit(run_cli, small_set, tmp_path, 
     resumed = run_cli("train", "--resume", "parts")
     assert resumed.exit_code == 0, resumed.stderr
     sizes = [line for line in resumed.stderr.splitlines() if line.endswith(" px")]
-    assert sizes == ["epoch 1: training images of 32 px", "epoch 2: training images of 64 px"]
+    assert sizes == ["epoch 1: training images of 64 px", "epoch 2: training images of 64 px"]
+    assert "epoch 0: training images of 32 px" in stopped.stderr
     assert stopped.stdout + resumed.stdout == whole.stdout
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
     assert (tmp_path / "parts/best.pdparams").read_bytes() == (tmp_path / "whole/best.pdparams").read_bytes()
@@ -137,8 +138,8 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
         (("--swa-epochs", 4, "--warmup-epochs", 2), "within the warm-up"),
         (("--swa-lr", 0.1), "--swa-lr 0.1 without --swa-epochs"),
         (("--start-size", 32), "--start-size 32 with --image-size 32"),
-        (("--start-size", 32, "--image-size", 64, "--epochs", 1), "--start-size 32 with --epochs 1"),
-        (("--start-size", 32, "--image-size", 64, "--swa-epochs", 3), "give at most --swa-epochs 2"),
+        (("--start-size", 32, "--image-size", 64, "--epochs", 2), "--start-size 32 with --epochs 2"),
+        (("--start-size", 32, "--image-size", 64, "--swa-epochs", 5), "give at most --swa-epochs 4"),
         (("--start-size", 32, "--image-size", 64, "--patience", 3), "--start-size 32 with --patience 3"),
     ],
 )

@@ -95,7 +95,7 @@ class LoopOptions(Options):
     start_size: int | None = option(
         TRAINING,
         "Progressive resizing: the first epoch has training images of this many pixels, which grow in multiples"
-        " of 32 to --image-size over two thirds of the epochs.",
+        " of 32 to --image-size over a third of the epochs.",
         default=None,
         ge=32,
         le=4096,

@@ -18,7 +18,8 @@ STEP = 32  # pixels between two sizes: the engine makes a plan for each
 class ProgressiveSize:
     """The size of the training images by epoch, from its number alone, so that a resumed run has the same.
 
-    It grows in multiples of STEP, at even intervals, over the first two thirds of the epochs (rounded down).
+    It grows in multiples of STEP, at even intervals, over the first third of the epochs (rounded down). Growing for
+    longer leaves too little of a falling learning rate to the full size (docs/recipes.md).
 
     Args:
         start, full: pixels, at the first epoch and at the last ones.
@@ -46,9 +47,9 @@ class ProgressiveSize:
                 f"--start-size {start} with --image-size {config.image_size}: the images would not grow",
                 "give a smaller --start-size, or leave it out",
             )
-        if config.epochs < 2:
+        if config.epochs < 3:
             raise UsageError(
-                f"--start-size {start} with --epochs {config.epochs}: growing takes 2 epochs at least",
+                f"--start-size {start} with --epochs {config.epochs}: growing takes a third of 3 epochs at least",
                 "give more --epochs, or leave --start-size out",
             )
         if config.patience is not None:
@@ -69,7 +70,7 @@ class ProgressiveSize:
     @property
     def epochs_growing(self) -> int:
         """How many epochs come before those at the full size."""
-        return 2 * self.epochs // 3
+        return self.epochs // 3
 
     def size(self, epoch: int) -> int:
         """The width and height of an epoch's images, in pixels."""

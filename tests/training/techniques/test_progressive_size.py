@@ -12,15 +12,15 @@ from pmtrain.training.techniques.progressive_size import ProgressiveSize
 @pytest.mark.parametrize(
     ("start", "full", "sizes"),
     [
-        (64, 128, [64] * 5 + [96] * 5 + [128] * 5),
-        (96, 128, [96] * 10 + [128] * 5),
-        (48, 128, [48] * 4 + [80] * 3 + [112] * 3 + [128] * 5),  # three sizes in ten epochs
-        (64, 100, [64] * 5 + [96] * 5 + [100] * 5),
-        (32, 64, [32, 64]),
-        (32, 224, [32, 96, 160, 224, 224]),  # six sizes in three epochs
+        (64, 128, [64] * 3 + [96] * 2 + [128] * 10),
+        (96, 128, [96] * 5 + [128] * 10),
+        (48, 128, [48] * 4 + [80] * 3 + [112] * 3 + [128] * 20),  # three sizes in ten epochs
+        (64, 100, [64] * 2 + [96] * 2 + [100] * 8),
+        (32, 64, [32, 64, 64]),
+        (32, 224, [32, 96, 160] + [224] * 7),  # six sizes in three epochs
     ],
 )
-def test_sizes_grow_evenly_over_two_thirds_of_the_epochs(start, full, sizes):
+def test_sizes_grow_evenly_over_a_third_of_the_epochs(start, full, sizes):
     config = TrainConfig(start_size=start, image_size=full, epochs=len(sizes))
     growing = ProgressiveSize.of(config)
     assert [growing.size(epoch) for epoch in range(len(sizes))] == sizes
