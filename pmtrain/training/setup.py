@@ -1,16 +1,11 @@
-"""What a run's options come to: its batches, its class weights, and what it adds to the notes' loop."""
+"""What a run's options come to: what is said of them at its start and end, and its class weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from pmtrain.config import TrainConfig, flag_of
-from pmtrain.config.commands.train_options import LoopOptions
-from pmtrain.config.load import recipe_options
-from pmtrain.config.options import off_flag_of
+from pmtrain.config import TrainConfig
+from pmtrain.config.stated import added_options, recipe_stated
 from pmtrain.data.dataset import DataSet
 from pmtrain.data.loading.balance import class_weights
 from pmtrain.system import console
@@ -35,32 +30,6 @@ def tell_recipes(config: TrainConfig) -> None:
     """Say what recipes give, after a training with the notes' options."""
     if config.preprocess == "notes" and not added_options(config):
         console.notice(RECIPES_HINT)
-
-
-def recipe_stated(config: TrainConfig) -> str:
-    """The run's recipe, with the flags of what it has in place of the recipe's own values; empty without one."""
-    if config.recipe is None:
-        return ""
-    own = recipe_options(config.recipe)
-    values = {name: getattr(config, name) for name in own}
-    # None can't be given as a flag: a member of several trainings has no `seeds` of its own.
-    changed = {name: value for name, value in values.items() if value not in (own[name], None)}
-    return f"recipe: {config.recipe}" + (f", but {_as_flags(changed)}" if changed else "")
-
-
-def added_options(config: TrainConfig) -> str:
-    """The flags of what the run adds to the notes' loop; empty if nothing."""
-    values = {name: getattr(config, name) for name in LoopOptions.model_fields}
-    return _as_flags({name: value for name, value in values.items() if value != LoopOptions.model_fields[name].default})
-
-
-def _as_flags(values: Mapping[str, Any]) -> str:
-    def flag(name: str, value: Any) -> str:
-        if isinstance(value, bool):
-            return flag_of(name) if value else off_flag_of(name)
-        return f"{flag_of(name)} {value}"
-
-    return " ".join(flag(name, value) for name, value in values.items())
 
 
 def weights_of_classes(config: TrainConfig, data: DataSet) -> tuple[float, float] | None:

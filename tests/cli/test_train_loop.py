@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +121,10 @@ def test_a_recipe_trains_on_fewer_images_than_a_batch_of_it(run_cli, small_set):
     assert f"recipe: robust, but --image-size 32 --epochs 1 {' '.join(off)}\ntraining loop: " in done.stderr
     assert done.stdout.startswith("epoch: 0, batch_id: 0, ")
     assert "recipe: robust\n" in Path("run/config.yaml").read_text(encoding="utf-8")
+    assert run_cli("report", "run", "--errors", 0, "--workers", 0).exit_code == 0
+    page = re.sub(r"<[^>]*>|\s+", " ", Path("run/report.html").read_text(encoding="utf-8"))
+    assert f"robust, but --image-size 32 --epochs 1 {' '.join(off)}" in page
+    assert "--schedule cosine --warmup-epochs 3 --ema 0.98" in page
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from pmtrain.config import TrainConfig, load_config
+from pmtrain.config.stated import added_options, recipe_stated
 from pmtrain.config.values import RECIPES
-from pmtrain.training.setup import RECIPES_HINT, added_options, recipe_stated
+from pmtrain.training.setup import RECIPES_HINT
 from tests.conftest import ROOT
 
 

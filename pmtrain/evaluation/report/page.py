@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
+from pmtrain.config.stated import added_options, recipe_stated
 from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.evaluation.calibration.calibrate import before_and_after
 from pmtrain.evaluation.domain.selective import COVERAGES
@@ -76,6 +77,8 @@ def common(run: RunFolder, config: ReportConfig) -> dict[str, Any]:
         "typed": quoted(run.path),
         "run": info,
         "config": trained,
+        "recipe": recipe_stated(trained).removeprefix("recipe: "),
+        "loop": added_options(trained),
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
         "network": f"ResNet-{trained.layers}",
         "origin": initialized(info.get("weights"), trained.seed),
