@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pmtrain.evaluation.robustness.conditions import Condition, Metrics, Reached
 from pmtrain.evaluation.robustness.suite import SHIFTS, Change
 from pmtrain.evaluation.scores.score import Scores, score
 from pmtrain.evaluation.scores.scoring import check_finite
-from pmtrain.evaluation.scores.views import views_of
+from pmtrain.evaluation.scores.views import by_size, views_of
 from pmtrain.metrics import Assessed
 from pmtrain.metrics.text import ends, percent
 from pmtrain.models.adapt_bn import adapt, even_batches
@@ -154,9 +154,9 @@ def shift_logits(
     # Each condition is a camera of its own, whose images are adapted to together.
     together = [[condition] for condition in conditions] if config.adapt_bn else [conditions]
     views = views_of(config)
-    scales = dict.fromkeys(view.scale for view in views)
+    ways = [by_size(views, Preprocess.of(member.info)) for member in checkpoint.members]
     logits = np.zeros((len(samples), len(conditions)))
-    passes = len(checkpoint.members) * len(scales)
+    passes = sum(map(len, ways))
     with console.progress(len(samples) * len(conditions) * passes, "image", f"{config.shift} suite") as bar:
 
         def on_batch(batch: Batch) -> None:
@@ -165,7 +165,7 @@ def shift_logits(
         def batches(of: Sequence[Sample], preprocess: Preprocess, size: int, rows: range) -> Iterator[Batch]:
             return _ahead(_batches(of, preprocess, suite, part, rows, config.seed, size))
 
-        for member in checkpoint.members:
+        for member, changes_at in zip(checkpoint.members, ways, strict=True):
             model, backend = load_network(member, device, config.backend, config.precision)
             trained = Preprocess.of(member.info)
             for first, part in enumerate(together):
@@ -176,13 +176,11 @@ def shift_logits(
                     adapt(model, backend, (batch.images for batch in mixed))
                 ends = [-(-rows // size) * rank // processes.size * size for rank in range(processes.size + 1)]
                 own = range(rows)[slice(*ends[processes.rank :][:2])]
-                for scale in scales:
-                    preprocess = replace(trained, size=round(scale * trained.size))
-                    of_scale = [view.change for view in views if view.scale == scale]
-                    scores = score(model, batches(samples, preprocess, size, own), backend, on_batch, of_scale)
+                for way, changes in changes_at.items():
+                    scores = score(model, batches(samples, way, size, own), backend, on_batch, changes)
                     found = np.concatenate(processes.gathered(scores.logits))
                     check_finite(found, member)
-                    share = len(of_scale) / len(views) / len(checkpoint.members)
+                    share = len(changes) / len(views) / len(checkpoint.members)
                     logits[:, first : first + len(part)] += found.reshape(len(samples), len(part)) * share
     return logits
 
