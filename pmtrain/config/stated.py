@@ -11,6 +11,12 @@ from pmtrain.config.options import flag_of, off_flag_of
 
 
 def recipe_stated(config: TrainConfig) -> str:
+    """The line that says the run's recipe, as `recipe_and_changes`; empty without one."""
+    told = recipe_and_changes(config)
+    return told and f"recipe: {told}"
+
+
+def recipe_and_changes(config: TrainConfig) -> str:
     """The run's recipe, with the flags of what it has in place of the recipe's own values; empty without one."""
     if config.recipe is None:
         return ""
@@ -18,7 +24,7 @@ def recipe_stated(config: TrainConfig) -> str:
     values = {name: getattr(config, name) for name in own}
     # None can't be given as a flag: a member of several trainings has no `seeds` of its own.
     changed = {name: value for name, value in values.items() if value not in (own[name], None)}
-    return f"recipe: {config.recipe}" + (f", but {_as_flags(changed)}" if changed else "")
+    return config.recipe + (f", but {_as_flags(changed)}" if changed else "")
 
 
 def added_options(config: TrainConfig) -> str:

@@ -106,7 +106,7 @@ def resume(path: Path, flags: Mapping[str, Any], when_done: WhenDone | None = No
     else:
         console.notice(f"{path} was stopped before its first save: starting it again")
     if run.at.epoch >= config.epochs:
-        more = "" if depending_on_length(config) else ": give a larger --epochs to go on"
+        more = "" if fixed_by_length(config) else ": give a larger --epochs to go on"
         console.notice(f"all {config.epochs} epochs are done{more}")
     return run.go(when_done=when_done)
 
@@ -138,7 +138,7 @@ def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     """
     kept = folder.config()
     config = resumed(kept, flags, RESUMABLE)
-    depending = depending_on_length(kept)
+    depending = fixed_by_length(kept)
     if depending and config.epochs != kept.epochs:
         raise UsageError(
             f"--epochs {config.epochs}: the run has {kept.epochs}, and its {depending} depend on it",
@@ -148,7 +148,7 @@ def resumed_config(folder: RunFolder, flags: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def depending_on_length(config: TrainConfig) -> str | None:
+def fixed_by_length(config: TrainConfig) -> str | None:
     """What in a run depends on its number of epochs, which a resumed run then can't change; None: nothing."""
     return "learning rates" if depends_on_length(config) else "image sizes" if config.start_size else None
 

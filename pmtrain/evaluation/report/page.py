@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pmtrain.config import AS_TRAINED, ReportConfig, flag_of
-from pmtrain.config.stated import added_options, recipe_stated
+from pmtrain.config.stated import added_options, recipe_and_changes
 from pmtrain.data.dataset import SPLITS, first_few
 from pmtrain.evaluation.calibration.calibrate import before_and_after
 from pmtrain.evaluation.domain.selective import COVERAGES
@@ -77,7 +77,7 @@ def common(run: RunFolder, config: ReportConfig) -> dict[str, Any]:
         "typed": quoted(run.path),
         "run": info,
         "config": trained,
-        "recipe": recipe_stated(trained).removeprefix("recipe: "),
+        "recipe": recipe_and_changes(trained),
         "loop": added_options(trained),
         "config_yaml": run.config_file.read_text(encoding="utf-8"),
         "network": f"ResNet-{trained.layers}",

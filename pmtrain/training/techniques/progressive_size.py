@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from pmtrain.config import TrainConfig
+from pmtrain.data.loading.loader import Change
 from pmtrain.system.errors import UsageError
 
 STEP = 32  # pixels between two sizes: the engine makes a plan for each
@@ -79,7 +79,7 @@ class ProgressiveSize:
         sizes = range(self.start, self.full, STEP)
         return sizes[epoch * len(sizes) // self.epochs_growing]
 
-    def changes(self, then: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def changes(self, then: Change) -> Change:
         """An augmentation that first brings each image to its epoch's size, by area; `then`: what follows."""
 
         def change(image: np.ndarray, epoch: int, index: int, repeat: int = 0) -> np.ndarray:
