@@ -15,7 +15,7 @@ from pmtrain.config import TrainConfig, dump_yaml
 from pmtrain.data.dataset import DataSet, Sample
 from pmtrain.data.images.shortcut_features import FeatureTable
 from pmtrain.data.loading.cache_folder import open_cache
-from pmtrain.data.loading.loader import Batch, Loader, batches_in, read_one
+from pmtrain.data.loading.loader import Batch, Loader, batches_in
 from pmtrain.data.preprocessing.augment import Augment
 from pmtrain.data.preprocessing.erasing import Erasing
 from pmtrain.data.preprocessing.preprocess import Preprocess
@@ -52,14 +52,14 @@ from pmtrain.training.saving import (
 )
 from pmtrain.training.setup import tell_options, tell_recipes, weights_of_classes
 from pmtrain.training.step import NonFiniteLoss, TrainingStep
-from pmtrain.training.techniques.averages import Swa, average_of
+from pmtrain.training.techniques.averages import average_of
 from pmtrain.training.techniques.initialisation import INITIALISATIONS
 from pmtrain.training.techniques.mixing import Mixing
 from pmtrain.training.techniques.optimizer import make_optimizer
 from pmtrain.training.techniques.progressive_size import ProgressiveSize
 from pmtrain.training.techniques.schedule import Schedule
 from pmtrain.training.techniques.starting_weights import StartingWeights
-from pmtrain.training.tracking import Tracking, annotated
+from pmtrain.training.tracking import TRACKED, Tracking, worst_cases
 
 # Called with a run's folder and, where this process had them, the validation scores of its best weights.
 WhenDone = Callable[[Path, Scored | None], None]
@@ -276,7 +276,7 @@ class Run:
     def average_epoch(self, loader: Loader, stop: StopSignal) -> None:
         """--swa-epochs: take up the epoch's weights, and estimate batch norm statistics for their mean."""
         average = self.average
-        if not (isinstance(average, Swa) and average.after_epoch(self.at.epoch)):
+        if average is None or not average.after_epoch(self.at.epoch):
             return
 
         def shown() -> Iterator[np.ndarray]:
@@ -341,9 +341,9 @@ class Run:
             }
         )
         self.tracking.scalars({TRACKED[name]: value for name, value in at.history[-1].items()}, step)
-        self.tracking.images(lambda: self.worst_cases(scores), step)
+        self.tracking.images(lambda: worst_cases(scores, self.preprocess, self.cache), step)
         best = None
-        begun = isinstance(self.average, Swa) and at.epoch == self.average.first
+        begun = self.average is not None and at.epoch == self.average.first
         if at.best is None or begun or rank(found) > rank(at.best):
             first = at.best is None
             threshold, rule = threshold_to_store(self.config.threshold_rule, scores, first)
@@ -353,19 +353,6 @@ class Run:
             best = self.info(found, threshold, rule, calibrator)
         self.at = RunState(epoch=at.epoch + 1, history=at.history, best=at.best)
         self.save(EpochFiles(best, score_table(scores, self.data.name_of)))
-
-    def worst_cases(self, scores: Scores, count: int = 8) -> dict[str, np.ndarray]:
-        """The validation images that the network is most wrong about, as it sees them, with label and probability."""
-        probabilities = scores.probabilities
-        places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
-        return {
-            f"worst_cases/{rank}": annotated(
-                read_one(scores.samples[place], self.preprocess, self.cache)[..., ::-1],
-                int(scores.labels[place]),
-                float(probabilities[place]),
-            )
-            for rank, place in enumerate(places, 1)
-        }
 
     def out_of_patience(self) -> bool:
         """Whether the run ends early, which it says: the last --patience epochs were no better than one before."""
@@ -437,18 +424,6 @@ class Run:
         if alone:
             output = quoted(self.folder.path / "eval")
             console.notice(f"next: pmtrain eval {quoted(self.folder.best)} --output {output}")
-
-
-# A line of metrics.csv as trackers name it.
-TRACKED = {
-    "epoch": "epoch",
-    "train_loss": "train/loss",
-    "val_loss": "val/loss",
-    "val_accuracy": "val/accuracy",
-    "val_auc": "val/auc",
-    "lr": "train/lr",
-    "images_per_second": "train/images_per_second",
-}
 
 
 def validation_figures(scores: Scores) -> dict[str, Any]:

@@ -18,11 +18,26 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from pmtrain.data.loading.cache import Cache
+from pmtrain.data.loading.loader import read_one
+from pmtrain.data.preprocessing.preprocess import Preprocess
+from pmtrain.evaluation.scores.score import Scores
 from pmtrain.system import console
 from pmtrain.system.errors import UsageError
 from pmtrain.system.files import write_atomic
 
 PATIENCE = 30.0  # seconds to wait at the end of a run for data still to be sent
+
+# A line of metrics.csv as trackers name it.
+TRACKED = {
+    "epoch": "epoch",
+    "train_loss": "train/loss",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "val_auc": "val/auc",
+    "lr": "train/lr",
+    "images_per_second": "train/images_per_second",
+}
 
 
 class Tracker(Protocol):
@@ -226,6 +241,20 @@ class Tracking:
             detail = " ".join(str(error).split())[:300]
             console.warn(f"{name} failed, and the run continues without it: {type(error).__name__}: {detail}")
             self._trackers.pop(name, None)
+
+
+def worst_cases(scores: Scores, preprocess: Preprocess, cache: Cache | None, count: int = 8) -> dict[str, np.ndarray]:
+    """The images that the network is most wrong about, as it sees them, with label and probability."""
+    probabilities = scores.probabilities
+    places = np.argsort(-np.abs(probabilities - scores.labels), kind="stable")[:count]
+    return {
+        f"worst_cases/{rank}": annotated(
+            read_one(scores.samples[place], preprocess, cache)[..., ::-1],
+            int(scores.labels[place]),
+            float(probabilities[place]),
+        )
+        for rank, place in enumerate(places, 1)
+    }
 
 
 def annotated(image: np.ndarray, label: int, probability: float) -> np.ndarray:

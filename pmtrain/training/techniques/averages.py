@@ -28,15 +28,27 @@ class Average:
 
     Args:
         prefix: before the names of its arrays in the state that a run resumes from.
+        first: the first epoch at whose end it holds any.
     """
 
-    def __init__(self, model: Any, prefix: str) -> None:
+    def __init__(self, model: Any, prefix: str, first: int = 0) -> None:
+        self.first = first
         self._weights = model.state_dict()
         self._average: dict[str, Any] = {}
         self._prefix = prefix
 
     def after_step(self, steps: int) -> None:
         """Called after so many steps of the run, from 1."""
+
+    def after_epoch(self, epoch: int) -> bool:
+        """Called at the end of an epoch; whether batch norm statistics must be estimated for the average then."""
+        return False
+
+    def keep_statistics(self) -> None:
+        """Take up the batch norms' statistics that the model has now."""
+        for name, tensor in self._weights.items():
+            if name.endswith(STATISTICS):
+                self._average[name] = tensor.clone().detach()
 
     @contextlib.contextmanager
     def in_model(self) -> Iterator[None]:
@@ -128,12 +140,12 @@ class Swa(Average):
     """
 
     def __init__(self, model: Any, first: int, most: int) -> None:
-        super().__init__(model, SWA)
-        self.first, self.most = first, most
+        super().__init__(model, SWA, first)
+        self.most = most
         self._epochs = 0  # that it holds
 
     def after_epoch(self, epoch: int) -> bool:
-        """Take up the weights at the end of an epoch, unless it holds them already; whether it averages this epoch."""
+        """Take up the weights at the end of an epoch, unless it holds them already; True if it averages this epoch."""
         if epoch < self.first:
             return False
         if epoch - self.first == self._epochs:
@@ -143,12 +155,6 @@ class Swa(Average):
                 for name, average in self._average.items():
                     average.add_((self._weights[name] - average).scale(1 / self._epochs))
         return True
-
-    def keep_statistics(self) -> None:
-        """Take up the batch norms' statistics that the model has now."""
-        for name, tensor in self._weights.items():
-            if name.endswith(STATISTICS):
-                self._average[name] = tensor.clone().detach()
 
     def saved(self) -> dict[str, np.ndarray]:
         return super().saved() | {EPOCHS: np.array([self._epochs], np.float32)}
